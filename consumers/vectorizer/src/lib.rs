@@ -1,0 +1,1 @@
+//! Fetch, extract, chunk, embed, index, signal.

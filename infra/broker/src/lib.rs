@@ -1,0 +1,1 @@
+//! A single-node, file-backed Kafka-protocol log.

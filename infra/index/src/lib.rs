@@ -1,0 +1,1 @@
+//! The search index: one port, two adapters (OpenSearch and embedded).

@@ -1,0 +1,1 @@
+//! The Kafka client: consumer loop, offset tracker, producer, topic declarations, dead letters.

@@ -1,0 +1,1 @@
+//! Object storage: conditional reads and listing over OpenDAL.

@@ -1,0 +1,1 @@
+//! Finds the real Kafka and OpenSearch that tests run against.

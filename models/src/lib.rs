@@ -1,0 +1,1 @@
+//! The sentence encoder, its tokenizer and the model store.

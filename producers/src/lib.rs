@@ -1,0 +1,1 @@
+//! What upstream systems use: upload notices, folder and bucket listing, corpora.

@@ -1,0 +1,1 @@
+//! Topic schemas, their Rust types, framing, event headers, document identity and version.
