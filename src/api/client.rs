@@ -1,0 +1,103 @@
+//! The commands' side of the API.
+
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::control::AllowRoot;
+use super::records::{DocumentHeader, Info, MAX_IDS, RecordsQuery};
+use super::search::{SearchAnswer, SearchQuery};
+use crate::stack::address::RunningAddress;
+
+/// Speaks to a running `up`, or to this process's own stack.
+#[derive(Clone, Debug)]
+pub struct ApiClient {
+    http: reqwest::Client,
+    base: String,
+    control_token: String,
+}
+
+impl ApiClient {
+    /// A client for the process at this address.
+    ///
+    /// # Errors
+    /// The HTTP client can't be made.
+    pub fn new(address: &RunningAddress) -> anyhow::Result<Self> {
+        let http = reqwest::Client::builder()
+            // The address is this machine's: a system proxy could only get in the way.
+            .no_proxy()
+            .timeout(Duration::from_secs(60))
+            .build()?;
+        Ok(Self {
+            http,
+            base: address.api.clone(),
+            control_token: address.control_token.clone(),
+        })
+    }
+
+    /// Searches.
+    pub async fn search(&self, query: &SearchQuery) -> anyhow::Result<SearchAnswer> {
+        self.post("/v1/search", query).await
+    }
+
+    /// Looks up the header records of documents, in the order of their ids.
+    pub async fn headers(
+        &self,
+        doc_ids: &[String],
+    ) -> anyhow::Result<Vec<Option<DocumentHeader>>> {
+        let mut headers = Vec::with_capacity(doc_ids.len());
+        for page in doc_ids.chunks(MAX_IDS) {
+            let query = RecordsQuery { doc_ids: page.to_vec() };
+            let found: Vec<Option<DocumentHeader>> = self.post("/v1/records", &query).await?;
+            headers.extend(found);
+        }
+        Ok(headers)
+    }
+
+    /// What the index is and holds.
+    pub async fn info(&self) -> anyhow::Result<Info> {
+        self.answer(self.http.get(format!("{}/v1/info", self.base))).await
+    }
+
+    /// Makes all writes so far searchable.
+    pub async fn refresh(&self) -> anyhow::Result<()> {
+        self.post::<_, serde_json::Value>("/v1/refresh", &serde_json::json!({})).await.map(drop)
+    }
+
+    /// Lets the process read documents from this path.
+    pub async fn allow_root(&self, path: &Path) -> anyhow::Result<()> {
+        let root = AllowRoot { path: path.to_owned() };
+        self.post::<_, serde_json::Value>("/v1/roots", &root).await.map(drop)
+    }
+
+    async fn post<B: Serialize, A: DeserializeOwned>(
+        &self,
+        path: &str,
+        body: &B,
+    ) -> anyhow::Result<A> {
+        let request = self.http.post(format!("{}{path}", self.base)).json(body);
+        self.answer(request.bearer_auth(&self.control_token)).await
+    }
+
+    async fn answer<A: DeserializeOwned>(
+        &self,
+        request: reqwest::RequestBuilder,
+    ) -> anyhow::Result<A> {
+        let response =
+            request.send().await.with_context(|| format!("no answer from {}", self.base))?;
+        let status = response.status();
+        let body = response.bytes().await?;
+        if !status.is_success() {
+            let message = serde_json::from_slice::<serde_json::Value>(&body)
+                .ok()
+                .and_then(|body| Some(body.get("error")?.as_str()?.to_owned()))
+                .unwrap_or_else(|| format!("{} answered {status}", self.base));
+            bail!(message);
+        }
+        serde_json::from_slice(&body)
+            .with_context(|| format!("unexpected answer from {}", self.base))
+    }
+}

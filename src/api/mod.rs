@@ -1,0 +1,108 @@
+//! The HTTP API of `up`: search, what is known of documents, control.
+//!
+//! Commands reach a running `up` through it, and a stack of their own through
+//! it too, so that there is one way in.
+
+pub mod client;
+mod control;
+pub mod records;
+pub mod search;
+mod snippet;
+
+use std::sync::Arc;
+
+use axum::extract::FromRef;
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Json, Response};
+use axum::routing::{get, post};
+use axum::{Router, middleware};
+use millrace_index::SearchIndex;
+use millrace_models::Encoder;
+use millrace_objects::ObjectStores;
+use serde_json::json;
+
+/// What the handlers share.
+#[derive(Clone)]
+pub struct ApiState {
+    /// The search index.
+    pub index: Arc<dyn SearchIndex>,
+    /// Embeds queries; the same model that embedded the index.
+    pub encoder: Arc<Encoder>,
+    /// Whose allow-list control calls may extend.
+    pub objects: Arc<ObjectStores>,
+    /// What control calls must present.
+    pub control_token: Arc<str>,
+}
+
+/// The routes; `notices` and `telemetry` are merged in by the stack.
+pub fn router(state: ApiState) -> Router {
+    let control = Router::new()
+        .route("/v1/roots", post(control::allow_root))
+        .route("/v1/refresh", post(control::refresh))
+        .route_layer(middleware::from_fn_with_state(
+            Arc::<str>::from_ref(&state),
+            control::require_token,
+        ));
+    Router::new()
+        .route("/v1/search", post(search::search))
+        .route("/v1/records", post(records::records))
+        .route("/v1/info", get(records::info))
+        .merge(control)
+        .with_state(state)
+}
+
+impl FromRef<ApiState> for Arc<str> {
+    fn from_ref(state: &ApiState) -> Self {
+        Arc::clone(&state.control_token)
+    }
+}
+
+impl ApiState {
+    async fn embed_query(&self, query: String) -> Result<Vec<f32>, ApiError> {
+        let encoder = Arc::clone(&self.encoder);
+        let encoded = tokio::task::spawn_blocking(move || encoder.encode(&[&query])).await;
+        encoded
+            .map_err(|error| ApiError::unavailable(&error))?
+            .map_err(|error| ApiError::unavailable(&error))?
+            .pop()
+            .ok_or_else(|| ApiError::invalid("the query could not be embedded"))
+    }
+}
+
+/// An error as callers see it: `{"error": "…"}`.
+#[derive(Debug)]
+pub struct ApiError {
+    status: StatusCode,
+    message: String,
+}
+
+impl ApiError {
+    fn invalid(message: impl Into<String>) -> Self {
+        Self { status: StatusCode::BAD_REQUEST, message: message.into() }
+    }
+
+    fn bad_request(error: &dyn std::error::Error) -> Self {
+        Self { status: StatusCode::BAD_REQUEST, message: chain(error) }
+    }
+
+    fn unavailable(error: &dyn std::error::Error) -> Self {
+        Self { status: StatusCode::SERVICE_UNAVAILABLE, message: chain(error) }
+    }
+}
+
+impl IntoResponse for ApiError {
+    fn into_response(self) -> Response {
+        (self.status, Json(json!({ "error": self.message }))).into_response()
+    }
+}
+
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut message = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        message.push_str(": ");
+        message.push_str(&cause.to_string());
+        source = cause.source();
+    }
+    message
+}

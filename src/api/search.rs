@@ -1,0 +1,153 @@
+//! `POST /v1/search`: one hit a document, by text, by meaning, or both.
+
+use std::time::Instant;
+
+use axum::Json;
+use axum::extract::State;
+use millrace_index::{Filter, Fusion, Hit, IndexError, Mode, SearchRequest};
+use serde::{Deserialize, Serialize};
+
+use super::snippet::snippet;
+use super::{ApiError, ApiState};
+
+/// Most documents one search may ask for.
+pub const MAX_K: usize = 1_000;
+/// Longest query, in bytes: the encoder reads a few hundred tokens at most.
+const MAX_QUERY_BYTES: usize = 16 * 1024;
+
+/// A search as callers write it.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SearchQuery {
+    /// Words or a question.
+    pub query: String,
+    /// `hybrid` (default), `vector` or `text`.
+    #[serde(default)]
+    pub mode: Mode,
+    /// Weight of BM25 in a hybrid search. Default: 0.3.
+    #[serde(default = "default_bm25_weight")]
+    pub bm25_weight: f32,
+    /// Weight of the vectors in a hybrid search. Default: 0.7; both must sum to 1.
+    #[serde(default = "default_vector_weight")]
+    pub vector_weight: f32,
+    /// Fuse by reciprocal rank instead of by weighted scores.
+    #[serde(default)]
+    pub rrf: bool,
+    /// How many documents. Default: 10.
+    #[serde(default = "default_k")]
+    pub k: usize,
+    /// What may be found at all.
+    #[serde(default)]
+    pub filter: Filter,
+}
+
+fn default_bm25_weight() -> f32 {
+    0.3
+}
+
+fn default_vector_weight() -> f32 {
+    0.7
+}
+
+fn default_k() -> usize {
+    10
+}
+
+/// What was found.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct SearchAnswer {
+    /// The query as it was given.
+    pub query: String,
+    /// How it was searched.
+    pub mode: Mode,
+    /// Milliseconds from request to answer, query embedding included.
+    pub took_ms: f64,
+    /// Best first, one a document.
+    pub hits: Vec<FoundDocument>,
+}
+
+/// A document that was found.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct FoundDocument {
+    /// Stable hash of the URI.
+    pub doc_id: String,
+    /// Where the document is.
+    pub uri: String,
+    /// Its title, where it has one.
+    pub title: Option<String>,
+    /// What the ranking is by; its meaning depends on the mode.
+    pub score: f32,
+    /// BM25 of its best chunk as the engine gives it; none where text was not searched or did not match.
+    pub text_score: Option<f32>,
+    /// Cosine of its best chunk; none where vectors were not searched.
+    pub vector_score: Option<f32>,
+    /// Part of its best chunk.
+    pub snippet: String,
+}
+
+pub async fn search(
+    State(state): State<ApiState>,
+    Json(query): Json<SearchQuery>,
+) -> Result<Json<SearchAnswer>, ApiError> {
+    let started = Instant::now();
+    check(&query)?;
+    let vector = match query.mode {
+        Mode::Text => None,
+        Mode::Vector | Mode::Hybrid => Some(state.embed_query(query.query.clone()).await?),
+    };
+    let request = SearchRequest {
+        text: Some(query.query.clone()),
+        vector,
+        mode: query.mode,
+        fusion: fusion(&query),
+        k: query.k,
+        window: query.k.max(millrace_index::DEFAULT_WINDOW),
+        filter: query.filter.clone(),
+    };
+    let hits = state.index.search(&request).await.map_err(|error| match error {
+        IndexError::InvalidRequest { .. } => ApiError::bad_request(&error),
+        error => ApiError::unavailable(&error),
+    })?;
+    Ok(Json(SearchAnswer {
+        mode: query.mode,
+        took_ms: started.elapsed().as_secs_f64() * 1e3,
+        hits: hits.into_iter().map(|hit| found(hit, &query.query)).collect(),
+        query: query.query,
+    }))
+}
+
+fn check(query: &SearchQuery) -> Result<(), ApiError> {
+    if query.query.trim().is_empty() {
+        return Err(ApiError::invalid("the query is empty; give words or a question"));
+    }
+    if query.query.len() > MAX_QUERY_BYTES {
+        return Err(ApiError::invalid(format!(
+            "the query has {} bytes; at most {MAX_QUERY_BYTES} are searched",
+            query.query.len()
+        )));
+    }
+    if query.k == 0 || query.k > MAX_K {
+        return Err(ApiError::invalid(format!("k is {}; give 1 to {MAX_K}", query.k)));
+    }
+    Ok(())
+}
+
+fn fusion(query: &SearchQuery) -> Fusion {
+    if query.rrf {
+        Fusion::Rrf { rank_constant: millrace_index::DEFAULT_RANK_CONSTANT }
+    } else {
+        Fusion::MinMax { bm25_weight: query.bm25_weight, vector_weight: query.vector_weight }
+    }
+}
+
+fn found(hit: Hit, query: &str) -> FoundDocument {
+    FoundDocument {
+        snippet: snippet(&hit.text, query),
+        doc_id: hit.doc_id,
+        uri: hit.uri,
+        title: hit.title,
+        score: hit.score,
+        text_score: hit.text_score,
+        vector_score: hit.vector_score,
+    }
+}

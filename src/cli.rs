@@ -1,0 +1,135 @@
+//! The command line: global flags, the list of subcommands, exit codes.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use millrace_telemetry::LogFormat;
+
+use crate::commands;
+use crate::config::{Config, Overrides, Profile};
+use crate::output::Output;
+
+/// Upload to searchable in one pipeline: object storage, topics, vectorizer, index.
+#[derive(Debug, Parser)]
+#[command(name = "millrace", version, arg_required_else_help = true)]
+#[command(after_help = "Exit codes: 0 done, 1 failed, 2 wrong usage or configuration.")]
+pub struct Cli {
+    #[command(flatten)]
+    global: Global,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, clap::Args)]
+struct Global {
+    /// Configuration file (TOML). Default: `millrace.toml` where it exists.
+    #[arg(long, global = true, value_name = "FILE", env = "MILLRACE_CONFIG")]
+    config: Option<PathBuf>,
+    /// Folder of the embedded topics and index, and of a running `up`'s address.
+    #[arg(long, global = true, value_name = "DIR")]
+    data: Option<PathBuf>,
+    /// Embedded broker and index, or a real Kafka and OpenSearch.
+    #[arg(long, global = true, value_enum)]
+    profile: Option<Profile>,
+    /// Print one JSON object on standard output.
+    #[arg(long, global = true)]
+    json: bool,
+    /// Log filter, such as `info` or `millrace=debug`.
+    #[arg(long, global = true, value_name = "FILTER")]
+    log: Option<String>,
+    /// Log lines as text or JSON, on standard error.
+    #[arg(long, global = true, value_name = "text|json", value_parser = parse_log_format)]
+    log_format: Option<LogFormat>,
+}
+
+fn parse_log_format(text: &str) -> Result<LogFormat, String> {
+    match text {
+        "text" => Ok(LogFormat::Text),
+        "json" => Ok(LogFormat::Json),
+        _ => Err("expected text or json".to_owned()),
+    }
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Up(commands::up::Args),
+    Run(commands::run::Args),
+    Ingest(commands::ingest::Args),
+    Search(commands::search::Args),
+    Eval(commands::eval::Args),
+    Status(commands::status::Args),
+    Lag(commands::lag::Args),
+    Peek(commands::peek::Args),
+    Topics(commands::topics::Args),
+    Dlq(commands::dlq::Args),
+    Model(commands::model::Args),
+    Check(commands::check::Args),
+    Completions(commands::completions::Args),
+    #[command(hide = true)]
+    ExtractWorker(commands::extract_worker::Args),
+}
+
+impl Cli {
+    /// Runs the subcommand and turns its result into the process's exit code.
+    pub fn run(self) -> ExitCode {
+        let output = Output::new(self.global.json);
+        match self.dispatch(output) {
+            Ok(code) => code,
+            Err(error) => {
+                output.error(&error);
+                ExitCode::from(if error.is::<crate::config::ConfigError>() { 2 } else { 1 })
+            }
+        }
+    }
+
+    fn dispatch(self, output: Output) -> anyhow::Result<ExitCode> {
+        // These two touch neither configuration nor logs: the worker's standard
+        // streams carry the document, and completions must work anywhere.
+        match self.command {
+            Command::ExtractWorker(args) => return Ok(commands::extract_worker::run(&args)),
+            Command::Completions(args) => return commands::completions::run(&args),
+            _ => {}
+        }
+        let config = Config::load(
+            self.global.config.as_deref(),
+            Overrides {
+                data_dir: self.global.data,
+                profile: self.global.profile,
+                log: self.global.log,
+                log_format: self.global.log_format,
+            },
+        )?;
+        let _telemetry = millrace_telemetry::init(&config.telemetry)?;
+        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+        runtime.block_on(async {
+            match self.command {
+                Command::Up(args) => commands::up::run(args, config, output).await,
+                Command::Run(args) => commands::run::run(args, config, output).await,
+                Command::Ingest(args) => commands::ingest::run(args, config, output).await,
+                Command::Search(args) => commands::search::run(args, config, output).await,
+                Command::Eval(args) => commands::eval::run(args, config, output).await,
+                Command::Status(args) => commands::status::run(args, config, output).await,
+                Command::Lag(args) => commands::lag::run(args, config, output).await,
+                Command::Peek(args) => commands::peek::run(args, config, output).await,
+                Command::Topics(args) => commands::topics::run(args, config, output).await,
+                Command::Dlq(args) => commands::dlq::run(args, config, output).await,
+                Command::Model(args) => commands::model::run(args, config, output).await,
+                Command::Check(args) => commands::check::run(args, config, output).await,
+                Command::Completions(_) | Command::ExtractWorker(_) => {
+                    unreachable!("handled before the configuration is read")
+                }
+            }
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        super::Cli::command().debug_assert();
+    }
+}

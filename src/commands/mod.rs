@@ -1,0 +1,16 @@
+//! One file a subcommand.
+
+pub mod check;
+pub mod completions;
+pub mod dlq;
+pub mod eval;
+pub mod extract_worker;
+pub mod ingest;
+pub mod lag;
+pub mod model;
+pub mod peek;
+pub mod run;
+pub mod search;
+pub mod status;
+pub mod topics;
+pub mod up;

@@ -1,0 +1,323 @@
+//! One configuration: a TOML file, then environment, then flags.
+//!
+//! Environment variables name a key by its path with two underscores:
+//! `MILLRACE_KAFKA__BOOTSTRAP` is `kafka.bootstrap`. Unknown keys are refused,
+//! with the nearest valid one, because a misspelt limit is a limit not set.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+
+use figment::Figment;
+use figment::providers::{Env, Format, Toml};
+use millrace_index::OpenSearchConfig;
+use millrace_kafka::KafkaConfig;
+use millrace_objects::ObjectStoresConfig;
+use millrace_telemetry::{LogFormat, TelemetryConfig};
+use millrace_vectorizer::VectorizerConfig;
+use serde::{Deserialize, Serialize};
+
+const DEFAULT_FILE: &str = "millrace.toml";
+
+/// What stands behind the pipeline.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum Profile {
+    /// The embedded broker and index, in this process.
+    #[default]
+    Embedded,
+    /// A real Kafka and a real OpenSearch.
+    Cluster,
+}
+
+/// The whole configuration of a process.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// `embedded` (default) or `cluster`.
+    pub profile: Profile,
+    /// Folder of the embedded topics and index. Default: `millrace-data`.
+    pub data_dir: PathBuf,
+    /// The HTTP API of `up`.
+    pub api: ApiConfig,
+    /// Kafka; in the embedded profile `bootstrap` is the embedded broker's.
+    pub kafka: KafkaConfig,
+    /// The embedded broker.
+    pub broker: BrokerSection,
+    /// The search index.
+    pub index: IndexSection,
+    /// The sentence encoder.
+    pub model: ModelSection,
+    /// Where objects may be read from.
+    pub objects: ObjectStoresConfig,
+    /// What `up` and `run uploads` watch.
+    pub uploads: UploadsSection,
+    /// The document consumer.
+    pub vectorizer: VectorizerConfig,
+    /// Logs and traces.
+    pub telemetry: TelemetryConfig,
+}
+
+/// The HTTP API of `up`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ApiConfig {
+    /// Address to listen on. Default: `127.0.0.1:7070`; port 0 takes a free one.
+    pub listen: SocketAddr,
+    /// Bearer token that notices must carry. Default: none, which is allowed on loopback only.
+    pub notices_token: Option<String>,
+}
+
+/// The embedded broker.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct BrokerSection {
+    /// Address to listen on. Default: `127.0.0.1:7092`; port 0 takes a free one.
+    pub listen: SocketAddr,
+}
+
+/// The search index.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct IndexSection {
+    /// Read alias; generations and the write alias are named after it. Default: `millrace-documents`.
+    pub name: String,
+    /// How to reach OpenSearch in the cluster profile.
+    pub opensearch: OpenSearchConfig,
+}
+
+/// The sentence encoder.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ModelSection {
+    /// Name in the model store. Default: `all-MiniLM-L6-v2`.
+    pub name: String,
+    /// A sentence-transformers folder to use instead of the store.
+    pub path: Option<PathBuf>,
+    /// Encoder threads. Default: one a core.
+    pub threads: Option<usize>,
+}
+
+/// What `up` and `run uploads` watch.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct UploadsSection {
+    /// Folders whose files are documents. Each is an allowed root as well.
+    pub folders: Vec<PathBuf>,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            profile: Profile::default(),
+            data_dir: PathBuf::from("millrace-data"),
+            api: ApiConfig::default(),
+            kafka: KafkaConfig::default(),
+            broker: BrokerSection::default(),
+            index: IndexSection::default(),
+            model: ModelSection::default(),
+            objects: ObjectStoresConfig::default(),
+            uploads: UploadsSection::default(),
+            vectorizer: VectorizerConfig::default(),
+            telemetry: TelemetryConfig::default(),
+        }
+    }
+}
+
+impl Default for ApiConfig {
+    fn default() -> Self {
+        Self { listen: loopback(7070), notices_token: None }
+    }
+}
+
+impl Default for BrokerSection {
+    fn default() -> Self {
+        Self { listen: loopback(7092) }
+    }
+}
+
+impl Default for IndexSection {
+    fn default() -> Self {
+        Self { name: "millrace-documents".to_owned(), opensearch: OpenSearchConfig::default() }
+    }
+}
+
+impl Default for ModelSection {
+    fn default() -> Self {
+        Self { name: "all-MiniLM-L6-v2".to_owned(), path: None, threads: None }
+    }
+}
+
+fn loopback(port: u16) -> SocketAddr {
+    SocketAddr::from((Ipv4Addr::LOCALHOST, port))
+}
+
+/// What flags say over file and environment.
+#[derive(Debug, Default)]
+pub struct Overrides {
+    /// `--data`.
+    pub data_dir: Option<PathBuf>,
+    /// `--profile`.
+    pub profile: Option<Profile>,
+    /// `--log`.
+    pub log: Option<String>,
+    /// `--log-format`.
+    pub log_format: Option<LogFormat>,
+}
+
+/// The configuration can't be used as it is.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The file that was named does not exist.
+    #[error("no configuration file at {0}")]
+    Missing(PathBuf),
+    /// A key that does not exist.
+    #[error("unknown key `{key}` in {origin}{}", nearest.as_ref().map(|name| format!("; did you mean `{name}`?")).unwrap_or_default())]
+    UnknownKey {
+        /// The full path of the key.
+        key: String,
+        /// The file or environment that holds it.
+        origin: String,
+        /// The full path of the nearest valid key.
+        nearest: Option<String>,
+    },
+    /// A value of the wrong type, or a file that is no TOML.
+    #[error("{message}")]
+    Invalid {
+        /// What is wrong and where.
+        message: String,
+    },
+    /// A value that does not go with another.
+    #[error("{0}")]
+    Contradiction(&'static str),
+}
+
+impl Config {
+    /// Reads the file (`millrace.toml` in the current folder if none is named
+    /// and it exists), then the environment, then applies the flags.
+    ///
+    /// # Errors
+    /// A missing or malformed file, an unknown key, a value of another type,
+    /// values that contradict each other.
+    pub fn load(file: Option<&Path>, overrides: Overrides) -> Result<Self, ConfigError> {
+        let mut figment = Figment::new();
+        match file {
+            Some(path) if !path.is_file() => {
+                return Err(ConfigError::Missing(path.to_owned()));
+            }
+            Some(path) => figment = figment.merge(Toml::file_exact(path)),
+            None => figment = figment.merge(Toml::file_exact(DEFAULT_FILE)),
+        }
+        let figment = figment.merge(environment());
+        let mut config: Self = figment.extract().map_err(|errors| describe(&errors))?;
+        if let Some(data_dir) = overrides.data_dir {
+            config.data_dir = data_dir;
+        }
+        if let Some(profile) = overrides.profile {
+            config.profile = profile;
+        }
+        if let Some(log) = overrides.log {
+            config.telemetry.log = log;
+        }
+        if let Some(log_format) = overrides.log_format {
+            config.telemetry.log_format = log_format;
+        }
+        config.validate()?;
+        Ok(config)
+    }
+
+    fn validate(&self) -> Result<(), ConfigError> {
+        if !self.api.listen.ip().is_loopback() && self.api.notices_token.is_none() {
+            return Err(ConfigError::Contradiction(
+                "api.listen is not loopback but api.notices_token is not set: anybody who reaches \
+                 the port could publish; set a token or listen on 127.0.0.1",
+            ));
+        }
+        if self.profile == Profile::Cluster && self.kafka.bootstrap.is_empty() {
+            return Err(ConfigError::Contradiction(
+                "the cluster profile needs kafka.bootstrap, such as \"127.0.0.1:9092\"",
+            ));
+        }
+        Ok(())
+    }
+}
+
+/// Only names with a path or of a top-level value are keys: `MILLRACE_CONFIG`
+/// and the variables of tests and of the model store share the prefix.
+fn environment() -> Env {
+    Env::prefixed("MILLRACE_")
+        .filter(|name| {
+            let name = name.as_str();
+            name.contains("__") || ["PROFILE", "DATA_DIR"].iter().any(|top| name.eq_ignore_ascii_case(top))
+        })
+        .split("__")
+}
+
+fn describe(error: &figment::Error) -> ConfigError {
+    let origin = error
+        .metadata
+        .as_ref()
+        .map_or_else(|| "the configuration".to_owned(), |metadata| match &metadata.source {
+            Some(source) => source.to_string(),
+            None => metadata.name.to_string(),
+        });
+    let path = error.path.join(".");
+    match &error.kind {
+        figment::error::Kind::UnknownField(field, expected) => {
+            let parent = path.strip_suffix(field.as_str()).unwrap_or(&path).trim_end_matches('.');
+            let full = |name: &str| {
+                if parent.is_empty() { name.to_owned() } else { format!("{parent}.{name}") }
+            };
+            let nearest = expected
+                .iter()
+                .max_by(|a, b| {
+                    strsim::jaro_winkler(field, a).total_cmp(&strsim::jaro_winkler(field, b))
+                })
+                .map(|name| full(name));
+            ConfigError::UnknownKey { key: full(field), origin, nearest }
+        }
+        kind => ConfigError::Invalid {
+            message: if path.is_empty() {
+                format!("{origin}: {kind}")
+            } else {
+                format!("`{path}` in {origin}: {kind}")
+            },
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn load(text: &str) -> Result<Config, ConfigError> {
+        Figment::new().merge(Toml::string(text)).extract().map_err(|errors| describe(&errors))
+    }
+
+    #[test]
+    fn nothing_configured_is_valid() {
+        let config = load("").unwrap();
+        assert_eq!(config.profile, Profile::Embedded);
+        config.validate().unwrap();
+    }
+
+    #[test]
+    fn an_unknown_key_names_the_nearest_valid_one() {
+        let error = load("[kafka]\nbootstrp = \"x\"").unwrap_err().to_string();
+        assert!(error.contains("unknown key `kafka.bootstrp`"), "{error}");
+        assert!(error.contains("did you mean `kafka.bootstrap`?"), "{error}");
+    }
+
+    #[test]
+    fn a_value_of_another_type_names_its_key() {
+        let error = load("[model]\nthreads = \"many\"").unwrap_err().to_string();
+        assert!(error.contains("`model.threads`"), "{error}");
+    }
+
+    #[test]
+    fn notices_from_elsewhere_need_a_token() {
+        let mut config = load("[api]\nlisten = \"0.0.0.0:7070\"").unwrap();
+        assert!(config.validate().unwrap_err().to_string().contains("notices_token"));
+        config.api.notices_token = Some("secret".to_owned());
+        config.validate().unwrap();
+    }
+}

@@ -1,0 +1,5 @@
+//! Judged retrieval: reading queries, judgements and writing runs; the measures.
+
+pub mod judgements;
+pub mod measures;
+pub mod run;

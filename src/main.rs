@@ -1,0 +1,20 @@
+//! `millrace`: one binary, one file a subcommand.
+//!
+//! The dataflow and the room of each behaviour are drawn in `ARCHITECTURE.md`.
+
+mod api;
+mod cli;
+mod commands;
+mod config;
+mod evaluation;
+mod output;
+mod session;
+mod stack;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+fn main() -> ExitCode {
+    cli::Cli::parse().run()
+}

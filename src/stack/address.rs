@@ -1,0 +1,102 @@
+//! Where a running `up` can be reached: a file in its data folder.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Context;
+use serde::{Deserialize, Serialize};
+
+/// Written by `up` once it answers, removed when it stops. After a `kill -9`
+/// it stays behind, so readers ask whether the process is still there.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RunningAddress {
+    /// Process id of `up`.
+    pub pid: u32,
+    /// Base URL of its API.
+    pub api: String,
+    /// Kafka bootstrap servers, the embedded broker's or the cluster's.
+    pub kafka: String,
+    /// Prefix of all topic names.
+    pub topic_prefix: String,
+    /// What control calls must present: whoever can read the data folder may steer it.
+    pub control_token: String,
+}
+
+impl RunningAddress {
+    /// The `up` that runs on this data folder, if one does.
+    ///
+    /// # Errors
+    /// The file is there but can't be read or understood.
+    pub fn read(data_dir: &Path) -> anyhow::Result<Option<Self>> {
+        let path = file(data_dir);
+        let text = match std::fs::read_to_string(&path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(error).context(format!("can't read {}", path.display())),
+        };
+        let address: Self = serde_json::from_str(&text)
+            .with_context(|| format!("{} is not an address file; remove it", path.display()))?;
+        Ok(address.is_running().then_some(address))
+    }
+
+    /// Leaves the address in the data folder, readable by its owner alone.
+    ///
+    /// # Errors
+    /// The file can't be written.
+    pub fn write(&self, data_dir: &Path) -> anyhow::Result<()> {
+        use std::os::unix::fs::OpenOptionsExt;
+        let path = file(data_dir);
+        let staging = path.with_extension("json.new");
+        let options = std::fs::OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .mode(0o600)
+            .to_owned();
+        let written = options
+            .open(&staging)
+            .and_then(|file| serde_json::to_writer(file, self).map_err(Into::into))
+            .and_then(|()| std::fs::rename(&staging, &path));
+        written.with_context(|| format!("can't write {}", path.display()))
+    }
+
+    /// Removes what [`write`](Self::write) left.
+    pub fn remove(data_dir: &Path) {
+        if let Err(error) = std::fs::remove_file(file(data_dir)) {
+            tracing::debug!(%error, "address file was gone already");
+        }
+    }
+
+    fn is_running(&self) -> bool {
+        Path::new("/proc").join(self.pid.to_string()).exists()
+    }
+}
+
+fn file(data_dir: &Path) -> PathBuf {
+    data_dir.join("up.json")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn address(pid: u32) -> RunningAddress {
+        RunningAddress {
+            pid,
+            api: "http://127.0.0.1:1".to_owned(),
+            kafka: "127.0.0.1:2".to_owned(),
+            topic_prefix: "millrace.".to_owned(),
+            control_token: "secret".to_owned(),
+        }
+    }
+
+    #[test]
+    fn only_a_running_process_has_an_address() {
+        let folder = tempfile::tempdir().unwrap();
+        assert_eq!(RunningAddress::read(folder.path()).unwrap(), None);
+        let alive = address(std::process::id());
+        alive.write(folder.path()).unwrap();
+        assert_eq!(RunningAddress::read(folder.path()).unwrap(), Some(alive));
+        address(u32::MAX).write(folder.path()).unwrap();
+        assert_eq!(RunningAddress::read(folder.path()).unwrap(), None);
+    }
+}
