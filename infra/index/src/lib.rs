@@ -18,6 +18,7 @@ mod outcome;
 mod port;
 mod query;
 mod record;
+pub mod sink;
 
 pub use outcome::{FinalOutcome, ItemOutcome, Obstacle, Rejection};
 pub use port::{
@@ -28,3 +29,4 @@ pub use query::{
     DEFAULT_RANK_CONSTANT, DEFAULT_WINDOW, Filter, Fusion, Hit, MAX_WINDOW, Mode, SearchRequest,
 };
 pub use record::{BulkAction, Record};
+pub use sink::{BulkSink, SinkClosed, SinkConfig, SinkState};
