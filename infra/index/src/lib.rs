@@ -1,1 +1,32 @@
-//! The search index: one port, two adapters (OpenSearch and embedded).
+//! The search index: one port, two adapters.
+//!
+//! [`SearchIndex`] is what the rest of Millrace knows. `EmbeddedIndex`
+//! keeps everything in a folder and needs no server; the OpenSearch adapter speaks to a cluster.
+//! `BulkSink` stands above either: it batches, retries, halts and resumes.
+//!
+//! Promises, the same from both adapters:
+//! - An item reported `Indexed` survives a crash; text, vector and version become visible together.
+//! - Writers are ordered by version alone (`external_gte`): any interleaving, duplication and
+//!   replay of the same writes ends in the same index. A tombstone keeps its version.
+//! - A search shows a document once, by its best chunk. Hybrid scores mean the same number.
+//! - Vectors of another dimension or another model are refused before the first write.
+//!
+//! Left to others: reading and chunking documents, making vectors, deciding what a stale outcome
+//! means (the vectorizer compares the object with the header), offsets, dead letters.
+
+mod outcome;
+mod port;
+mod query;
+mod record;
+pub mod sink;
+
+pub use outcome::{FinalOutcome, ItemOutcome, Obstacle, Rejection};
+pub use port::{
+    BoxError, FORMAT_VERSION, IndexCounts, IndexDescription, IndexError, IndexSpec, KnnEngine,
+    SearchIndex,
+};
+pub use query::{
+    DEFAULT_RANK_CONSTANT, DEFAULT_WINDOW, Filter, Fusion, Hit, MAX_WINDOW, Mode, SearchRequest,
+};
+pub use record::{BulkAction, Record};
+pub use sink::{BulkSink, SinkClosed, SinkConfig, SinkState};
