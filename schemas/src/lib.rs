@@ -1,1 +1,38 @@
-//! Topic schemas, their Rust types, framing, event headers, document identity and version.
+//! What travels on the topics: schemas, their Rust types, framing, headers, identity and version.
+//!
+//! - Schemas are the files `avro/<topic>/v<n>.avsc`. A committed version never changes; a change is
+//!   a new version, fully and transitively compatible with all before it. Tests hold both.
+//! - [`encode`] and [`decode`] turn a [`Message`] into a record's value and back. The value's first
+//!   bytes say how it is framed: `C3 01` Avro single-object, `00` Confluent, `{` JSON. No input
+//!   makes them panic; what cannot be read is a typed [`SchemaError`].
+//! - [`DocId`] and [`DocumentVersion`] say which document a record is about and which of two writers
+//!   is the newer.
+//! - [`EventHeaders`] are CloudEvents in binary mode with a W3C [`TraceParent`].
+//!
+//! Left to others: reading and writing topics, and the HTTP client of a schema registry, which
+//! implements [`SchemaRegistry`].
+
+mod codec;
+mod documents;
+mod error;
+mod framing;
+mod headers;
+mod identity;
+mod inline_bytes;
+mod origin;
+mod outcomes;
+mod registry;
+mod signals;
+mod traceparent;
+
+pub use codec::{Message, SchemaVersion, TopicSchemas, catalogue};
+pub use documents::{DocumentEvent, DocumentNotice, Layout, MAX_INLINE_CONTENT_BYTES};
+pub use error::SchemaError;
+pub use framing::{Framing, decode, decode_with, encode};
+pub use headers::{EventHeaders, HeaderError};
+pub use identity::{DocId, DocumentVersion, VersionError};
+pub use origin::Origin;
+pub use outcomes::{DocumentOutcome, OutcomeKind};
+pub use registry::{SchemaRegistry, WriterSchema};
+pub use signals::Signal;
+pub use traceparent::{InvalidTraceParent, TraceParent};

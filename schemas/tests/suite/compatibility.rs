@@ -1,0 +1,145 @@
+//! Committed schemas never change, and every version reads every other.
+
+use std::path::Path;
+
+use apache_avro::schema_compatibility::SchemaCompatibility;
+use millrace_schemas::catalogue;
+use sha2::{Digest, Sha256};
+
+/// Topic, version, CRC-64-AVRO of the canonical form as on the wire, SHA-256 of the file.
+/// A new version adds a line; no line ever changes. The file's hash covers what the canonical form
+/// leaves out: defaults, logical types, docs.
+const PINNED: &[(&str, &str, &str, &str)] = &[
+    (
+        "documents",
+        "v1",
+        "76ef919d2577e2cc",
+        "2527026c4d274cfd5015a4fa2ce92154387850aa0aa59aa0bb80075506318021",
+    ),
+    (
+        "signals",
+        "v1",
+        "1b2f9895e82ed5d3",
+        "dea88cedd191e7f35f9f85c5a50430275406bbe24fd06f37e31e138122982769",
+    ),
+    (
+        "documents.outcomes",
+        "v1",
+        "d29b63e95f891ed7",
+        "14b81aec91a4adb8c4e43b6e32c4c43b28d1d94d37fa33c7d110e650df8f8fb2",
+    ),
+];
+
+#[test]
+fn a_committed_schema_never_changes() {
+    let actual: Vec<(&str, &str, String, String)> = catalogue()
+        .iter()
+        .flat_map(|topic| {
+            topic
+                .versions()
+                .iter()
+                .zip(topic.fingerprints())
+                .map(|(version, fingerprint)| {
+                    let file = hex::encode(Sha256::digest(version.text.as_bytes()));
+                    (topic.topic(), version.name, hex::encode(fingerprint), file)
+                })
+        })
+        .collect();
+    let actual: Vec<(&str, &str, &str, &str)> = actual
+        .iter()
+        .map(|(t, v, f, s)| (*t, *v, f.as_str(), s.as_str()))
+        .collect();
+    assert_eq!(
+        actual, PINNED,
+        "commit a new version instead of changing one"
+    );
+}
+
+#[test]
+fn every_file_is_in_the_catalogue() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("avro");
+    let mut files = Vec::new();
+    for topic in root.read_dir().unwrap().map(Result::unwrap) {
+        for file in topic.path().read_dir().unwrap().map(Result::unwrap) {
+            files.push(format!(
+                "{}/{}",
+                topic.file_name().display(),
+                file.file_name().display()
+            ));
+        }
+    }
+    let mut known: Vec<String> = catalogue()
+        .iter()
+        .flat_map(|topic| {
+            topic
+                .versions()
+                .iter()
+                .map(|version| format!("{}/{}.avsc", topic.topic(), version.name))
+        })
+        .collect();
+    files.sort();
+    known.sort();
+    assert_eq!(files, known);
+}
+
+#[test]
+fn every_version_reads_every_other() {
+    for topic in catalogue() {
+        for (writer, writer_version) in topic.parsed().iter().zip(topic.versions()) {
+            for (reader, reader_version) in topic.parsed().iter().zip(topic.versions()) {
+                let (writer_name, reader_name) = (writer_version.name, reader_version.name);
+                if let Err(error) = SchemaCompatibility::can_read(writer, reader) {
+                    panic!(
+                        "{}: {reader_name} cannot read {writer_name}: {error}",
+                        topic.topic()
+                    );
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn fingerprints_tell_the_versions_of_a_topic_apart() {
+    for topic in catalogue() {
+        let mut fingerprints = topic.fingerprints().to_vec();
+        fingerprints.sort_unstable();
+        fingerprints.dedup();
+        assert_eq!(
+            fingerprints.len(),
+            topic.versions().len(),
+            "{}",
+            topic.topic()
+        );
+    }
+}
+
+/// Without a default an enum could never get another symbol: older readers would fail on it.
+#[test]
+fn every_enum_has_a_default() {
+    fn enums_without_default(schema: &serde_json::Value, found: &mut Vec<String>) {
+        match schema {
+            serde_json::Value::Object(object) => {
+                if object.get("type").is_some_and(|kind| kind == "enum")
+                    && !object.contains_key("default")
+                {
+                    found.push(object["name"].to_string());
+                }
+                object
+                    .values()
+                    .for_each(|value| enums_without_default(value, found));
+            }
+            serde_json::Value::Array(items) => {
+                items
+                    .iter()
+                    .for_each(|value| enums_without_default(value, found));
+            }
+            _ => {}
+        }
+    }
+    let mut found = Vec::new();
+    for version in catalogue().iter().flat_map(|topic| topic.versions()) {
+        enums_without_default(&serde_json::from_str(version.text).unwrap(), &mut found);
+    }
+    assert_eq!(found, Vec::<String>::new());
+}
