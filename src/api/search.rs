@@ -41,6 +41,21 @@ pub struct SearchQuery {
     pub filter: Filter,
 }
 
+impl SearchQuery {
+    /// A search with every setting at its default.
+    pub fn new(query: &str) -> Self {
+        Self {
+            query: query.to_owned(),
+            mode: Mode::default(),
+            bm25_weight: default_bm25_weight(),
+            vector_weight: default_vector_weight(),
+            rrf: false,
+            k: default_k(),
+            filter: Filter::default(),
+        }
+    }
+}
+
 fn default_bm25_weight() -> f32 {
     0.3
 }

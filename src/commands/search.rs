@@ -60,7 +60,6 @@ impl Ranking {
             (Some(bm25), Some(vector)) => (bm25, vector),
         };
         SearchQuery {
-            query: query.to_owned(),
             mode: match self.mode {
                 RankingMode::Hybrid => Mode::Hybrid,
                 RankingMode::Vector => Mode::Vector,
@@ -70,7 +69,7 @@ impl Ranking {
             vector_weight,
             rrf: self.rrf,
             k,
-            filter: millrace_index::Filter::default(),
+            ..SearchQuery::new(query)
         }
     }
 }

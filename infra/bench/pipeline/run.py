@@ -1,0 +1,111 @@
+#!/usr/bin/env python3
+"""The whole embedded pipeline on SciFact: ready, ingest, memory, search.
+
+`ingest` is compared with the bare encoder on the same texts in the same run,
+in turns, because the machine's speed drifts. Ends with one line of JSON.
+"""
+
+import gzip
+import json
+import os
+import pathlib
+import signal
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+
+REPOSITORY = pathlib.Path(__file__).resolve().parents[3]
+BINARY = REPOSITORY / "target/release/millrace"
+ENCODER = REPOSITORY / "target/release/examples/bench_encoder"
+ROUNDS = int(os.environ.get("ROUNDS", "2"))
+
+
+def scifact() -> pathlib.Path:
+    root = pathlib.Path(os.environ.get("MILLRACE_SHARED_DATA", REPOSITORY.parent / "shared/data"))
+    folder = root / "scifact"
+    if not folder.is_dir():
+        sys.exit(f"no SciFact at {folder}; set MILLRACE_SHARED_DATA to the folder that holds scifact/")
+    return folder
+
+
+def texts(path: pathlib.Path) -> None:
+    """The texts as the vectorizer embeds them, one JSON string a line."""
+    with gzip.open(scifact() / "corpus.jsonl.gz", "rt") as corpus, path.open("w") as out:
+        for line in corpus:
+            document = json.loads(line)
+            out.write(json.dumps(f"{document['title']}\n{document['text']}") + "\n")
+
+
+def bare_encoder(path: pathlib.Path) -> float:
+    """Documents a second of the encoder alone, in arrival order."""
+    output = subprocess.run([ENCODER, "--texts", path, "--json"], stdout=subprocess.PIPE, check=True)
+    return json.loads(output.stdout)["texts_per_second"]
+
+
+def resident_mib(pid: int, field: str) -> float:
+    for line in pathlib.Path(f"/proc/{pid}/status").read_text().splitlines():
+        if line.startswith(field):
+            return int(line.split()[1]) / 1024
+    raise LookupError(field)
+
+
+def search_ms(api: str, queries: list[str]) -> list[float]:
+    times = []
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    for query in queries:
+        body = json.dumps({"query": query}).encode()
+        request = urllib.request.Request(f"{api}/v1/search", body, {"content-type": "application/json"})
+        begun = time.perf_counter()
+        with opener.open(request) as answer:
+            answer.read()
+        times.append((time.perf_counter() - begun) * 1e3)
+    return times
+
+
+def pipeline(data: str, queries: list[str]) -> dict:
+    free = {"MILLRACE_API__LISTEN": "127.0.0.1:0", "MILLRACE_BROKER__LISTEN": "127.0.0.1:0"}
+    up = subprocess.Popen([BINARY, "up", "--json", "--data", data], env=os.environ | free,
+                          stdout=subprocess.PIPE, text=True)
+    try:
+        ready = json.loads(up.stdout.readline())
+        command = [BINARY, "ingest", "--json", "--data", data, scifact() / "corpus.jsonl.gz"]
+        ingest = json.loads(subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout)
+        times = search_ms(ready["api"], queries)
+        return {
+            "ready_seconds": ready["ready_seconds"],
+            "docs_per_second": ingest["docs_per_second"],
+            "tokens_per_second": ingest["tokens_per_second"],
+            "indexed": ingest["indexed"],
+            "resident_mib": resident_mib(up.pid, "VmRSS"),
+            "peak_resident_mib": resident_mib(up.pid, "VmHWM"),
+            "search_p50_ms": statistics.median(times),
+            "search_p99_ms": statistics.quantiles(times, n=100)[98],
+        }
+    finally:
+        up.send_signal(signal.SIGTERM)
+        up.wait(30)
+
+
+def main() -> None:
+    with open(scifact() / "queries.jsonl") as lines:
+        queries = [json.loads(line)["text"] for line in lines][:300]
+    rounds = []
+    with tempfile.TemporaryDirectory() as folder:
+        file = pathlib.Path(folder) / "texts.jsonl"
+        texts(file)
+        for number in range(ROUNDS):
+            encoder = bare_encoder(file)
+            figures = pipeline(f"{folder}/data-{number}", queries)
+            figures["encoder_docs_per_second"] = encoder
+            figures["ingest_vs_encoder"] = figures["docs_per_second"] / encoder
+            rounds.append(figures)
+            print("  ".join(f"{name} {value:.2f}" for name, value in figures.items()))
+    medians = {name: round(statistics.median(figures[name] for figures in rounds), 3) for name in rounds[0]}
+    print(json.dumps(medians))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,117 @@
+//! `millrace up`: everything in one process, until it is told to stop.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Instant;
+
+use serde::Serialize;
+
+use super::ingest::{Ingestion, missing_documents};
+use super::search::text;
+use crate::api::search::SearchQuery;
+use crate::config::Config;
+use crate::output::Output;
+use crate::session::{Needs, Session};
+use crate::stack::{Stack, stop};
+
+/// Start the pipeline: topics, vectorizer, index and API in one process.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Watch this folder: its files become documents, their removal removes them.
+    #[arg(long, value_name = "DIR")]
+    watch: Vec<PathBuf>,
+    /// Once ready, ingest what the index lacks of this file, folder or corpus.
+    #[arg(long, value_name = "PATH")]
+    load: Vec<PathBuf>,
+    /// After loading, search for this and print the answer.
+    #[arg(long, value_name = "QUERY")]
+    ask: Vec<String>,
+    /// Stop after loading and asking instead of staying up.
+    #[arg(long)]
+    once: bool,
+}
+
+#[derive(Debug, Serialize)]
+struct Ready {
+    pid: u32,
+    api: String,
+    kafka: String,
+    data: PathBuf,
+    ready_seconds: f64,
+}
+
+pub async fn run(args: Args, mut config: Config, output: Output) -> anyhow::Result<ExitCode> {
+    let started = Instant::now();
+    config.uploads.folders.extend(args.watch);
+    let mut stop = stop::signals()?;
+    let stack = Stack::start(&config, Needs::UP).await?;
+    stack.address().write(&config.data_dir)?;
+    let ready = Ready {
+        pid: std::process::id(),
+        api: stack.address().api.clone(),
+        kafka: stack.address().kafka.clone(),
+        data: config.data_dir.clone(),
+        ready_seconds: started.elapsed().as_secs_f64(),
+    };
+    output.result(&ready, || {
+        format!(
+            "millrace is up after {:.1} s\n  API    {}  (POST /v1/search, POST /v1/notices, GET /metrics)\n  Kafka  {}\n  data   {}",
+            ready.ready_seconds,
+            ready.api,
+            ready.kafka,
+            ready.data.display()
+        )
+    })?;
+    let loaded = tokio::select! {
+        loaded = load_and_ask(&args.load, &args.ask, &config, output) => Some(loaded),
+        () = stop.first() => None,
+    };
+    let outcome = match loaded {
+        Some(Err(error)) => Err(error),
+        Some(Ok(())) if !args.once => {
+            tracing::info!("serving; stop with Ctrl-C");
+            stack.serve_until(stop.first()).await
+        }
+        Some(Ok(())) | None => Ok(()),
+    };
+    crate::stack::address::RunningAddress::remove(&config.data_dir);
+    tokio::select! {
+        () = stack.shutdown() => {}
+        () = stop.second() => {
+            tracing::warn!("stopped at once; what was not acknowledged is read again at the next start");
+            return Ok(ExitCode::from(130));
+        }
+    }
+    outcome.map(|()| ExitCode::SUCCESS)
+}
+
+async fn load_and_ask(
+    load: &[PathBuf],
+    ask: &[String],
+    config: &Config,
+    output: Output,
+) -> anyhow::Result<()> {
+    if load.is_empty() && ask.is_empty() {
+        return Ok(());
+    }
+    // Through its own address, as any other process would: one way in.
+    let session = Session::attach_or_start(config, Needs::INGEST).await?;
+    for path in load {
+        let missing = missing_documents(&session, path).await?;
+        if missing.is_empty() {
+            tracing::info!(path = %path.display(), "is in the index already");
+            continue;
+        }
+        let summary = Ingestion::of_documents(&session, missing, output).run().await?;
+        if !output.is_json() {
+            output.line(&summary.text())?;
+        }
+    }
+    for question in ask {
+        let query = SearchQuery { k: 3, ..SearchQuery::new(question) };
+        let answer = session.api.search(&query).await?;
+        output.result(&answer, || format!("\n\u{201c}{question}\u{201d}\n{}", text(&answer)))?;
+    }
+    session.close().await;
+    Ok(())
+}

@@ -1,0 +1,10 @@
+//! The `millrace` binary from outside: embedded, and on a real Kafka and OpenSearch.
+//!
+//! Modules named `real` need the servers that `make test` starts.
+
+mod bad_input;
+mod evaluation;
+mod harness;
+mod notices;
+mod pipeline;
+mod running;

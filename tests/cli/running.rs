@@ -1,0 +1,92 @@
+//! A running `up`: found by other commands, drained by SIGTERM, unharmed by `kill -9`.
+
+use std::time::Duration;
+
+use anyhow::ensure;
+
+use crate::harness::{Pipeline, Target, eventually, text};
+
+const LONG: Duration = Duration::from_secs(60);
+
+#[test]
+fn commands_reach_the_running_up() -> anyhow::Result<()> {
+    let pipeline = Pipeline::new(Target::Embedded)?;
+    let mut up = pipeline.up(&[])?;
+    let note = pipeline.write("notes/tides.txt", "The moon pulls the ocean twice a day.\n")?;
+    let summary = pipeline.ingest(&note)?;
+    ensure!(summary["indexed"] == 1, "{summary}");
+    ensure!(pipeline.search("lunar gravity and water")?[0] == "tides.txt");
+    up.signal("-TERM")?;
+    let status = up.wait(LONG)?;
+    ensure!(status.success(), "SIGTERM must drain and leave with 0: {status}");
+    ensure!(!pipeline.path("data/up.json").exists(), "the address outlived the process");
+    // The same folder, without it.
+    ensure!(pipeline.search("lunar gravity and water")?[0] == "tides.txt");
+    Ok(())
+}
+
+#[test]
+fn a_second_process_on_the_same_folder_is_refused() -> anyhow::Result<()> {
+    let pipeline = Pipeline::new(Target::Embedded)?;
+    let up = pipeline.up(&[])?;
+    let pid = up.ready["pid"].to_string();
+    let error = pipeline.failure(&["up"])?;
+    ensure!(error.contains(&pid) && error.contains("--data"), "{error}");
+    Ok(())
+}
+
+#[test]
+fn a_killed_up_loses_nothing() -> anyhow::Result<()> {
+    let pipeline = Pipeline::new(Target::Embedded)?;
+    let mut up = pipeline.up(&[])?;
+    for n in 0..20 {
+        pipeline.write(&format!("docs/{n}.txt"), format!("Document {n} about topic {n}.\n"))?;
+    }
+    let summary = pipeline.ingest(&pipeline.path("docs"))?;
+    ensure!(summary["indexed"] == 20, "{summary}");
+    up.signal("-KILL")?;
+    up.wait(LONG)?;
+    let found = pipeline.json(&["search", "document", "-k", "100", "--mode", "text"])?;
+    ensure!(found["hits"].as_array().is_some_and(|hits| hits.len() == 20), "{found}");
+    Ok(())
+}
+
+#[test]
+fn a_watched_folder_is_followed() -> anyhow::Result<()> {
+    let pipeline = Pipeline::new(Target::Embedded)?;
+    let path = pipeline.write("inbox/first.txt", "Penguins walk across the ice.\n")?;
+    let _up = pipeline.up(&["--watch", text(&pipeline.path("inbox"))?])?;
+    let finds = |query: &str, file: &str| {
+        eventually(&format!("{query:?} finds {file}"), LONG, || {
+            let found = pipeline.search(query)?;
+            Ok(found.first().is_some_and(|first| first == file).then_some(()))
+        })
+    };
+    finds("antarctic birds", "first.txt")?;
+    pipeline.write("inbox/second.txt", "The orchestra tunes before the symphony.\n")?;
+    finds("classical concert", "second.txt")?;
+    std::fs::remove_file(&path)?;
+    eventually("the removed file is gone", LONG, || {
+        Ok((!pipeline.search("antarctic birds")?.contains(&"first.txt".to_owned())).then_some(()))
+    })
+}
+
+#[test]
+fn health_and_metrics_are_served() -> anyhow::Result<()> {
+    let pipeline = Pipeline::new(Target::Embedded)?;
+    let up = pipeline.up(&[])?;
+    let get = |path: &str| -> anyhow::Result<String> {
+        let output = std::process::Command::new("curl")
+            .args(["-sS", "--noproxy", "*", "-w", "\n%{http_code}"])
+            .arg(format!("{}{path}", up.api()))
+            .output()?;
+        Ok(String::from_utf8(output.stdout)?)
+    };
+    ensure!(get("/healthz")?.ends_with("200"));
+    ensure!(get("/readyz")?.ends_with("200"), "{}", get("/readyz")?);
+    let note = pipeline.write("one.txt", "A single document.\n")?;
+    pipeline.ingest(&note)?;
+    let metrics = get("/metrics")?;
+    ensure!(metrics.contains("millrace_documents_total{outcome=\"indexed\"} 1"), "{metrics}");
+    Ok(())
+}
