@@ -1,4 +1,5 @@
 # Apache Kafka 4.4.0: one KRaft node. Sourced by ../servers, which says what each function is for.
+# shellcheck shell=bash disable=SC2154 # here, dir and jvm_flags are set by ../servers
 
 kafka_install() { fetch "$here/kafka/pom.xml" "$1"; }
 

@@ -1,5 +1,6 @@
 # OpenSearch 2.19.1 with knn, neural-search and ml-commons, without security. Sourced by ../servers,
 # which says what each function is for.
+# shellcheck shell=bash disable=SC2154 # here, dir and jvm_flags are set by ../servers
 
 # The smallest published distribution, with the modules and plugins put where they belong.
 opensearch_install() {

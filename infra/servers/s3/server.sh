@@ -1,5 +1,6 @@
 # An S3 endpoint for tests of the object store: moto, in memory, any credentials. Started only when
 # asked for by name. Sourced by ../servers, which says what each function is for.
+# shellcheck shell=bash disable=SC2154 # here, dir and jvm_flags are set by ../servers
 
 s3_install() {
   need python3 "on Debian: apt-get install python3-venv"

