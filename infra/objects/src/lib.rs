@@ -1,1 +1,40 @@
-//! Object storage: conditional reads and listing over OpenDAL.
+//! Object storage: names of objects, conditional reads and listings.
+//!
+//! For the fetching stage of a consumer and for producers that list: one [`ObjectStores`] reads
+//! local folders (`file://`), Alibaba Cloud OSS (`oss://`) and S3-compatible stores (`s3://`).
+//!
+//! Promises:
+//! - **One name an object.** [`ObjectUri`] is always in its normal form, so equal objects have equal
+//!   text, and a document id made from it is stable.
+//! - **Only what is allowed is read.** Everything goes through an [`AllowList`] of buckets and root
+//!   folders; `..`, and symbolic links that lead out of every root, are refused.
+//! - **One version a read.** The bytes returned belong to the tag returned with them: by `If-Match`
+//!   on a bucket, by comparing (size, mtime, inode) before and after on a folder.
+//! - **Bounded memory.** The size cap is enforced on the bytes as they arrive, whatever the headers
+//!   claimed.
+//! - **Absent means absent.** [`ReadError::NotFound`] is said of an object, never of a missing
+//!   bucket or of a root folder that is gone (an unmounted disk): those are
+//!   [`ReadError::Unavailable`], since a consumer answers `NotFound` with a removal.
+//!
+//! It leaves to others: retrying (a read is one attempt; only the pages of a listing are retried
+//! here), what an object's bytes mean, and writing, which nobody here does.
+//!
+//! Buckets are reached through OpenDAL, which signs (OSS V4, AWS SigV4) and finds credentials.
+//! Folders are read with the standard library: OpenDAL's `fs` has no tag, follows links out of its
+//! root, creates a root that is missing, and turns names that are not UTF-8 into other names.
+
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
+mod allow;
+mod bucket;
+mod config;
+mod error;
+mod folder;
+mod stores;
+mod uri;
+
+pub use allow::AllowList;
+pub use config::{ConfigError, ObjectStoresConfig, OssConfig, S3Config, Secret};
+pub use error::ReadError;
+pub use stores::{ListError, Object, ObjectEntry, ObjectMeta, ObjectStores};
+pub use uri::{BucketService, Location, ObjectUri, UriError};
