@@ -1,0 +1,298 @@
+//! The sentence encoder: one type, two devices.
+
+use std::fmt;
+use std::num::NonZeroUsize;
+use std::path::Path;
+
+use rayon::prelude::*;
+use rayon::{ThreadPool, ThreadPoolBuilder};
+
+use crate::config::ModelConfig;
+use crate::cpu::{CpuBert, Parallelism};
+use crate::error::ModelError;
+use crate::fingerprint::ModelFingerprint;
+use crate::packing::{micro_batch_count, micro_batches};
+use crate::tokenizer::Tokenizer;
+use crate::weights::WeightsFile;
+
+/// Tokens of a CPU micro-batch: its matrices stay in the cache (256–4,096 are within 7 %).
+const CPU_BATCH_TOKENS: usize = 512;
+/// Below this many tokens a worker, a batch is better cut within the matrix products.
+const MIN_BATCH_TOKENS: usize = 64;
+
+/// What computes the vectors.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Device {
+    /// This machine's processor.
+    #[default]
+    Cpu,
+    /// An NVIDIA GPU by number; needs the cargo feature `cuda`.
+    Cuda(usize),
+}
+
+/// How an [`Encoder`] is set up.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct EncoderOptions {
+    /// What computes the vectors. Default: the CPU.
+    pub device: Device,
+    /// Worker threads. Default: one a core.
+    pub threads: Option<NonZeroUsize>,
+    /// Cuts texts earlier than the model does, in tokens with the special ones. Default: the model's
+    /// own limit, which can't be passed.
+    pub max_tokens: Option<NonZeroUsize>,
+}
+
+/// A sentence encoder of the BERT family: mean pooling, L2-normalised vectors.
+///
+/// Share one between threads; calls block until their vectors are there (from async code, go through
+/// `spawn_blocking`) and share the encoder's own worker threads.
+pub struct Encoder {
+    tokenizer: Tokenizer,
+    config: ModelConfig,
+    fingerprint: ModelFingerprint,
+    version: String,
+    backend: Backend,
+    workers: ThreadPool,
+}
+
+enum Backend {
+    Cpu(CpuBert),
+    #[cfg(feature = "cuda")]
+    Cuda(crate::cuda::CudaBert),
+}
+
+impl Encoder {
+    /// Loads a sentence-transformers folder; its last path component names the model.
+    ///
+    /// # Errors
+    /// [`ModelError`] when the folder is missing, incomplete, of another architecture or damaged, or
+    /// when the options do not fit the model or the machine.
+    pub fn load(folder: &Path, options: EncoderOptions) -> Result<Self, ModelError> {
+        let mut config = ModelConfig::read(folder)?;
+        if let Some(tokens) = options.max_tokens {
+            // Two special tokens and one of the text.
+            if !(3..=config.max_tokens).contains(&tokens.get()) {
+                return Err(ModelError::Option {
+                    option: "max_tokens",
+                    found: tokens.get(),
+                    rule: format!("this model reads 3 to {} tokens", config.max_tokens),
+                });
+            }
+            config.max_tokens = tokens.get();
+        }
+        let tokenizer = Tokenizer::load(&folder.join("tokenizer.json"), config.max_tokens)?;
+        let fingerprint = ModelFingerprint::of_folder(folder)?;
+        let weights = WeightsFile::read(folder.join("model.safetensors"))?;
+        let backend = Backend::load(&weights, &config, options.device)?;
+        let threads = options.threads.map_or(0, NonZeroUsize::get);
+        let workers = ThreadPoolBuilder::new()
+            .num_threads(threads)
+            .thread_name(|index| format!("encoder-{index}"))
+            .build()
+            .map_err(|source| ModelError::Threads { threads, source })?;
+        let version = fingerprint.version(&folder_name(folder));
+        Ok(Self {
+            tokenizer,
+            config,
+            fingerprint,
+            version,
+            backend,
+            workers,
+        })
+    }
+
+    /// Length of a vector.
+    #[must_use]
+    pub fn dimension(&self) -> usize {
+        self.config.hidden_size
+    }
+
+    /// Where texts are cut, in tokens, special ones included.
+    #[must_use]
+    pub fn max_tokens(&self) -> usize {
+        self.config.max_tokens
+    }
+
+    /// Who made the vectors.
+    #[must_use]
+    pub fn fingerprint(&self) -> &ModelFingerprint {
+        &self.fingerprint
+    }
+
+    /// Name and fingerprint for people and records, such as `all-MiniLM-L6-v2@0123456789ab`.
+    #[must_use]
+    pub fn version(&self) -> &str {
+        &self.version
+    }
+
+    /// The model's tokenizer.
+    #[must_use]
+    pub fn tokenizer(&self) -> &Tokenizer {
+        &self.tokenizer
+    }
+
+    /// Worker threads that the encoder computes on.
+    #[must_use]
+    pub fn threads(&self) -> usize {
+        self.workers.current_num_threads()
+    }
+
+    /// The vectors of texts, each of [`Self::dimension`] values with Euclidean norm 1, in order.
+    /// Texts are cut at [`Self::max_tokens`]; an empty text has a vector too.
+    ///
+    /// # Errors
+    /// [`ModelError::Tokenize`] and, on a GPU, [`ModelError::Device`].
+    pub fn encode(&self, texts: &[&str]) -> Result<Vec<Vec<f32>>, ModelError> {
+        let tokenize = |(index, text): (usize, &&str)| {
+            self.tokenizer
+                .encode(text)
+                .map_err(|source| ModelError::Tokenize { index, source })
+        };
+        // One text is not worth waking a worker.
+        let sequences: Vec<Vec<u32>> = if let [text] = texts {
+            vec![tokenize((0, text))?]
+        } else {
+            self.workers.install(|| {
+                texts
+                    .par_iter()
+                    .enumerate()
+                    .map(tokenize)
+                    .collect::<Result<_, _>>()
+            })?
+        };
+        self.encode_tokens(&sequences.iter().map(Vec::as_slice).collect::<Vec<_>>())
+    }
+
+    /// The vectors of token sequences as [`Tokenizer::encode`] makes them, special tokens included.
+    ///
+    /// # Errors
+    /// [`ModelError::Sequence`] for a sequence that is empty, longer than [`Self::max_tokens`] or
+    /// holds an id outside the vocabulary; on a GPU, [`ModelError::Device`].
+    pub fn encode_tokens(&self, sequences: &[&[u32]]) -> Result<Vec<Vec<f32>>, ModelError> {
+        for (index, sequence) in sequences.iter().enumerate() {
+            let (length, limit) = (sequence.len(), self.config.max_tokens);
+            let refuse = |reason| Err(ModelError::Sequence { index, reason });
+            if length == 0 {
+                return refuse("is empty".to_owned());
+            }
+            if length > limit {
+                return refuse(format!(
+                    "has {length} tokens; the model reads at most {limit}"
+                ));
+            }
+            let vocabulary = self.config.vocab_size;
+            if let Some(id) = sequence.iter().find(|id| **id as usize >= vocabulary) {
+                return refuse(format!(
+                    "holds id {id}; the vocabulary ends at {}",
+                    vocabulary - 1
+                ));
+            }
+        }
+        self.compute(sequences)
+    }
+
+    fn compute(&self, sequences: &[&[u32]]) -> Result<Vec<Vec<f32>>, ModelError> {
+        let lengths: Vec<usize> = sequences.iter().map(|sequence| sequence.len()).collect();
+        match &self.backend {
+            Backend::Cpu(model) => Ok(self.compute_on_cpu(model, sequences, &lengths)),
+            #[cfg(feature = "cuda")]
+            Backend::Cuda(model) => {
+                let mut vectors = Vec::with_capacity(sequences.len());
+                let count = lengths
+                    .iter()
+                    .sum::<usize>()
+                    .div_ceil(crate::cuda::BATCH_TOKENS);
+                for batch in micro_batches(&lengths, count.max(1)) {
+                    vectors.extend(model.forward(&sequences[batch])?);
+                }
+                Ok(vectors)
+            }
+        }
+    }
+
+    fn compute_on_cpu(
+        &self,
+        model: &CpuBert,
+        sequences: &[&[u32]],
+        lengths: &[usize],
+    ) -> Vec<Vec<f32>> {
+        let count = micro_batch_count(
+            lengths.iter().sum(),
+            self.threads(),
+            MIN_BATCH_TOKENS,
+            CPU_BATCH_TOKENS,
+        );
+        let batches = micro_batches(lengths, count);
+        if batches.len() < 2 {
+            // A query: the only work there is to share lies inside the matrix products.
+            let parallelism = match self.threads() {
+                1 => Parallelism::None,
+                threads => Parallelism::Rayon(threads),
+            };
+            return self.workers.install(|| {
+                batches
+                    .into_iter()
+                    .flat_map(|batch| model.forward(&sequences[batch], parallelism))
+                    .collect()
+            });
+        }
+        self.workers.install(|| {
+            batches
+                .into_par_iter()
+                .with_max_len(1)
+                .flat_map_iter(|batch| model.forward(&sequences[batch], Parallelism::None))
+                .collect()
+        })
+    }
+}
+
+impl Backend {
+    fn load(
+        weights: &WeightsFile,
+        config: &ModelConfig,
+        device: Device,
+    ) -> Result<Self, ModelError> {
+        let weights = weights.tensors()?;
+        match device {
+            Device::Cpu => CpuBert::load(&weights, config).map(Self::Cpu),
+            #[cfg(feature = "cuda")]
+            Device::Cuda(ordinal) => {
+                crate::cuda::CudaBert::load(&weights, config, ordinal).map(Self::Cuda)
+            }
+            #[cfg(not(feature = "cuda"))]
+            Device::Cuda(_) => Err(ModelError::DeviceNotCompiled {
+                device: device.to_string(),
+                feature: "cuda",
+            }),
+        }
+    }
+}
+
+impl fmt::Display for Device {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Cpu => formatter.write_str("cpu"),
+            Self::Cuda(ordinal) => write!(formatter, "cuda:{ordinal}"),
+        }
+    }
+}
+
+impl fmt::Debug for Encoder {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .debug_struct("Encoder")
+            .field("version", &self.version)
+            .field("dimension", &self.dimension())
+            .field("threads", &self.threads())
+            .finish_non_exhaustive()
+    }
+}
+
+/// The model's name: the folder's own, also where the path is `.` or a link.
+fn folder_name(folder: &Path) -> String {
+    let real = folder.canonicalize().unwrap_or_else(|_| folder.to_owned());
+    real.file_name().map_or_else(
+        || "model".to_owned(),
+        |name| name.to_string_lossy().into_owned(),
+    )
+}

@@ -1,0 +1,100 @@
+//! What a model folder says about itself.
+
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+
+use crate::config::ModelConfig;
+use crate::error::ModelError;
+use crate::fingerprint::{ModelFingerprint, sha256_of};
+use crate::store::error::StoreError;
+
+/// A model's card, as `millrace model show` prints it.
+#[derive(Clone, Debug, Serialize)]
+pub struct ModelCard {
+    /// The folder's name.
+    pub name: String,
+    /// Where it lies.
+    pub folder: PathBuf,
+    /// Name and short fingerprint, as records and indexes carry it.
+    pub version: String,
+    /// Who makes its vectors.
+    pub fingerprint: ModelFingerprint,
+    /// Such as `bert, 6 layers, 12 heads, mean pooling`.
+    pub architecture: String,
+    /// Length of a vector.
+    pub dimension: usize,
+    /// Where texts are cut, in tokens, special ones included.
+    pub max_tokens: usize,
+    /// The files, by path.
+    pub files: Vec<ModelFile>,
+}
+
+/// A file of a model folder.
+#[derive(Clone, Debug, Serialize)]
+pub struct ModelFile {
+    /// Path inside the folder, with `/`.
+    pub path: String,
+    /// Size in bytes.
+    pub bytes: u64,
+    /// SHA-256 in lower-case hex.
+    pub sha256: String,
+}
+
+impl ModelCard {
+    /// Reads and hashes a sentence-transformers folder; it need not be in a store.
+    ///
+    /// # Errors
+    /// [`StoreError::Model`] when it is missing, incomplete or of another architecture.
+    pub fn read(folder: &Path) -> Result<Self, StoreError> {
+        let config = ModelConfig::read(folder).map_err(StoreError::Model)?;
+        let mut files = Vec::new();
+        collect(folder, "", &mut files).map_err(StoreError::Model)?;
+        files.sort_by(|a, b| a.path.cmp(&b.path));
+        let checksums: Vec<_> = files
+            .iter()
+            .map(|file| (file.path.as_str(), file.sha256.as_str()))
+            .collect();
+        let fingerprint = ModelFingerprint::of_checksums(&checksums);
+        let name = folder
+            .file_name()
+            .unwrap_or_default()
+            .to_string_lossy()
+            .into_owned();
+        Ok(Self {
+            version: fingerprint.version(&name),
+            name,
+            folder: folder.to_owned(),
+            fingerprint,
+            architecture: format!(
+                "bert, {} layers, {} heads, mean pooling",
+                config.layers, config.heads
+            ),
+            dimension: config.hidden_size,
+            max_tokens: config.max_tokens,
+            files,
+        })
+    }
+}
+
+fn collect(folder: &Path, prefix: &str, files: &mut Vec<ModelFile>) -> Result<(), ModelError> {
+    let failed = |source| ModelError::Read {
+        path: folder.to_owned(),
+        source,
+    };
+    for entry in std::fs::read_dir(folder).map_err(failed)? {
+        let entry = entry.map_err(failed)?;
+        let path = format!("{prefix}{}", entry.file_name().to_string_lossy());
+        let metadata = entry.path().metadata().map_err(failed)?;
+        if metadata.is_dir() {
+            collect(&entry.path(), &format!("{path}/"), files)?;
+        } else {
+            files.push(ModelFile {
+                path,
+                bytes: metadata.len(),
+                sha256: sha256_of(&entry.path())?,
+            });
+        }
+    }
+    Ok(())
+}

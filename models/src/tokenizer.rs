@@ -1,0 +1,117 @@
+//! The model's own tokenizer: what the encoder reads, and what a chunker counts and cuts by.
+
+use std::ops::Range;
+use std::path::Path;
+
+use tokenizers::utils::truncation::TruncationDirection;
+
+use crate::error::ModelError;
+
+/// One token of a text, without the special ones that the model adds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Token {
+    /// Index into the vocabulary.
+    pub id: u32,
+    /// Where it stands in the text, in bytes; always on character boundaries.
+    pub range: Range<usize>,
+}
+
+/// The tokenizer of one model. Cheap to share; all methods take `&self`.
+pub struct Tokenizer {
+    inner: tokenizers::Tokenizer,
+    max_tokens: usize,
+    special_tokens: usize,
+}
+
+type Failure = Box<dyn std::error::Error + Send + Sync>;
+
+impl Tokenizer {
+    /// Loads `tokenizer.json`; sequences are cut at `max_tokens`, special tokens included.
+    ///
+    /// # Errors
+    /// [`ModelError::Tokenizer`] when the file is missing or damaged.
+    pub fn load(path: &Path, max_tokens: usize) -> Result<Self, ModelError> {
+        let failed = |source| ModelError::Tokenizer {
+            path: path.to_owned(),
+            source,
+        };
+        let mut inner = tokenizers::Tokenizer::from_file(path).map_err(failed)?;
+        // The published files carry the padding and truncation of the day they were saved
+        // (MiniLM's pads to 128, cuts at 128). Neither is the model's.
+        inner.with_padding(None);
+        inner.with_truncation(None).map_err(failed)?;
+        let special_tokens = inner.encode_fast("", true).map_err(failed)?.len();
+        Ok(Self {
+            inner,
+            max_tokens,
+            special_tokens,
+        })
+    }
+
+    /// Longest sequence that the encoder reads, special tokens included.
+    #[must_use]
+    pub fn max_tokens(&self) -> usize {
+        self.max_tokens
+    }
+
+    /// How many tokens the model adds to every text (`[CLS]` and `[SEP]`: 2).
+    #[must_use]
+    pub fn special_tokens(&self) -> usize {
+        self.special_tokens
+    }
+
+    /// The ids that the encoder reads: cut to [`Self::max_tokens`], special tokens included.
+    ///
+    /// # Errors
+    /// What the tokenizers crate reports for a text that it can't split.
+    pub fn encode(&self, text: &str) -> Result<Vec<u32>, Failure> {
+        let mut encoding = self.inner.encode_fast(text, false)?;
+        encoding.truncate(
+            self.max_tokens.saturating_sub(self.special_tokens),
+            0,
+            TruncationDirection::Right,
+        );
+        Ok(self
+            .inner
+            .post_process(encoding, None, true)?
+            .get_ids()
+            .to_vec())
+    }
+
+    /// Number of tokens of a text, uncut and without special tokens.
+    ///
+    /// # Errors
+    /// As [`Self::encode`].
+    pub fn count_tokens(&self, text: &str) -> Result<usize, Failure> {
+        Ok(self.inner.encode_fast(text, false)?.len())
+    }
+
+    /// All tokens of a text with their places, uncut and without special tokens.
+    ///
+    /// Bytes that no token covers (white space, control characters) lie between the ranges.
+    ///
+    /// # Errors
+    /// As [`Self::encode`].
+    pub fn tokenize_with_offsets(&self, text: &str) -> Result<Vec<Token>, Failure> {
+        let encoding = self.inner.encode(text, false)?;
+        Ok(encoding
+            .get_ids()
+            .iter()
+            .zip(encoding.get_offsets())
+            .map(|(&id, &(start, end))| Token {
+                id,
+                range: start..end,
+            })
+            .collect())
+    }
+}
+
+impl std::fmt::Debug for Tokenizer {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter
+            .debug_struct("Tokenizer")
+            .field("vocabulary", &self.inner.get_vocab_size(true))
+            .field("max_tokens", &self.max_tokens)
+            .finish_non_exhaustive()
+    }
+}
