@@ -75,12 +75,15 @@ bench-encoder: ## encoder speed against ONNX Runtime and sentence-transformers, 
 	infra/bench/encoder/run.sh
 
 .PHONY: bench-retrieval
-bench-retrieval: ## nDCG@10 on SciFact, embedded and on the real OpenSearch
-	$(SERVERS) run opensearch -- infra/bench/retrieval/run.sh
+bench-retrieval: model ## nDCG@10 on SciFact, embedded and on the real Kafka and OpenSearch
+	cargo build $(LOCKED) --release
+	$(SERVERS) run -- python3 infra/bench/retrieval/run.py
 
 .PHONY: bench-ingest
-bench-ingest: ## documents a second through the whole pipeline against the bare encoder
-	infra/bench/ingest/run.sh
+bench-ingest: model ## documents a second through the whole pipeline against the bare encoder
+	cargo build $(LOCKED) --release
+	cargo build $(LOCKED) --release -p millrace-models --example bench_encoder
+	python3 infra/bench/pipeline/run.py
 
 .PHONY: servers-start
 servers-start: ## start the real Kafka and OpenSearch; then: eval "$(infra/servers/servers env)"
