@@ -3,6 +3,7 @@
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::sync::{PoisonError, RwLock, RwLockReadGuard};
 
 use crate::config::{ConfigError, ObjectStoresConfig};
 use crate::error::ReadError;
@@ -12,9 +13,9 @@ use crate::uri::{BucketService, Location, ObjectUri};
 ///
 /// Two checks: [`AllowList::permits`] looks at the name alone and needs no object to exist, for
 /// notices; reading a file also resolves its links and demands that they end below a root.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct AllowList {
-    roots: Vec<Root>,
+    roots: RwLock<Vec<Root>>,
     buckets: Vec<BucketPrefix>,
 }
 
@@ -50,9 +51,28 @@ impl AllowList {
             .iter()
             .map(|entry| BucketPrefix::parse(entry));
         Ok(Self {
-            roots: roots.collect::<Result<_, _>>()?,
+            roots: RwLock::new(roots.collect::<Result<_, _>>()?),
             buckets: buckets.collect::<Result<_, _>>()?,
         })
+    }
+
+    /// Adds a root folder or file while others read. A list only ever grows: what a notice was
+    /// accepted for stays readable until the process ends.
+    ///
+    /// # Errors
+    /// A root that does not exist.
+    pub fn add_root(&self, path: &Path) -> Result<(), ConfigError> {
+        let root = Root::open(path)?;
+        self.roots
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(root);
+        Ok(())
+    }
+
+    /// The list itself is valid even if a writer panicked: a push is its last act.
+    fn roots(&self) -> RwLockReadGuard<'_, Vec<Root>> {
+        self.roots.read().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Whether the name lies within a root folder or a bucket of the list.
@@ -64,7 +84,7 @@ impl AllowList {
             Location::File(path) => {
                 let inside =
                     |r: &Root| path.starts_with(&r.configured) || path.starts_with(&r.real);
-                if self.roots.iter().any(inside) {
+                if self.roots().iter().any(inside) {
                     return Ok(());
                 }
                 let name = uri.without_fragment();
@@ -105,7 +125,7 @@ impl AllowList {
         let real = path
             .canonicalize()
             .map_err(|error| self.explain(path, error))?;
-        if self.roots.iter().any(|r| real.starts_with(&r.real)) {
+        if self.roots().iter().any(|r| real.starts_with(&r.real)) {
             return Ok(real);
         }
         Err(ReadError::not_allowed(
@@ -120,8 +140,8 @@ impl AllowList {
         if !matches!(error, ReadError::NotFound) {
             return error;
         }
-        let root = self
-            .roots
+        let roots = self.roots();
+        let root = roots
             .iter()
             .find(|r| path.starts_with(&r.configured) || path.starts_with(&r.real));
         match root.filter(|r| r.is_folder).map(Root::check) {
