@@ -3,12 +3,6 @@
 
 kafka_install() { fetch "$here/kafka/pom.xml" "$1"; }
 
-kafka_java() {
-  local java
-  java=$(java_home)/bin/java
-  printf '%s\n' "$java"
-}
-
 kafka_prepare() {
   local home=$1/home data=$1/data java
   sed -e "s|@PORT@|$2|g" -e "s|@CONTROLLER_PORT@|$(($2 + 1))|g" -e "s|@DATA@|$data|g" \
@@ -16,8 +10,8 @@ kafka_prepare() {
   cp "$here/kafka/log4j2.yaml" "$home/"
   [[ ! -f $data/meta.properties ]] || return 0
   # A KRaft node writes its cluster's id (a base64url uuid) into an empty data folder once.
-  java=$(kafka_java)
-  "$java" "${jvm_flags[@]}" -cp "$home/libs/*" kafka.tools.StorageTool format \
+  java=$(java_home)
+  "$java/bin/java" "${jvm_flags[@]}" -cp "$home/libs/*" kafka.tools.StorageTool format \
     -t "A$(head -c 16 /dev/urandom | base64 | tr '+/' '-_' | cut -c2-22)" -c "$home/server.properties" \
     >"$1/format.log" 2>&1 || {
     cat "$1/format.log" >&2
@@ -27,8 +21,8 @@ kafka_prepare() {
 
 kafka_exec() {
   local java
-  java=$(kafka_java)
-  exec setsid "$java" -Xms128m "-Xmx${KAFKA_HEAP:-512m}" -XX:+UseG1GC "${jvm_flags[@]}" \
+  java=$(java_home)
+  exec setsid "$java/bin/java" -Xms128m "-Xmx${KAFKA_HEAP:-512m}" -XX:+UseG1GC "${jvm_flags[@]}" \
     -Djava.awt.headless=true -Dlog4j2.configurationFile="$1/home/log4j2.yaml" \
     -cp "$1/home/libs/*" kafka.Kafka "$1/home/server.properties"
 }
