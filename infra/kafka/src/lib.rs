@@ -1,1 +1,46 @@
-//! The Kafka client: consumer loop, offset tracker, producer, topic declarations, dead letters.
+//! The Kafka client of every part of Millrace, on librdkafka.
+//!
+//! - [`Consumer`]: at-least-once. A record's offset is stored only once everything received below
+//!   it is finished (the tracker's invariants INV-1 to INV-5 are property tests); memory stays
+//!   bounded however slow the handler is, and a slow handler never costs the group membership.
+//! - [`Producer`]: a send returns after the brokers acknowledged it, idempotent, partitioned as
+//!   Java producers do.
+//! - [`DeadLetters`]: a record that cannot be processed goes, byte for byte, to `<topic>.dlq`
+//!   before its offset moves.
+//! - [`topics`], [`Admin`]: which topics there are, declared in `topics.toml`; what the brokers
+//!   have; how far a group is behind.
+//! - [`TopicReader`]: bounded or following reads outside any group.
+//! - [`HttpSchemaRegistry`]: the Confluent-compatible registry.
+//!
+//! Left to others: what values mean (`millrace-schemas`) and exactly-once *effects*, which the
+//! index reaches with versions and stateful consumers with one write of state and offset.
+
+mod admin;
+mod clock;
+mod config;
+mod consumer;
+mod dead_letters;
+mod lag;
+mod partitioner;
+mod producer;
+mod reader;
+mod record;
+mod schema_registry;
+pub mod topics;
+
+pub use admin::{Admin, AdminError, CreateReport, Created, PartitionDescription, TopicDescription};
+pub use config::{ConfigError, KafkaConfig};
+pub use consumer::{
+    Consumer, ConsumerConfig, ConsumerError, ConsumerHandle, ConsumerMetrics, ConsumerState,
+    Counters, Delivery, Drained, PartitionMetrics,
+};
+pub use dead_letters::{
+    DeadLetter, DeadLetterReason, DeadLetterSummary, DeadLetters, read_dead_letters,
+    summarize_dead_letters,
+};
+pub use lag::PartitionLag;
+pub use partitioner::{java_murmur2, java_partition};
+pub use producer::{ProduceError, Producer, RawRecord, RecordPosition};
+pub use reader::{ReadFrom, ReadUntil, ReaderError, TopicReader};
+pub use record::Record;
+pub use schema_registry::HttpSchemaRegistry;

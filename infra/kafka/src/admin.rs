@@ -1,0 +1,376 @@
+//! What topics the brokers have, and making those that are declared.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, ResourceSpecifier, TopicReplication};
+use rdkafka::client::DefaultClientContext;
+use rdkafka::consumer::{BaseConsumer, Consumer as _};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::metadata::Metadata;
+use rdkafka::{Offset, TopicPartitionList};
+
+use crate::topics::{self, TopicSpec};
+use crate::{ConfigError, KafkaConfig};
+
+/// How long one request to the brokers may take.
+pub(crate) const REQUEST_TIMEOUT: Duration = Duration::from_secs(15);
+
+/// Why an administrative request failed.
+#[derive(Debug, thiserror::Error)]
+pub enum AdminError {
+    /// The configuration cannot be used.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// The brokers cannot be reached or refused the request.
+    #[error("cannot {action}")]
+    Kafka {
+        /// What was asked.
+        action: String,
+        /// What librdkafka said.
+        #[source]
+        source: KafkaError,
+    },
+    /// There is no such topic.
+    #[error("there is no topic {topic}; `millrace topics create` makes the declared ones")]
+    UnknownTopic {
+        /// The topic's full name.
+        topic: String,
+    },
+    /// The runtime is shutting down.
+    #[error("cancelled")]
+    Cancelled,
+}
+
+pub(crate) fn failed(action: impl Into<String>) -> impl FnOnce(KafkaError) -> AdminError {
+    move |source| AdminError::Kafka {
+        action: action.into(),
+        source,
+    }
+}
+
+/// What became of a declared topic.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Created {
+    /// It was made.
+    Created,
+    /// It is there as declared.
+    Existing,
+    /// It is there and differs; nothing was changed.
+    Differs {
+        /// `setting: declared X, found Y`, one for each.
+        differences: Vec<String>,
+    },
+}
+
+/// A declared topic and what became of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CreateReport {
+    /// The topic's full name.
+    pub topic: String,
+    /// What became of it.
+    pub result: Created,
+}
+
+/// A topic as the brokers have it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TopicDescription {
+    /// The topic's full name.
+    pub name: String,
+    /// Its partitions, by number.
+    pub partitions: Vec<PartitionDescription>,
+    /// The settings that declarations cover, in Kafka's names.
+    pub settings: BTreeMap<String, String>,
+}
+
+/// A partition as the brokers have it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PartitionDescription {
+    /// The number.
+    pub partition: i32,
+    /// The broker that leads it.
+    pub leader: i32,
+    /// Brokers that hold a copy.
+    pub replicas: usize,
+    /// The oldest offset.
+    pub start_offset: i64,
+    /// The offset that the next record gets.
+    pub end_offset: i64,
+}
+
+/// Administrative requests.
+#[derive(Clone)]
+pub struct Admin {
+    pub(crate) config: KafkaConfig,
+    admin: Arc<AdminClient<DefaultClientContext>>,
+    /// For metadata and watermarks, outside any group.
+    reader: Arc<BaseConsumer>,
+}
+
+impl Admin {
+    /// For these brokers. Connects in the background.
+    ///
+    /// # Errors
+    /// The configuration cannot be used.
+    pub fn connect(config: &KafkaConfig) -> Result<Self, AdminError> {
+        let admin = config
+            .admin_client()?
+            .create()
+            .map_err(failed("create the admin client"))?;
+        let reader = config
+            .reader_client()?
+            .create()
+            .map_err(failed("create the admin client"))?;
+        Ok(Self {
+            config: config.clone(),
+            admin: Arc::new(admin),
+            reader: Arc::new(reader),
+        })
+    }
+
+    /// Makes the declared topics that are missing; reports, and does not change, those that differ.
+    ///
+    /// # Errors
+    /// The brokers cannot be reached, or refuse a topic.
+    pub async fn create_declared(&self) -> Result<Vec<CreateReport>, AdminError> {
+        let existing = self.list().await?;
+        let mut reports = Vec::new();
+        for spec in topics::declared() {
+            let topic = self.config.topic(&spec.name);
+            let result = if !existing.contains(&topic) && self.create(&topic, spec).await? {
+                Created::Created
+            } else {
+                compare(spec, &self.describe(&topic).await?)
+            };
+            reports.push(CreateReport { topic, result });
+        }
+        Ok(reports)
+    }
+
+    /// `false` where the topic has come to be meanwhile.
+    async fn create(&self, topic: &str, spec: &TopicSpec) -> Result<bool, AdminError> {
+        let settings = spec.settings();
+        // The brokers' own default, so that one file serves one broker and a cluster.
+        let replication = TopicReplication::Fixed(-1);
+        let new = settings.iter().fold(
+            NewTopic::new(topic, spec.partitions, replication),
+            |new, (setting, value)| new.set(setting, value),
+        );
+        let action = || format!("create the topic {topic}");
+        let results = self
+            .admin
+            .create_topics([&new], &options())
+            .await
+            .map_err(failed(action()))?;
+        match results.into_iter().next() {
+            Some(Err((_, RDKafkaErrorCode::TopicAlreadyExists))) => Ok(false),
+            Some(Err((_, code))) => Err(failed(action())(KafkaError::AdminOp(code))),
+            Some(Ok(_)) | None => Ok(true),
+        }
+    }
+
+    /// The full names of all topics with the configured prefix, sorted.
+    ///
+    /// # Errors
+    /// The brokers cannot be reached.
+    pub async fn list(&self) -> Result<Vec<String>, AdminError> {
+        let metadata = self.metadata(None).await?;
+        let mut names: Vec<String> = metadata
+            .topics()
+            .iter()
+            .map(|topic| topic.name().to_owned())
+            .filter(|name| name.starts_with(&self.config.topic_prefix))
+            .collect();
+        names.sort();
+        Ok(names)
+    }
+
+    /// Partitions, offsets and settings of the topic with this full name.
+    ///
+    /// # Errors
+    /// [`AdminError::UnknownTopic`], or the brokers cannot be reached.
+    pub async fn describe(&self, topic: &str) -> Result<TopicDescription, AdminError> {
+        let metadata = self.metadata(Some(topic)).await?;
+        let mut partitions = Vec::new();
+        for partition in metadata
+            .topics()
+            .iter()
+            .flat_map(rdkafka::metadata::MetadataTopic::partitions)
+        {
+            let (start_offset, end_offset) = self.watermarks(topic, partition.id()).await?;
+            partitions.push(PartitionDescription {
+                partition: partition.id(),
+                leader: partition.leader(),
+                replicas: partition.replicas().len(),
+                start_offset,
+                end_offset,
+            });
+        }
+        if partitions.is_empty() {
+            return Err(AdminError::UnknownTopic {
+                topic: topic.to_owned(),
+            });
+        }
+        partitions.sort_by_key(|partition| partition.partition);
+        Ok(TopicDescription {
+            name: topic.to_owned(),
+            partitions,
+            settings: self.settings(topic).await?,
+        })
+    }
+
+    /// The offset that the next record gets, by partition.
+    ///
+    /// # Errors
+    /// [`AdminError::UnknownTopic`], or the brokers cannot be reached.
+    pub async fn end_offsets(&self, topic: &str) -> Result<BTreeMap<i32, i64>, AdminError> {
+        let mut ends = BTreeMap::new();
+        for partition in self.partitions(topic).await? {
+            ends.insert(partition, self.watermarks(topic, partition).await?.1);
+        }
+        Ok(ends)
+    }
+
+    /// The numbers of a topic's partitions.
+    ///
+    /// # Errors
+    /// [`AdminError::UnknownTopic`], or the brokers cannot be reached.
+    pub async fn partitions(&self, topic: &str) -> Result<Vec<i32>, AdminError> {
+        let metadata = self.metadata(Some(topic)).await?;
+        let found = metadata
+            .topics()
+            .iter()
+            .flat_map(rdkafka::metadata::MetadataTopic::partitions);
+        let mut partitions: Vec<i32> = found
+            .map(rdkafka::metadata::MetadataPartition::id)
+            .collect();
+        if partitions.is_empty() {
+            return Err(AdminError::UnknownTopic {
+                topic: topic.to_owned(),
+            });
+        }
+        partitions.sort_unstable();
+        Ok(partitions)
+    }
+
+    /// The oldest offset and the one that the next record gets.
+    ///
+    /// # Errors
+    /// The brokers cannot be reached, or there is no such partition.
+    pub async fn watermarks(&self, topic: &str, partition: i32) -> Result<(i64, i64), AdminError> {
+        let (reader, name) = (Arc::clone(&self.reader), topic.to_owned());
+        blocking(move || reader.fetch_watermarks(&name, partition, REQUEST_TIMEOUT))
+            .await?
+            .map_err(failed(format!("read the offsets of {topic}/{partition}")))
+    }
+
+    /// The first offset of this time (ms since 1970) or later; partitions without one are absent.
+    pub(crate) async fn offsets_for_time(
+        &self,
+        topic: &str,
+        time_ms: i64,
+        partitions: Vec<i32>,
+        timeout: Duration,
+    ) -> Result<BTreeMap<i32, i64>, AdminError> {
+        let (reader, name) = (Arc::clone(&self.reader), topic.to_owned());
+        let found = blocking(move || {
+            let mut list = TopicPartitionList::with_capacity(partitions.len());
+            for partition in partitions {
+                // A time, not an offset: `offsets_for_times` reads it from the same field.
+                list.add_partition_offset(&name, partition, Offset::Offset(time_ms))?;
+            }
+            reader.offsets_for_times(list, timeout)
+        });
+        let found = found
+            .await?
+            .map_err(failed(format!("look up a time in {topic}")))?;
+        let elements = found.elements();
+        let offsets = elements
+            .iter()
+            .filter_map(|element| match element.offset() {
+                Offset::Offset(offset) => Some((element.partition(), offset)),
+                _ => None,
+            });
+        Ok(offsets.collect())
+    }
+
+    async fn metadata(&self, topic: Option<&str>) -> Result<Metadata, AdminError> {
+        let (reader, name) = (Arc::clone(&self.reader), topic.map(str::to_owned));
+        let action = topic.map_or_else(
+            || "list the topics".to_owned(),
+            |topic| format!("look up {topic}"),
+        );
+        blocking(move || reader.fetch_metadata(name.as_deref(), REQUEST_TIMEOUT))
+            .await?
+            .map_err(failed(action))
+    }
+
+    async fn settings(&self, topic: &str) -> Result<BTreeMap<String, String>, AdminError> {
+        let action = || format!("read the settings of {topic}");
+        let described = self
+            .admin
+            .describe_configs([&ResourceSpecifier::Topic(topic)], &options())
+            .await
+            .map_err(failed(action()))?;
+        let resource = match described.into_iter().next() {
+            Some(Ok(resource)) => resource,
+            Some(Err(code)) => return Err(failed(action())(KafkaError::AdminOp(code))),
+            None => return Ok(BTreeMap::new()),
+        };
+        let covered = [
+            "cleanup.policy",
+            "delete.retention.ms",
+            "max.message.bytes",
+            "retention.ms",
+        ];
+        Ok(resource
+            .entries
+            .into_iter()
+            .filter(|entry| covered.contains(&entry.name.as_str()))
+            .filter_map(|entry| Some((entry.name, entry.value?)))
+            .collect())
+    }
+}
+
+fn compare(spec: &TopicSpec, found: &TopicDescription) -> Created {
+    let mut differences = Vec::new();
+    let partitions = found.partitions.len();
+    if i32::try_from(partitions) != Ok(spec.partitions) {
+        differences.push(format!(
+            "partitions: declared {}, found {partitions}",
+            spec.partitions
+        ));
+    }
+    for (setting, declared) in spec.settings() {
+        match found.settings.get(setting) {
+            Some(value) if *value == declared => {}
+            Some(value) => {
+                differences.push(format!("{setting}: declared {declared}, found {value}"))
+            }
+            None => differences.push(format!(
+                "{setting}: declared {declared}, not told by the brokers"
+            )),
+        }
+    }
+    if differences.is_empty() {
+        Created::Existing
+    } else {
+        Created::Differs { differences }
+    }
+}
+
+fn options() -> AdminOptions {
+    AdminOptions::new()
+        .request_timeout(Some(REQUEST_TIMEOUT))
+        .operation_timeout(Some(REQUEST_TIMEOUT))
+}
+
+/// Runs a blocking request of librdkafka beside the runtime.
+pub(crate) async fn blocking<T: Send + 'static>(
+    request: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, AdminError> {
+    tokio::task::spawn_blocking(request)
+        .await
+        .map_err(|_| AdminError::Cancelled)
+}

@@ -1,0 +1,141 @@
+//! The thread that polls.
+//!
+//! Polling never stops while the process lives: not for full queues (their partitions pause) and
+//! not for slow handlers. So `max.poll.interval.ms` is exceeded only by a process that was frozen.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use rdkafka::consumer::{BaseConsumer, Consumer as _};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+
+use super::group::{self, Group};
+use super::shared::Shared;
+use super::state::ConsumerState;
+use crate::Record;
+
+/// How long a poll waits for a record: the most that an acknowledgement, a resumption or a
+/// shutdown waits to be noticed.
+const POLL_TIMEOUT: Duration = Duration::from_millis(20);
+/// How often, under a steady flow of records, drained partitions resume and offsets are stored.
+const UPKEEP_INTERVAL: Duration = Duration::from_millis(20);
+
+pub(super) struct PollLoop {
+    consumer: BaseConsumer<Group>,
+    shared: Arc<Shared>,
+    last_upkeep: Instant,
+}
+
+/// Why the consumer cannot go on.
+struct Evicted(String);
+
+impl PollLoop {
+    pub(super) fn new(consumer: BaseConsumer<Group>, shared: Arc<Shared>) -> Self {
+        Self {
+            consumer,
+            shared,
+            last_upkeep: Instant::now(),
+        }
+    }
+
+    /// Polls until shutdown or eviction, then leaves the group.
+    pub(super) fn run(mut self) {
+        let end = loop {
+            if let Err(evicted) = self.step() {
+                break Some(evicted);
+            }
+            match self.shared.shutdown_deadline() {
+                Some(deadline) if self.shared.is_idle() || Instant::now() >= deadline => {
+                    break None;
+                }
+                Some(_) => self.shared.set_health(ConsumerState::Draining),
+                None => {}
+            }
+        };
+        self.shared.close();
+        match end {
+            Some(Evicted(reason)) => {
+                tracing::error!(reason, "evicted from the consumer group");
+                self.shared.count(|counters| counters.evictions += 1);
+                self.shared.settle();
+                // Whoever has the partitions now must not see a commit of ours.
+                self.shared.revoke(&self.shared.assigned());
+                self.shared.set_health(ConsumerState::Fatal { reason });
+            }
+            None => {
+                self.shared.set_health(ConsumerState::Draining);
+                group::commit(&self.consumer, &self.shared);
+                let unfinished = self.shared.settle();
+                tracing::info!(unfinished, "leaving the consumer group");
+            }
+        }
+        let Self {
+            consumer, shared, ..
+        } = self;
+        // Closes: revokes what is left and leaves the group.
+        drop(consumer);
+        shared.set_health(ConsumerState::Stopped);
+    }
+
+    fn step(&mut self) -> Result<(), Evicted> {
+        let polled = self.consumer.poll(POLL_TIMEOUT);
+        let idle = polled.is_none();
+        match polled {
+            None => {}
+            Some(Ok(message)) => {
+                let record = Record::copy_from(&message);
+                let partition = (record.topic.clone(), record.partition);
+                if self.shared.accept(record)
+                    && let Err(error) = self.consumer.pause(&group::list(&[partition]))
+                {
+                    // The queue then grows past its limit until the handlers catch up.
+                    tracing::warn!(%error, "a full partition cannot be paused");
+                }
+            }
+            Some(Err(error)) => self.handle(error)?,
+        }
+        if idle || self.last_upkeep.elapsed() >= UPKEEP_INTERVAL {
+            self.upkeep();
+        }
+        Ok(())
+    }
+
+    fn upkeep(&mut self) {
+        self.last_upkeep = Instant::now();
+        let resumable = self.shared.take_resumable();
+        if !resumable.is_empty()
+            && let Err(error) = self.consumer.resume(&group::list(&resumable))
+        {
+            tracing::warn!(%error, "drained partitions cannot be resumed");
+        }
+        group::store(&self.consumer, &self.shared);
+    }
+
+    fn handle(&self, error: KafkaError) -> Result<(), Evicted> {
+        match error.rdkafka_error_code() {
+            Some(RDKafkaErrorCode::PollExceeded) => Err(Evicted(
+                "the process did not run for max.poll.interval.ms".to_owned(),
+            )),
+            _ if matches!(error, KafkaError::MessageConsumptionFatal(_)) => {
+                Err(Evicted(error.to_string()))
+            }
+            Some(RDKafkaErrorCode::Fatal | RDKafkaErrorCode::FencedInstanceId) => {
+                Err(Evicted(error.to_string()))
+            }
+            Some(
+                code @ (RDKafkaErrorCode::UnknownTopicOrPartition
+                | RDKafkaErrorCode::TopicAuthorizationFailed
+                | RDKafkaErrorCode::GroupAuthorizationFailed),
+            ) => {
+                tracing::warn!(%error, "waiting for the topic");
+                self.consumer.context().wait_for(code.to_string());
+                Ok(())
+            }
+            // Transport errors: librdkafka reconnects by itself.
+            _ => {
+                tracing::warn!(%error, "while consuming");
+                Ok(())
+            }
+        }
+    }
+}

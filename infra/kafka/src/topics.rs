@@ -1,0 +1,131 @@
+//! The topics that Millrace uses, declared in `topics.toml`.
+
+use std::fmt;
+use std::sync::LazyLock;
+
+use serde::{Deserialize, Serialize};
+
+/// Notices of created, changed and removed objects.
+pub const DOCUMENTS: &str = "documents";
+/// Notices that could not be processed.
+pub const DOCUMENTS_DLQ: &str = "documents.dlq";
+/// What became of each notice.
+pub const OUTCOMES: &str = "documents.outcomes";
+/// Vectors and features of each document.
+pub const SIGNALS: &str = "signals";
+
+/// What happens to old records.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum CleanupPolicy {
+    /// They go after the retention time.
+    Delete,
+    /// The last one of each key stays.
+    Compact,
+}
+
+impl fmt::Display for CleanupPolicy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Delete => "delete",
+            Self::Compact => "compact",
+        })
+    }
+}
+
+/// One declared topic.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TopicSpec {
+    /// The name without the configured prefix.
+    pub name: String,
+    /// Partitions of a new topic.
+    pub partitions: i32,
+    /// What happens to old records.
+    pub cleanup_policy: CleanupPolicy,
+    /// With [`CleanupPolicy::Delete`]: how long a record stays.
+    pub retention_hours: Option<i64>,
+    /// With [`CleanupPolicy::Compact`]: how long a tombstone stays.
+    pub delete_retention_hours: Option<i64>,
+    /// The largest record batch.
+    pub max_message_bytes: i64,
+}
+
+impl TopicSpec {
+    /// The topic's configuration in Kafka's own names.
+    #[must_use]
+    pub fn settings(&self) -> Vec<(&'static str, String)> {
+        const HOUR_MS: i64 = 3_600_000;
+        let mut settings = vec![
+            ("cleanup.policy", self.cleanup_policy.to_string()),
+            ("max.message.bytes", self.max_message_bytes.to_string()),
+        ];
+        if let Some(hours) = self.retention_hours {
+            settings.push(("retention.ms", (hours * HOUR_MS).to_string()));
+        }
+        if let Some(hours) = self.delete_retention_hours {
+            settings.push(("delete.retention.ms", (hours * HOUR_MS).to_string()));
+        }
+        settings
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Declarations {
+    topic: Vec<TopicSpec>,
+}
+
+static DECLARED: LazyLock<Vec<TopicSpec>> =
+    LazyLock::new(
+        || match toml::from_str::<Declarations>(include_str!("../topics.toml")) {
+            Ok(declarations) => declarations.topic,
+            Err(error) => panic!("topics.toml is compiled in and invalid: {error}"),
+        },
+    );
+
+/// All declared topics.
+#[must_use]
+pub fn declared() -> &'static [TopicSpec] {
+    &DECLARED
+}
+
+/// The dead-letter topic of `topic`: `{topic}.dlq`.
+#[must_use]
+pub fn dead_letter_topic(topic: &str) -> String {
+    format!("{topic}.dlq")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_named_topic_is_declared_and_fits_its_policy() {
+        let names: Vec<&str> = declared().iter().map(|topic| topic.name.as_str()).collect();
+        assert_eq!(names, [DOCUMENTS, DOCUMENTS_DLQ, OUTCOMES, SIGNALS]);
+        for topic in declared() {
+            assert!(topic.partitions > 0, "{}", topic.name);
+            let compact = topic.cleanup_policy == CleanupPolicy::Compact;
+            assert_eq!(topic.retention_hours.is_none(), compact, "{}", topic.name);
+            assert_eq!(
+                topic.delete_retention_hours.is_some(),
+                compact,
+                "{}",
+                topic.name
+            );
+        }
+    }
+
+    #[test]
+    fn a_dead_letter_of_the_largest_record_fits() {
+        let bytes = |name: &str| {
+            declared()
+                .iter()
+                .find(|topic| topic.name == name)
+                .map(|topic| topic.max_message_bytes)
+        };
+        assert!(bytes(DOCUMENTS_DLQ) > bytes(DOCUMENTS));
+        assert_eq!(dead_letter_topic(DOCUMENTS), DOCUMENTS_DLQ);
+    }
+}
