@@ -14,12 +14,12 @@ use millrace_kafka::KafkaConfig;
 use millrace_objects::ObjectStoresConfig;
 use millrace_telemetry::{LogFormat, TelemetryConfig};
 use millrace_vectorizer::VectorizerConfig;
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 
 const DEFAULT_FILE: &str = "millrace.toml";
 
 /// What stands behind the pipeline.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub enum Profile {
     /// The embedded broker and index, in this process.
@@ -30,7 +30,7 @@ pub enum Profile {
 }
 
 /// The whole configuration of a process.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
     /// `embedded` (default) or `cluster`.
@@ -58,7 +58,7 @@ pub struct Config {
 }
 
 /// The HTTP API of `up`.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct ApiConfig {
     /// Address to listen on. Default: `127.0.0.1:7070`; port 0 takes a free one.
@@ -68,7 +68,7 @@ pub struct ApiConfig {
 }
 
 /// The embedded broker.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct BrokerSection {
     /// Address to listen on. Default: `127.0.0.1:7092`; port 0 takes a free one.
@@ -76,7 +76,7 @@ pub struct BrokerSection {
 }
 
 /// The search index.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct IndexSection {
     /// Read alias; generations and the write alias are named after it. Default: `millrace-documents`.
@@ -86,7 +86,7 @@ pub struct IndexSection {
 }
 
 /// The sentence encoder.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct ModelSection {
     /// Name in the model store. Default: `all-MiniLM-L6-v2`.
@@ -98,7 +98,7 @@ pub struct ModelSection {
 }
 
 /// What `up` and `run uploads` watch.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct UploadsSection {
     /// Folders whose files are documents. Each is an allowed root as well.

@@ -5,6 +5,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 
 use millrace_broker::Broker;
 use millrace_kafka::KafkaConfig;
+use tokio_util::sync::CancellationToken;
 
 use crate::api::client::ApiClient;
 use crate::config::{Config, Profile};
@@ -59,6 +60,11 @@ impl Session {
             kafka: kafka_of(config, address),
             own: Some(stack),
         })
+    }
+
+    /// Cancelled when this process's own stack can't go on; never for a running `up`.
+    pub fn failed(&self) -> CancellationToken {
+        self.own.as_ref().map_or_else(CancellationToken::new, Stack::failed)
     }
 
     /// Stops what this session started; a running `up` goes on.

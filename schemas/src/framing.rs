@@ -85,7 +85,7 @@ pub async fn decode_with<M: Message>(
     }
 }
 
-enum Framed<'a> {
+pub(crate) enum Framed<'a> {
     SingleObject {
         fingerprint: [u8; 8],
         datum: &'a [u8],
@@ -97,7 +97,7 @@ enum Framed<'a> {
     Json,
 }
 
-fn split(value: &[u8]) -> Result<Framed<'_>, SchemaError> {
+pub(crate) fn split(value: &[u8]) -> Result<Framed<'_>, SchemaError> {
     if let Some(rest) = value.strip_prefix(&SINGLE_OBJECT_MARKER)
         && let Some((&fingerprint, datum)) = rest.split_first_chunk::<8>()
     {

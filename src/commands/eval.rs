@@ -5,9 +5,10 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use futures::{StreamExt, TryStreamExt};
+use millrace_objects::ObjectStoresConfig;
 use serde::Serialize;
 
-use super::ingest::{Ingestion, missing_documents};
+use super::ingest::{ingest, source_uri};
 use super::search::{Ranking, RankingMode};
 use crate::config::Config;
 use crate::evaluation::judgements::{read_qrels, read_queries};
@@ -33,7 +34,7 @@ enum What {
 struct RetrievalArgs {
     /// Corpus in BEIR's layout (`_id`, `title`, `text` a line; `.gz` too); ingested where the index lacks it.
     #[arg(long, value_name = "FILE")]
-    corpus: PathBuf,
+    corpus: String,
     /// Queries in BEIR's layout (`_id`, `text` a line).
     #[arg(long, value_name = "FILE")]
     queries: PathBuf,
@@ -66,7 +67,7 @@ pub async fn run(args: Args, config: Config, output: Output) -> anyhow::Result<E
     let judgements = read_qrels(&args.qrels)?;
     let queries = read_queries(&args.queries)?;
     let session = Session::attach_or_start(&config, Needs::INGEST).await?;
-    let run = retrieve(&args, &session, &judgements.keys().collect::<Vec<_>>(), &queries, output).await;
+    let run = retrieve(&args, &session, &config.objects, &judgements.keys().collect::<Vec<_>>(), &queries, output).await;
     session.close().await;
     let run = run?;
     let run_file = args.run_file.unwrap_or_else(|| {
@@ -97,16 +98,15 @@ pub async fn run(args: Args, config: Config, output: Output) -> anyhow::Result<E
 async fn retrieve(
     args: &RetrievalArgs,
     session: &Session,
+    objects: &ObjectStoresConfig,
     judged: &[&String],
     queries: &std::collections::BTreeMap<String, String>,
     output: Output,
 ) -> anyhow::Result<Run> {
-    let missing = missing_documents(session, &args.corpus).await?;
-    if !missing.is_empty() {
-        let summary = Ingestion::of_documents(session, missing, output).run().await?;
-        tracing::info!(documents = summary.documents, "ingested what the index lacked");
-    }
-    let prefix = super::ingest::corpus_prefix(&args.corpus)?;
+    let corpus = source_uri(&args.corpus)?;
+    let (ingested, _) = ingest(session, objects, &corpus, true, output).await?;
+    tracing::info!(documents = ingested.documents, "ingested what the index lacked");
+    let prefix = format!("{corpus}#");
     let bar = output.progress(Some(judged.len() as u64), "queries");
     let answers: Vec<(String, Vec<(String, f32)>)> = futures::stream::iter(judged)
         .map(|id| {

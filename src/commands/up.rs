@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use serde::Serialize;
 
-use super::ingest::{Ingestion, missing_documents};
+use super::ingest::{ingest, source_uri};
 use super::search::text;
 use crate::api::search::SearchQuery;
 use crate::config::Config;
@@ -22,7 +22,7 @@ pub struct Args {
     watch: Vec<PathBuf>,
     /// Once ready, ingest what the index lacks of this file, folder or corpus.
     #[arg(long, value_name = "PATH")]
-    load: Vec<PathBuf>,
+    load: Vec<String>,
     /// After loading, search for this and print the answer.
     #[arg(long, value_name = "QUERY")]
     ask: Vec<String>,
@@ -86,7 +86,7 @@ pub async fn run(args: Args, mut config: Config, output: Output) -> anyhow::Resu
 }
 
 async fn load_and_ask(
-    load: &[PathBuf],
+    load: &[String],
     ask: &[String],
     config: &Config,
     output: Output,
@@ -97,12 +97,8 @@ async fn load_and_ask(
     // Through its own address, as any other process would: one way in.
     let session = Session::attach_or_start(config, Needs::INGEST).await?;
     for path in load {
-        let missing = missing_documents(&session, path).await?;
-        if missing.is_empty() {
-            tracing::info!(path = %path.display(), "is in the index already");
-            continue;
-        }
-        let summary = Ingestion::of_documents(&session, missing, output).run().await?;
+        let uri = source_uri(path)?;
+        let (summary, _) = ingest(&session, &config.objects, &uri, true, output).await?;
         if !output.is_json() {
             output.line(&summary.text())?;
         }

@@ -3,7 +3,7 @@
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::sync::{PoisonError, RwLock, RwLockReadGuard};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 
 use crate::config::{ConfigError, ObjectStoresConfig};
 use crate::error::ReadError;
@@ -13,9 +13,10 @@ use crate::uri::{BucketService, Location, ObjectUri};
 ///
 /// Two checks: [`AllowList::permits`] looks at the name alone and needs no object to exist, for
 /// notices; reading a file also resolves its links and demands that they end below a root.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct AllowList {
-    roots: RwLock<Vec<Root>>,
+    /// Shared by all clones, so that an added root is known to every reader.
+    roots: Arc<RwLock<Vec<Root>>>,
     buckets: Vec<BucketPrefix>,
 }
 
@@ -51,7 +52,7 @@ impl AllowList {
             .iter()
             .map(|entry| BucketPrefix::parse(entry));
         Ok(Self {
-            roots: RwLock::new(roots.collect::<Result<_, _>>()?),
+            roots: Arc::new(RwLock::new(roots.collect::<Result<_, _>>()?)),
             buckets: buckets.collect::<Result<_, _>>()?,
         })
     }

@@ -1,0 +1,108 @@
+//! `millrace status URI`: what became of this document?
+
+use std::process::ExitCode;
+
+use anyhow::Context;
+use millrace_kafka::{ReadFrom, ReadUntil, TopicReader, java_partition, topics};
+use millrace_objects::ObjectUri;
+use millrace_schemas::{DocId, DocumentOutcome, decode};
+use serde::Serialize;
+
+use crate::api::records::DocumentHeader;
+use crate::config::Config;
+use crate::output::Output;
+use crate::session::{Needs, Session};
+
+/// Tell what became of a document: its last outcome and what the index holds.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Path or URI of the document; a line of a corpus is `corpus.jsonl#id`.
+    uri: String,
+}
+
+#[derive(Debug, Serialize)]
+struct Status {
+    uri: String,
+    doc_id: String,
+    /// How the last notice ended; none where there is no outcome within the topic's retention.
+    outcome: Option<String>,
+    last: Option<DocumentOutcome>,
+    indexed: Option<DocumentHeader>,
+}
+
+pub async fn run(args: Args, config: Config, output: Output) -> anyhow::Result<ExitCode> {
+    let uri = ObjectUri::parse(&args.uri).with_context(|| format!("{} is no document", args.uri))?;
+    let uri = uri.to_string();
+    let doc_id = DocId::from_uri(&uri).as_str().to_owned();
+    let session = Session::attach_or_start(&config, Needs::STATUS).await?;
+    let found = async {
+        let headers = session.api.headers(std::slice::from_ref(&doc_id)).await?;
+        let last = last_outcome(&session, &uri).await?;
+        anyhow::Ok((headers.into_iter().next().flatten(), last))
+    }
+    .await;
+    session.close().await;
+    let (indexed, last) = found?;
+    let status = Status {
+        outcome: last.as_ref().map(|last| last.outcome.to_string()),
+        uri,
+        doc_id,
+        last,
+        indexed,
+    };
+    output.result(&status, || text(&status))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The newest outcome of this URI. Outcomes are keyed by URI, so one partition holds them all.
+async fn last_outcome(session: &Session, uri: &str) -> anyhow::Result<Option<DocumentOutcome>> {
+    let kafka = &session.kafka;
+    let topic = kafka.topic(topics::OUTCOMES);
+    let admin = millrace_kafka::Admin::connect(kafka)?;
+    let partitions = admin.partitions(&topic).await?;
+    let count = i32::try_from(partitions.len()).context("more partitions than Kafka allows")?;
+    let partition = java_partition(uri.as_bytes(), count);
+    let (start, _) = admin.watermarks(&topic, partition).await?;
+    let from = ReadFrom::Offsets([(partition, start)].into());
+    let mut reader = TopicReader::open(kafka, &topic, &from, ReadUntil::PresentEnd).await?;
+    let mut last = None;
+    while let Some(record) = reader.next().await {
+        let record = record?;
+        if record.key.as_deref() == Some(uri.as_bytes())
+            && let Some(value) = record.value.as_deref()
+        {
+            last = Some(decode(value).with_context(|| {
+                format!("the outcome at {}/{}/{}", topic, partition, record.offset)
+            })?);
+        }
+    }
+    Ok(last)
+}
+
+fn text(status: &Status) -> String {
+    let mut lines = vec![status.uri.clone()];
+    match &status.last {
+        None => lines.push(
+            "  no outcome: it was never noticed, is still waiting (`millrace lag`), or the topic's retention has passed".to_owned(),
+        ),
+        Some(last) => {
+            lines.push(format!(
+                "  {} after {} ms (fetch {}, extract {}, embed {}, index {}) · version {} · {} chunks",
+                last.outcome, last.total_ms, last.fetch_ms, last.extract_ms, last.embed_ms, last.index_ms, last.version, last.chunks
+            ));
+            if let Some(error) = &last.error_type {
+                let message = last.message.as_deref().unwrap_or_default();
+                lines.push(format!("  {error}: {message}"));
+            }
+        }
+    }
+    lines.push(match &status.indexed {
+        None => "  not in the index".to_owned(),
+        Some(header) if header.deleted => format!("  removed from the index at version {}", header.version),
+        Some(header) => format!(
+            "  in the index: version {}, {} chunks, embedded by {}",
+            header.version, header.chunks, header.model_version
+        ),
+    });
+    lines.join("\n")
+}

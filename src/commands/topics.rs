@@ -1,0 +1,163 @@
+//! `millrace topics create|list|describe`.
+
+use std::process::ExitCode;
+
+use anyhow::bail;
+use millrace_kafka::topics::declared;
+use millrace_kafka::{Admin, Created, KafkaConfig, TopicDescription};
+use serde::Serialize;
+use serde_json::json;
+
+use crate::config::Config;
+use crate::output::{Output, table};
+use crate::session::TopicsSession;
+
+/// Create and inspect the topics that Millrace declares.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    #[command(subcommand)]
+    action: Action,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Action {
+    /// Create those that are missing; tell how those that are there differ from their declaration.
+    Create,
+    /// List the declared topics and what the brokers have of them.
+    List,
+    /// Describe one topic: settings, partitions, offsets.
+    Describe {
+        /// The declared name, such as `signals`, or the full one.
+        topic: String,
+    },
+}
+
+pub async fn run(args: Args, config: Config, output: Output) -> anyhow::Result<ExitCode> {
+    let session = TopicsSession::attach_or_start(&config)?;
+    let done = act(args.action, &session.kafka, output).await;
+    session.close().await;
+    done.map(|()| ExitCode::SUCCESS)
+}
+
+async fn act(action: Action, kafka: &KafkaConfig, output: Output) -> anyhow::Result<()> {
+    let admin = Admin::connect(kafka)?;
+    match action {
+        Action::Create => create(&admin, output).await,
+        Action::List => list(&admin, kafka, output).await,
+        Action::Describe { topic } => describe(&admin, &full_name(&topic, kafka)?, output).await,
+    }
+}
+
+/// The full name of a declared topic, or of any name that carries the prefix.
+///
+/// # Errors
+/// No such topic is declared; the declared ones are named.
+pub fn full_name(topic: &str, kafka: &KafkaConfig) -> anyhow::Result<String> {
+    if !kafka.topic_prefix.is_empty() && topic.starts_with(&kafka.topic_prefix) {
+        return Ok(topic.to_owned());
+    }
+    if declared().iter().any(|declared| declared.name == topic) {
+        return Ok(kafka.topic(topic));
+    }
+    let names: Vec<&str> = declared().iter().map(|declared| declared.name.as_str()).collect();
+    bail!("no topic {topic:?} is declared; there are {}", names.join(", "))
+}
+
+async fn create(admin: &Admin, output: Output) -> anyhow::Result<()> {
+    #[derive(Default, Serialize)]
+    struct Report {
+        created: Vec<String>,
+        existing: Vec<String>,
+        differing: Vec<serde_json::Value>,
+    }
+    let mut report = Report::default();
+    let mut lines = Vec::new();
+    for topic in admin.create_declared().await? {
+        match topic.result {
+            Created::Created => {
+                lines.push(format!("created   {}", topic.topic));
+                report.created.push(topic.topic);
+            }
+            Created::Existing => {
+                lines.push(format!("existing  {}", topic.topic));
+                report.existing.push(topic.topic);
+            }
+            Created::Differs { differences } => {
+                lines.push(format!("differs   {}: {}", topic.topic, differences.join("; ")));
+                report.differing.push(json!({ "topic": topic.topic, "differences": differences }));
+            }
+        }
+    }
+    output.result(&report, || lines.join("\n"))
+}
+
+async fn list(admin: &Admin, kafka: &KafkaConfig, output: Output) -> anyhow::Result<()> {
+    let present = admin.list().await?;
+    let mut topics = Vec::new();
+    for topic in declared() {
+        let name = kafka.topic(&topic.name);
+        let description =
+            if present.contains(&name) { Some(admin.describe(&name).await?) } else { None };
+        topics.push(json!({
+            "topic": name,
+            "present": description.is_some(),
+            "partitions": description.as_ref().map_or(0, |topic| topic.partitions.len()),
+            "records": description.as_ref().map_or(0, records),
+            "cleanup_policy": topic.cleanup_policy,
+        }));
+    }
+    output.result(&json!({ "topics": topics }), || {
+        let mut rows =
+            vec![["TOPIC", "PARTITIONS", "RECORDS", "CLEANUP"].map(str::to_owned).to_vec()];
+        rows.extend(topics.iter().map(|topic| {
+            let text = |key: &str| topic[key].to_string().trim_matches('"').to_owned();
+            let partitions =
+                if topic["present"] == true { text("partitions") } else { "missing".to_owned() };
+            vec![text("topic"), partitions, text("records"), text("cleanup_policy")]
+        }));
+        table(&rows)
+    })
+}
+
+fn records(topic: &TopicDescription) -> i64 {
+    topic.partitions.iter().map(|partition| partition.end_offset - partition.start_offset).sum()
+}
+
+async fn describe(admin: &Admin, name: &str, output: Output) -> anyhow::Result<()> {
+    let topic = admin.describe(name).await?;
+    let partitions: Vec<serde_json::Value> = topic
+        .partitions
+        .iter()
+        .map(|partition| {
+            json!({
+                "partition": partition.partition,
+                "leader": partition.leader,
+                "replicas": partition.replicas,
+                "start_offset": partition.start_offset,
+                "end_offset": partition.end_offset,
+            })
+        })
+        .collect();
+    let report = json!({
+        "topic": topic.name,
+        "cleanup_policy": topic.settings.get("cleanup.policy"),
+        "settings": topic.settings,
+        "partitions": partitions,
+    });
+    output.result(&report, || {
+        let mut rows =
+            vec![["PARTITION", "LEADER", "REPLICAS", "START", "END"].map(str::to_owned).to_vec()];
+        rows.extend(topic.partitions.iter().map(|partition| {
+            vec![
+                partition.partition.to_string(),
+                partition.leader.to_string(),
+                partition.replicas.to_string(),
+                partition.start_offset.to_string(),
+                partition.end_offset.to_string(),
+            ]
+        }));
+        let settings: Vec<String> =
+            topic.settings.iter().map(|(name, value)| format!("  {name} = {value}")).collect();
+        format!("{}\n{}\n{}", topic.name, settings.join("\n"), table(&rows))
+    })
+}
