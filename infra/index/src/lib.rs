@@ -14,12 +14,16 @@
 //! Left to others: reading and chunking documents, making vectors, deciding what a stale outcome
 //! means (the vectorizer compares the object with the header), offsets, dead letters.
 
+mod admission;
+pub mod embedded;
+mod fusion;
 mod outcome;
 mod port;
 mod query;
 mod record;
 pub mod sink;
 
+pub use embedded::EmbeddedIndex;
 pub use outcome::{FinalOutcome, ItemOutcome, Obstacle, Rejection};
 pub use port::{
     BoxError, FORMAT_VERSION, IndexCounts, IndexDescription, IndexError, IndexSpec, KnnEngine,

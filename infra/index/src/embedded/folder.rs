@@ -1,0 +1,166 @@
+//! The folder of an embedded index: who has it, what each generation is, which one is read.
+//!
+//! ```text
+//! lock                        held by the process that has the folder
+//! {name}.alias.json           which generation searches read
+//! {name}-000001/index.json    what this generation is
+//! {name}-000001/…             tantivy's files
+//! ```
+
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io::{ErrorKind, Write};
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+
+use super::storage_error;
+use crate::{FORMAT_VERSION, IndexError, IndexSpec};
+
+/// The folder, held for this process alone until dropped.
+#[derive(Debug)]
+pub(super) struct Folder {
+    path: PathBuf,
+    _lock: File,
+}
+
+/// What a generation is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct GenerationMeta {
+    pub(super) format_version: u32,
+    pub(super) dimension: usize,
+    pub(super) model_version: String,
+    pub(super) model_fingerprint: String,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Alias {
+    generation: u32,
+}
+
+impl Folder {
+    /// Creates the folder where needed, and takes it.
+    pub(super) fn take(path: PathBuf) -> Result<Self, IndexError> {
+        let create = |error| storage_error(&path, "the folder cannot be created", error);
+        fs::create_dir_all(&path).map_err(create)?;
+        let lock_path = path.join("lock");
+        let open = |error| storage_error(&lock_path, "the lock file cannot be opened", error);
+        let lock = OpenOptions::new()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .open(&lock_path)
+            .map_err(open)?;
+        match lock.try_lock() {
+            Ok(()) => Ok(Self { path, _lock: lock }),
+            Err(TryLockError::WouldBlock) => Err(IndexError::Locked { path }),
+            Err(TryLockError::Error(error)) => Err(storage_error(
+                &lock_path,
+                "the folder cannot be locked",
+                error,
+            )),
+        }
+    }
+
+    /// Where a generation lies.
+    pub(super) fn generation(&self, spec: &IndexSpec, generation: u32) -> PathBuf {
+        self.path.join(spec.generation_name(generation))
+    }
+
+    /// Creates the generation of `spec`, or verifies that the one there fits.
+    pub(super) fn ensure_generation(&self, spec: &IndexSpec) -> Result<GenerationMeta, IndexError> {
+        let path = self.generation(spec, spec.generation);
+        let create = |error| storage_error(&path, "the folder cannot be created", error);
+        fs::create_dir_all(&path).map_err(create)?;
+        let wanted = GenerationMeta {
+            format_version: FORMAT_VERSION,
+            dimension: spec.dimension,
+            model_version: spec.model_version.clone(),
+            model_fingerprint: spec.model_fingerprint.clone(),
+        };
+        let Some(stored) = self.meta(spec, spec.generation)? else {
+            write_json(&path.join("index.json"), &wanted)?;
+            return Ok(wanted);
+        };
+        verify(&stored, spec)?;
+        Ok(stored)
+    }
+
+    /// What a generation is; `None` where there is none.
+    pub(super) fn meta(
+        &self,
+        spec: &IndexSpec,
+        generation: u32,
+    ) -> Result<Option<GenerationMeta>, IndexError> {
+        read_json(&self.generation(spec, generation).join("index.json"))
+    }
+
+    /// Which generation searches read; `None` before the first.
+    pub(super) fn read_alias(&self, spec: &IndexSpec) -> Result<Option<u32>, IndexError> {
+        let alias: Option<Alias> = read_json(&self.alias_path(spec))?;
+        Ok(alias.map(|alias| alias.generation))
+    }
+
+    /// Points searches at a generation, atomically.
+    pub(super) fn write_alias(&self, spec: &IndexSpec, generation: u32) -> Result<(), IndexError> {
+        write_json(&self.alias_path(spec), &Alias { generation })
+    }
+
+    fn alias_path(&self, spec: &IndexSpec) -> PathBuf {
+        self.path.join(format!("{}.alias.json", spec.name))
+    }
+}
+
+fn verify(stored: &GenerationMeta, spec: &IndexSpec) -> Result<(), IndexError> {
+    let index = spec.index_name();
+    if stored.format_version != FORMAT_VERSION {
+        return Err(IndexError::FormatMismatch {
+            index,
+            stored: stored.format_version.to_string(),
+            wanted: FORMAT_VERSION,
+        });
+    }
+    if stored.dimension != spec.dimension {
+        return Err(IndexError::DimensionMismatch {
+            index,
+            stored: stored.dimension,
+            wanted: spec.dimension,
+        });
+    }
+    if stored.model_fingerprint != spec.model_fingerprint {
+        return Err(IndexError::FingerprintMismatch {
+            index,
+            stored: stored.model_fingerprint.clone(),
+            wanted: spec.model_fingerprint.clone(),
+        });
+    }
+    Ok(())
+}
+
+fn read_json<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, IndexError> {
+    let bytes = match fs::read(path) {
+        Ok(bytes) => bytes,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(storage_error(path, "the file cannot be read", error)),
+    };
+    let value = serde_json::from_slice(&bytes)
+        .map_err(|error| storage_error(path, "the file is not what was written", error))?;
+    Ok(Some(value))
+}
+
+/// Replaces the file by way of a rename, so that a crash leaves the old one or the new one.
+fn write_json<T: Serialize>(path: &Path, value: &T) -> Result<(), IndexError> {
+    let failed = |error: std::io::Error| storage_error(path, "the file cannot be written", error);
+    let bytes = serde_json::to_vec_pretty(value)
+        .map_err(|error| storage_error(path, "the file cannot be written", error))?;
+    let beside = path.with_extension("json.new");
+    let mut file = File::create(&beside).map_err(failed)?;
+    file.write_all(&bytes).map_err(failed)?;
+    file.sync_all().map_err(failed)?;
+    fs::rename(&beside, path).map_err(failed)?;
+    if let Some(parent) = path.parent() {
+        File::open(parent)
+            .and_then(|folder| folder.sync_all())
+            .map_err(failed)?;
+    }
+    Ok(())
+}
