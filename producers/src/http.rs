@@ -1,0 +1,333 @@
+//! `POST /v1/notices`: upload notices over HTTP.
+//!
+//! The answer is 200 only after the brokers have acknowledged every entry, each in `documents` or
+//! in its dead-letter topic, so a sender that repeats until it reads 200 loses nothing.
+//!
+//! | status | when | the sender should |
+//! |---|---|---|
+//! | 200 | all entries are published, counted in the body | forget the notice |
+//! | 400 | a body of no known shape (dead-lettered), broken gzip | correct it; repeating does not help |
+//! | 401 | the bearer token is missing or wrong | correct it |
+//! | 413 | more than the limit, before or after decompression | send less at a time |
+//! | 415 | a content encoding other than gzip | send it plain |
+//! | 503 | the brokers did not acknowledge; `Retry-After` | repeat the same |
+
+use std::io::Read;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Bytes;
+use axum::extract::rejection::BytesRejection;
+use axum::extract::{DefaultBodyLimit, State};
+use axum::http::header::{AUTHORIZATION, CONTENT_ENCODING, RETRY_AFTER, WWW_AUTHENTICATE};
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::{IntoResponse, Json, Response};
+use axum::routing::post;
+use futures::stream::{self, StreamExt, TryStreamExt};
+use millrace_objects::{AllowList, ObjectUri, ReadError, Secret};
+use millrace_schemas::TraceParent;
+use serde::{Deserialize, Serialize};
+use subtle::ConstantTimeEq;
+
+use crate::notices::{Entry, recognise};
+use crate::publish::{Publisher, Rejection, chain};
+
+/// Sends of one request that may be unacknowledged at one time.
+const IN_FLIGHT: usize = 256;
+/// Errors told in one answer; the counts cover all.
+const MAX_ERRORS: usize = 20;
+
+/// How the endpoint behaves.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct NoticesConfig {
+    /// Senders must show this as `Authorization: Bearer …`; default none, and anyone may send.
+    pub bearer_token: Option<Secret>,
+    /// The largest body, plain or decompressed, in bytes; default 4 MiB.
+    pub max_body_bytes: usize,
+    /// How long the brokers may take before 503, in milliseconds; default 10,000.
+    pub acknowledgement_timeout_ms: u64,
+}
+
+impl Default for NoticesConfig {
+    fn default() -> Self {
+        Self {
+            bearer_token: None,
+            max_body_bytes: 4 << 20,
+            acknowledgement_timeout_ms: 10_000,
+        }
+    }
+}
+
+/// What became of a request's entries.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NoticesAnswer {
+    /// Published to `documents`.
+    pub accepted: usize,
+    /// Of a kind that changes no content.
+    pub ignored: usize,
+    /// Dead-lettered: not understood, or of an object that may not be read.
+    pub malformed: usize,
+    /// Why, for the first of them.
+    pub errors: Vec<EntryProblem>,
+}
+
+/// Why an entry was not accepted.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EntryProblem {
+    /// Its place in the request, from 0.
+    pub index: usize,
+    /// A stable name; `not_allowed` for an object outside the allow-list.
+    pub error_type: String,
+    /// For people.
+    pub message: String,
+}
+
+struct Endpoint {
+    publisher: Publisher,
+    allow: AllowList,
+    config: NoticesConfig,
+}
+
+/// The routes of the endpoint.
+pub fn router(publisher: Publisher, allow: AllowList, config: NoticesConfig) -> Router {
+    let limit = DefaultBodyLimit::max(config.max_body_bytes);
+    let endpoint = Arc::new(Endpoint {
+        publisher,
+        allow,
+        config,
+    });
+    Router::new()
+        .route("/v1/notices", post(notices))
+        .layer(limit)
+        .with_state(endpoint)
+}
+
+/// A request that was not taken.
+enum Refusal {
+    Unauthorised,
+    TooLarge {
+        limit_bytes: usize,
+    },
+    Encoding(String),
+    Body {
+        error_type: &'static str,
+        message: String,
+    },
+    Unavailable {
+        message: String,
+    },
+}
+
+async fn notices(
+    State(endpoint): State<Arc<Endpoint>>,
+    headers: HeaderMap,
+    body: Result<Bytes, BytesRejection>,
+) -> Result<Json<NoticesAnswer>, Refusal> {
+    endpoint.authorise(&headers)?;
+    let limit_bytes = endpoint.config.max_body_bytes;
+    let body = body.map_err(|rejection| match rejection.status() {
+        StatusCode::PAYLOAD_TOO_LARGE => Refusal::TooLarge { limit_bytes },
+        _ => Refusal::Body {
+            error_type: "body_unreadable",
+            message: rejection.body_text(),
+        },
+    })?;
+    let body = endpoint.decode(&headers, body)?;
+    let trace: Option<TraceParent> = headers
+        .get("traceparent")
+        .and_then(|value| value.to_str().ok()?.parse().ok());
+    let timeout = Duration::from_millis(endpoint.config.acknowledgement_timeout_ms);
+    match tokio::time::timeout(timeout, endpoint.take_in(&body, trace)).await {
+        Ok(answer) => answer.map(Json),
+        Err(_) => Err(Refusal::Unavailable {
+            message: format!(
+                "the brokers did not acknowledge within {} ms",
+                timeout.as_millis()
+            ),
+        }),
+    }
+}
+
+/// What is to be done with one entry.
+enum Step {
+    Publish(Box<millrace_schemas::DocumentNotice>),
+    DeadLetter(Rejection),
+}
+
+impl Endpoint {
+    fn authorise(&self, headers: &HeaderMap) -> Result<(), Refusal> {
+        let Some(token) = &self.config.bearer_token else {
+            return Ok(());
+        };
+        let shown = headers
+            .get(AUTHORIZATION)
+            .and_then(|value| value.as_bytes().split_at_checked("Bearer ".len()))
+            .filter(|(scheme, _)| scheme.eq_ignore_ascii_case(b"Bearer "))
+            .map_or(&b""[..], |(_, token)| token);
+        // In constant time, so that the answer's delay tells nothing of the token.
+        if bool::from(shown.ct_eq(token.expose().as_bytes())) {
+            Ok(())
+        } else {
+            Err(Refusal::Unauthorised)
+        }
+    }
+
+    fn decode(&self, headers: &HeaderMap, body: Bytes) -> Result<Bytes, Refusal> {
+        let limit_bytes = self.config.max_body_bytes;
+        let encoding = headers
+            .get(CONTENT_ENCODING)
+            .map_or(&b"identity"[..], |v| v.as_bytes());
+        match encoding.to_ascii_lowercase().as_slice() {
+            b"identity" | b"" => Ok(body),
+            b"gzip" | b"x-gzip" => {
+                let mut plain = Vec::new();
+                // One byte more than allowed tells that there is more.
+                flate2::read::MultiGzDecoder::new(&body[..])
+                    .take(limit_bytes as u64 + 1)
+                    .read_to_end(&mut plain)
+                    .map_err(|error| Refusal::Body {
+                        error_type: "invalid_gzip",
+                        message: format!("the body is not gzip: {error}"),
+                    })?;
+                if plain.len() > limit_bytes {
+                    return Err(Refusal::TooLarge { limit_bytes });
+                }
+                Ok(plain.into())
+            }
+            other => Err(Refusal::Encoding(
+                String::from_utf8_lossy(other).into_owned(),
+            )),
+        }
+    }
+
+    async fn take_in(
+        &self,
+        body: &[u8],
+        trace: Option<TraceParent>,
+    ) -> Result<NoticesAnswer, Refusal> {
+        let recognised = match recognise(body) {
+            Ok(recognised) => recognised,
+            Err(error) => {
+                let message = chain(&error);
+                let rejection =
+                    Rejection::of_posted("unknown_notice", message.clone(), body.to_vec());
+                self.publisher
+                    .reject(&rejection)
+                    .await
+                    .map_err(unavailable)?;
+                return Err(Refusal::Body {
+                    error_type: "unknown_notice",
+                    message,
+                });
+            }
+        };
+        let mut answer = NoticesAnswer::default();
+        let mut steps = vec![];
+        for (index, entry) in recognised.entries.into_iter().enumerate() {
+            let rejection = match entry {
+                Entry::Ignored { .. } => {
+                    answer.ignored += 1;
+                    continue;
+                }
+                Entry::Notice(notice) => match self.permits(&notice.uri) {
+                    Ok(()) => {
+                        answer.accepted += 1;
+                        steps.push(Step::Publish(notice));
+                        continue;
+                    }
+                    Err(reason) => {
+                        let raw = serde_json::to_vec(&notice).unwrap_or_default();
+                        Rejection::of_posted("not_allowed", reason, raw)
+                    }
+                },
+                Entry::Malformed(entry) => Rejection::of_entry(entry),
+            };
+            answer.malformed += 1;
+            if answer.errors.len() < MAX_ERRORS {
+                let error_type = rejection.error_type.to_owned();
+                answer.errors.push(EntryProblem {
+                    index,
+                    error_type,
+                    message: rejection.message.clone(),
+                });
+            }
+            steps.push(Step::DeadLetter(rejection));
+        }
+        let sends = steps.into_iter().map(|step| async move {
+            match step {
+                Step::Publish(notice) => self.publisher.publish(&notice, trace).await,
+                Step::DeadLetter(rejection) => self.publisher.reject(&rejection).await,
+            }
+        });
+        stream::iter(sends)
+            .buffered(IN_FLIGHT)
+            .try_for_each(|_| async { Ok(()) })
+            .await
+            .map_err(unavailable)?;
+        Ok(answer)
+    }
+
+    fn permits(&self, uri: &str) -> Result<(), String> {
+        let uri = ObjectUri::parse(uri).map_err(|error| error.to_string())?;
+        self.allow.permits(&uri).map_err(|error| match error {
+            ReadError::NotAllowed { reason } => reason,
+            other => other.to_string(),
+        })
+    }
+}
+
+fn unavailable(error: millrace_kafka::ProduceError) -> Refusal {
+    tracing::warn!(error = %chain(&error), "notices were not acknowledged");
+    Refusal::Unavailable {
+        message: chain(&error),
+    }
+}
+
+impl IntoResponse for Refusal {
+    fn into_response(self) -> Response {
+        let problem = |error_type: &str, message: String| {
+            Json(serde_json::json!({ "error_type": error_type, "message": message }))
+        };
+        match self {
+            Self::Unauthorised => {
+                let message = "show the token as `Authorization: Bearer …`".to_owned();
+                let body = problem("unauthorised", message);
+                (
+                    StatusCode::UNAUTHORIZED,
+                    [(WWW_AUTHENTICATE, "Bearer")],
+                    body,
+                )
+                    .into_response()
+            }
+            Self::TooLarge { limit_bytes } => {
+                let message = format!(
+                    "the body is larger than {limit_bytes} bytes; send fewer notices at a time"
+                );
+                (
+                    StatusCode::PAYLOAD_TOO_LARGE,
+                    problem("body_too_large", message),
+                )
+                    .into_response()
+            }
+            Self::Encoding(encoding) => {
+                let message =
+                    format!("content encoding `{encoding}` is not known; send it plain or as gzip");
+                (
+                    StatusCode::UNSUPPORTED_MEDIA_TYPE,
+                    problem("unknown_encoding", message),
+                )
+                    .into_response()
+            }
+            Self::Body {
+                error_type,
+                message,
+            } => (StatusCode::BAD_REQUEST, problem(error_type, message)).into_response(),
+            Self::Unavailable { message } => {
+                let body = problem("brokers_unavailable", message);
+                (StatusCode::SERVICE_UNAVAILABLE, [(RETRY_AFTER, "5")], body).into_response()
+            }
+        }
+    }
+}

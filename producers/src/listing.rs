@@ -1,0 +1,118 @@
+//! One-shot listing of a folder, a bucket, a file or a corpus.
+
+use futures::stream::{self, BoxStream, StreamExt};
+use millrace_objects::{ListError, ObjectEntry, ObjectStores, ObjectUri};
+use millrace_schemas::{DocumentEvent, DocumentNotice, Layout};
+
+use crate::corpus::{Corpus, CorpusError, CorpusItem, CorpusProgress};
+use crate::publish::{Noticed, Rejection};
+
+/// Lines of a corpus that may wait for their reader.
+const CORPUS_QUEUE: usize = 256;
+
+/// Something that a listing could not take in; the rest follows.
+#[derive(Debug, thiserror::Error)]
+pub enum ListingError {
+    /// A folder, an object or a bucket that cannot be listed.
+    #[error(transparent)]
+    List(#[from] ListError),
+    /// A corpus that cannot be read to its end; what was read of it stands.
+    #[error(transparent)]
+    Corpus(#[from] CorpusError),
+}
+
+/// What a listing tells while it goes.
+#[derive(Debug)]
+pub enum Listed {
+    /// Something to publish.
+    Noticed(Noticed),
+    /// A corpus begins; its size and how far it is.
+    Corpus(CorpusProgress),
+}
+
+/// Lists `prefix` and makes a notice of every object; of a local corpus, one of every line (see
+/// [`crate::corpus`]). A corpus in a bucket is a document like any other.
+///
+/// The event time is the time of observation for files. For bucket objects it is their last
+/// modification, so that a listing repeats what an upload notice said and wins over none that came
+/// later.
+pub fn list(
+    stores: &ObjectStores,
+    prefix: &ObjectUri,
+) -> BoxStream<'static, Result<Listed, ListingError>> {
+    stores
+        .list(prefix)
+        .flat_map(|entry| match entry {
+            Ok(entry) => objects(entry, "listing"),
+            Err(error) => stream::iter([Err(error.into())]).boxed(),
+        })
+        .boxed()
+}
+
+/// The notices that one object makes.
+pub(crate) fn objects(
+    entry: ObjectEntry,
+    source: &'static str,
+) -> BoxStream<'static, Result<Listed, ListingError>> {
+    stream::once(async move {
+        let now_ms = crate::now_ms();
+        let Some(path) = entry.uri.path().map(ToOwned::to_owned) else {
+            let event_time_ms = entry.meta.last_modified_ms.unwrap_or(now_ms);
+            return single(&entry, event_time_ms, source);
+        };
+        match tokio::task::spawn_blocking(move || Corpus::open(&path, now_ms)).await {
+            Ok(Ok(Some(corpus))) => lines(corpus),
+            // Not to be opened: whoever fetches the document says why, and counts it.
+            Ok(Ok(None) | Err(_)) | Err(_) => single(&entry, now_ms, source),
+        }
+    })
+    .flatten()
+    .boxed()
+}
+
+fn single(
+    entry: &ObjectEntry,
+    event_time_ms: i64,
+    source: &'static str,
+) -> BoxStream<'static, Result<Listed, ListingError>> {
+    let notice = DocumentNotice {
+        uri: entry.uri.to_string(),
+        event: DocumentEvent::Created,
+        event_time_ms,
+        etag: entry.meta.etag.clone(),
+        size_bytes: i64::try_from(entry.meta.size_bytes).ok(),
+        media_type: entry.meta.media_type.clone(),
+        content: None,
+        title: None,
+        layout: Layout::Document,
+        metadata: std::collections::BTreeMap::new(),
+        min_version: None,
+        source: source.to_owned(),
+    };
+    stream::iter([Ok(Listed::Noticed(Noticed::Document(Box::new(notice))))]).boxed()
+}
+
+fn lines(corpus: Corpus) -> BoxStream<'static, Result<Listed, ListingError>> {
+    let (items, queue) = tokio::sync::mpsc::channel(CORPUS_QUEUE);
+    let progress = corpus.progress();
+    tokio::task::spawn_blocking(move || {
+        for item in corpus {
+            // The reader of the queue has gone.
+            if items.blocking_send(item).is_err() {
+                return;
+            }
+        }
+    });
+    let items = stream::unfold(queue, |mut queue| async {
+        queue.recv().await.map(|item| (item, queue))
+    });
+    let items = items.map(|item| match item? {
+        CorpusItem::Document(notice) => Ok(Listed::Noticed(Noticed::Document(notice))),
+        CorpusItem::Rejected(line) => {
+            Ok(Listed::Noticed(Noticed::Rejected(Rejection::of_line(line))))
+        }
+    });
+    stream::iter([Ok(Listed::Corpus(progress))])
+        .chain(items)
+        .boxed()
+}
