@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use figment::Figment;
 use figment::providers::{Env, Format, Toml};
-use millrace_index::OpenSearchConfig;
+use millrace_index::{KnnEngine, OpenSearchConfig};
 use millrace_kafka::KafkaConfig;
 use millrace_objects::ObjectStoresConfig;
 use millrace_telemetry::{LogFormat, TelemetryConfig};
@@ -81,6 +81,8 @@ pub struct BrokerSection {
 pub struct IndexSection {
     /// Read alias; generations and the write alias are named after it. Default: `millrace-documents`.
     pub name: String,
+    /// Engine of the vectors in OpenSearch: `lucene` (default) or `faiss`.
+    pub engine: KnnEngine,
     /// How to reach OpenSearch in the cluster profile.
     pub opensearch: OpenSearchConfig,
 }
@@ -137,7 +139,11 @@ impl Default for BrokerSection {
 
 impl Default for IndexSection {
     fn default() -> Self {
-        Self { name: "millrace-documents".to_owned(), opensearch: OpenSearchConfig::default() }
+        Self {
+            name: "millrace-documents".to_owned(),
+            engine: KnnEngine::default(),
+            opensearch: OpenSearchConfig::default(),
+        }
     }
 }
 

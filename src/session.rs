@@ -10,12 +10,14 @@ use tokio_util::sync::CancellationToken;
 use crate::api::client::ApiClient;
 use crate::config::{Config, Profile};
 use crate::stack::address::RunningAddress;
-use crate::stack::{Stack, embedded_broker};
+use crate::stack::{Stack, embedded_broker, stop_broker};
 
 /// Which parts a command needs besides the API.
 #[derive(Clone, Copy, Debug)]
 pub struct Needs {
-    /// Topics, and the consumer that turns notices into index records.
+    /// Topics.
+    pub topics: bool,
+    /// The consumer that turns notices into index records.
     pub pipeline: bool,
     /// Watched folders, and notices over HTTP.
     pub uploads: bool,
@@ -23,11 +25,13 @@ pub struct Needs {
 
 impl Needs {
     /// The index and the encoder alone.
-    pub const SEARCH: Self = Self { pipeline: false, uploads: false };
+    pub const SEARCH: Self = Self { topics: false, pipeline: false, uploads: false };
+    /// The index and the topics, to look at.
+    pub const STATUS: Self = Self { topics: true, pipeline: false, uploads: false };
     /// All that takes a notice to the index.
-    pub const INGEST: Self = Self { pipeline: true, uploads: false };
+    pub const INGEST: Self = Self { topics: true, pipeline: true, uploads: false };
     /// All that there is.
-    pub const UP: Self = Self { pipeline: true, uploads: true };
+    pub const UP: Self = Self { topics: true, pipeline: true, uploads: true };
 }
 
 /// A pipeline to speak to.
@@ -102,10 +106,7 @@ impl TopicsSession {
     /// Stops the broker if this session started it.
     pub async fn close(self) {
         if let Some(broker) = self.own {
-            // Stopping joins the broker's thread after its last flush.
-            if tokio::task::spawn_blocking(move || broker.stop()).await.is_err() {
-                tracing::warn!("the embedded broker did not stop cleanly");
-            }
+            stop_broker(broker).await;
         }
     }
 }

@@ -12,6 +12,7 @@ use crate::api::search::SearchQuery;
 use crate::config::Config;
 use crate::output::Output;
 use crate::session::{Needs, Session};
+use crate::stack::address::RunningAddress;
 use crate::stack::{Stack, stop};
 
 /// Start the pipeline: topics, vectorizer, index and API in one process.
@@ -66,23 +67,23 @@ pub async fn run(args: Args, mut config: Config, output: Output) -> anyhow::Resu
         loaded = load_and_ask(&args.load, &args.ask, &config, output) => Some(loaded),
         () = stop.first() => None,
     };
+    let failed = stack.failed();
     let outcome = match loaded {
+        Some(Ok(())) if !args.once => tokio::select! {
+            () = stop.first() => Ok(ExitCode::SUCCESS),
+            () = failed.cancelled() => Ok(ExitCode::FAILURE),
+        },
         Some(Err(error)) => Err(error),
-        Some(Ok(())) if !args.once => {
-            tracing::info!("serving; stop with Ctrl-C");
-            stack.serve_until(stop.first()).await
-        }
-        Some(Ok(())) | None => Ok(()),
+        Some(Ok(())) | None => Ok(ExitCode::SUCCESS),
     };
-    crate::stack::address::RunningAddress::remove(&config.data_dir);
-    tokio::select! {
-        () = stack.shutdown() => {}
-        () = stop.second() => {
-            tracing::warn!("stopped at once; what was not acknowledged is read again at the next start");
-            return Ok(ExitCode::from(130));
+    RunningAddress::remove(&config.data_dir);
+    match outcome {
+        Ok(code) => Ok(stop::drain(stack, stop, code).await),
+        Err(error) => {
+            stop::drain(stack, stop, ExitCode::FAILURE).await;
+            Err(error)
         }
     }
-    outcome.map(|()| ExitCode::SUCCESS)
 }
 
 async fn load_and_ask(

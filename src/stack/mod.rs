@@ -1,47 +1,188 @@
-//! The parts that run in one process, started in the order of the dataflow's
-//! needs and stopped in the order of the dataflow itself: first what brings
-//! work in, then what does it, last what keeps it.
+//! The parts that run in one process: started so that each finds what it
+//! needs, stopped in the order of the dataflow, first what brings work in,
+//! then what does it, last what keeps it.
 
 pub mod address;
+mod api_server;
+mod index;
 mod metrics;
 mod model;
+mod pipeline;
+mod readiness;
 pub mod stop;
-mod watch;
+mod uploads;
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use anyhow::{Context, bail};
 use millrace_broker::{Broker, BrokerConfig};
-use millrace_index::{BulkSink, EmbeddedIndex, IndexSpec, OpenSearchIndex, SearchIndex, SinkConfig};
-use millrace_kafka::{Admin, Consumer, ConsumerConfig, DeadLetters, KafkaConfig, Producer, topics};
-use millrace_models::Encoder;
+use millrace_kafka::{Admin, Created, KafkaConfig};
 use millrace_objects::ObjectStores;
-use millrace_producers::{FolderWatch, NoticesConfig, Publisher, notices_router};
 use millrace_telemetry::Health;
-use millrace_vectorizer::{Vectorizer, VectorizerDeps, VectorizerHandle};
-use prometheus_client::registry::Registry;
+use millrace_telemetry::prometheus_client::registry::Registry;
 use tokio_util::sync::CancellationToken;
 
 use self::address::RunningAddress;
-use crate::api::{self, ApiState};
+use self::api_server::ApiServer;
+pub use self::pipeline::vectorizer_group;
+use self::pipeline::Pipeline;
+use self::uploads::Uploads;
+use crate::api::ApiState;
 use crate::config::{Config, Profile};
 use crate::session::Needs;
-
-/// How long the vectorizer may finish what it has begun.
-const DRAIN: Duration = Duration::from_secs(10);
 
 /// The running parts.
 pub struct Stack {
     address: RunningAddress,
     api: ApiServer,
-    folders: Vec<FolderWatch>,
+    uploads: Option<Uploads>,
     pipeline: Option<Pipeline>,
     broker: Option<Broker>,
     failed: CancellationToken,
 }
 
-struct Pipeline {
-    vectorizer: VectorizerHandle,
-    producer: Producer,
+impl Stack {
+    /// Starts what is needed. The index, the encoder and the API always are.
+    ///
+    /// # Errors
+    /// The data folder is another process's, or a part can't be started; what
+    /// was started before it is stopped again.
+    pub async fn start(config: &Config, needs: Needs) -> anyhow::Result<Self> {
+        claim(config)?;
+        let health = Health::default();
+        let failed = CancellationToken::new();
+        let mut registry = Registry::default();
+
+        // The model takes longest, so it loads while the rest starts.
+        let encoder = tokio::spawn({
+            let section = config.model.clone();
+            async move { model::load(&section).await }
+        });
+        let (broker, kafka) =
+            if needs.topics { topics(config).await? } else { (None, config.kafka.clone()) };
+        let encoder = encoder.await.context("loading the model was cut off")??;
+        let index = index::open(config, &encoder).await?;
+        let objects = Arc::new(ObjectStores::new(&objects_config(config))?);
+
+        let pipeline = if needs.pipeline {
+            let pipeline =
+                Pipeline::start(config, &kafka, &index, &objects, &encoder, &health, &failed)?;
+            metrics::register(&mut registry, &pipeline);
+            Some(pipeline)
+        } else {
+            None
+        };
+        let uploads = if needs.uploads {
+            Some(Uploads::start(config, &kafka, &objects, &failed)?)
+        } else {
+            None
+        };
+        let control_token = control_token()?;
+        let state = ApiState { index, encoder, objects, control_token: control_token.as_str().into() };
+        let notices = uploads.as_ref().map(|uploads| uploads.routes(config));
+        let api = ApiServer::start(config, state, notices, health, registry).await?;
+        let address = RunningAddress {
+            pid: std::process::id(),
+            api: format!("http://{}", api.address),
+            kafka: kafka.bootstrap,
+            topic_prefix: kafka.topic_prefix,
+            control_token,
+        };
+        Ok(Self { address, api, uploads, pipeline, broker, failed })
+    }
+
+    /// Where the parts can be reached.
+    pub fn address(&self) -> &RunningAddress {
+        &self.address
+    }
+
+    /// Cancelled when a part can't go on.
+    pub fn failed(&self) -> CancellationToken {
+        self.failed.clone()
+    }
+
+    /// Drains and stops all parts.
+    pub async fn shutdown(self) {
+        if let Some(uploads) = self.uploads {
+            uploads.stop().await;
+        }
+        self.api.stop().await;
+        if let Some(pipeline) = self.pipeline {
+            pipeline.stop().await;
+        }
+        if let Some(broker) = self.broker {
+            stop_broker(broker).await;
+        }
+    }
+}
+
+/// Makes the data folder and refuses it where an `up` runs on it.
+fn claim(config: &Config) -> anyhow::Result<()> {
+    let folder = &config.data_dir;
+    if let Some(running) = RunningAddress::read(folder)? {
+        bail!(
+            "process {} already runs on {}, at {}; stop it, or use another folder with --data",
+            running.pid,
+            folder.display(),
+            running.api
+        );
+    }
+    std::fs::create_dir_all(folder)
+        .with_context(|| format!("can't make the data folder {}", folder.display()))
+}
+
+/// The embedded broker or the cluster's, with all declared topics.
+async fn topics(config: &Config) -> anyhow::Result<(Option<Broker>, KafkaConfig)> {
+    let (broker, kafka) = match config.profile {
+        Profile::Cluster => (None, config.kafka.clone()),
+        Profile::Embedded => {
+            let broker = embedded_broker(config)?;
+            let bootstrap = broker.bootstrap();
+            (Some(broker), KafkaConfig { bootstrap, ..config.kafka.clone() })
+        }
+    };
+    for topic in Admin::connect(&kafka)?.create_declared().await? {
+        match topic.result {
+            Created::Created => tracing::info!(topic = topic.topic, "topic created"),
+            Created::Existing => {}
+            Created::Differs { differences } => {
+                tracing::warn!(topic = topic.topic, ?differences, "topic differs from its declaration");
+            }
+        }
+    }
+    Ok((broker, kafka))
+}
+
+/// Starts the embedded broker on the data folder.
+///
+/// # Errors
+/// Another process has the folder, or the address is taken.
+pub fn embedded_broker(config: &Config) -> anyhow::Result<Broker> {
+    let mut broker = BrokerConfig::new(config.data_dir.join("broker"));
+    broker.listen = config.broker.listen;
+    Broker::start(broker).context("can't start the embedded broker")
+}
+
+/// Stops the broker without holding up the runtime: it joins a thread.
+pub async fn stop_broker(broker: Broker) {
+    if tokio::task::spawn_blocking(move || broker.stop()).await.is_err() {
+        tracing::warn!("the embedded broker did not stop cleanly");
+    }
+}
+
+/// Watched folders may be read: what is noticed there must be fetched from there.
+fn objects_config(config: &Config) -> millrace_objects::ObjectStoresConfig {
+    let mut objects = config.objects.clone();
+    objects.allowed_roots.extend(config.uploads.folders.iter().cloned());
+    objects
+}
+
+/// 128 random bits in hex, from the system.
+fn control_token() -> anyhow::Result<String> {
+    use std::io::Read;
+    let mut bytes = [0u8; 16];
+    std::fs::File::open("/dev/urandom")
+        .and_then(|mut random| random.read_exact(&mut bytes))
+        .context("the system gives no random bytes")?;
+    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
 }

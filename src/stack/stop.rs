@@ -1,5 +1,7 @@
 //! Asked to stop: once to drain, twice to leave at once.
 
+use std::process::ExitCode;
+
 use anyhow::Context;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
@@ -29,11 +31,6 @@ impl StopSignals {
         self.nth(1).await;
     }
 
-    /// Waits for the second.
-    pub async fn second(&mut self) {
-        self.nth(2).await;
-    }
-
     async fn nth(&mut self, count: u32) {
         while self.count < count {
             tokio::select! {
@@ -41,6 +38,19 @@ impl StopSignals {
                 _ = self.interrupt.recv() => {}
             }
             self.count += 1;
+        }
+    }
+}
+
+/// Stops a stack: within its deadlines, or at once at a second signal.
+pub async fn drain(stack: super::Stack, mut signals: StopSignals, code: ExitCode) -> ExitCode {
+    // A part that failed was not a signal: the next one is the first.
+    let at_once = if signals.count == 0 { 1 } else { 2 };
+    tokio::select! {
+        () = stack.shutdown() => code,
+        () = signals.nth(at_once) => {
+            tracing::warn!("stopped at once; what was not acknowledged comes again at the next start");
+            ExitCode::from(130)
         }
     }
 }

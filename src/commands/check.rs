@@ -1,0 +1,127 @@
+//! `millrace check`: can everything work as configured, and if not, what to do?
+
+use std::process::ExitCode;
+
+use anyhow::{Context, bail};
+use millrace_kafka::{Admin, Created};
+use millrace_objects::ObjectStores;
+use serde::Serialize;
+
+use crate::config::{Config, Profile};
+use crate::output::Output;
+use crate::session::TopicsSession;
+use crate::stack::address::RunningAddress;
+use crate::stack::{index, model};
+
+/// Test configuration, connections, topics, model and index; say what to do.
+#[derive(Debug, clap::Args)]
+pub struct Args {}
+
+#[derive(Debug, Serialize)]
+struct Report {
+    ok: bool,
+    checks: Vec<Check>,
+}
+
+#[derive(Debug, Serialize)]
+struct Check {
+    name: &'static str,
+    ok: bool,
+    detail: String,
+}
+
+pub async fn run(_args: Args, config: Config, output: Output) -> anyhow::Result<ExitCode> {
+    // Loading the configuration was the first check: a wrong one ended the command with code 2.
+    let mut checks = vec![Check {
+        name: "config",
+        ok: true,
+        detail: format!("profile {:?}, data in {}", config.profile, config.data_dir.display())
+            .to_lowercase(),
+    }];
+    checks.push(check("objects", objects(&config)));
+    checks.push(check("kafka", kafka(&config).await));
+    let encoder = model::load(&config.model).await;
+    checks.push(check(
+        "model",
+        match &encoder {
+            Ok(encoder) => {
+                Ok(format!("{}, dimension {}", encoder.version(), encoder.dimension()))
+            }
+            Err(error) => Err(anyhow::anyhow!("{error:#}")),
+        },
+    ));
+    if let Ok(encoder) = &encoder {
+        checks.push(check("index", index_fits(&config, encoder).await));
+    }
+    let report = Report { ok: checks.iter().all(|check| check.ok), checks };
+    output.result(&report, || {
+        let line = |check: &Check| {
+            let verdict = if check.ok { "ok    " } else { "FAILED" };
+            format!("{verdict}  {:8}  {}", check.name, check.detail)
+        };
+        report.checks.iter().map(line).collect::<Vec<_>>().join("\n")
+    })?;
+    Ok(if report.ok { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn check(name: &'static str, found: anyhow::Result<String>) -> Check {
+    match found {
+        Ok(detail) => Check { name, ok: true, detail },
+        Err(error) => Check { name, ok: false, detail: format!("{error:#}") },
+    }
+}
+
+fn objects(config: &Config) -> anyhow::Result<String> {
+    ObjectStores::new(&config.objects)?;
+    Ok(format!(
+        "{} roots and {} buckets may be read",
+        config.objects.allowed_roots.len(),
+        config.objects.allowed_buckets.len()
+    ))
+}
+
+/// Looks without creating anything on a cluster: a check must not change what it checks.
+async fn kafka(config: &Config) -> anyhow::Result<String> {
+    let session = TopicsSession::attach_or_start(config)?;
+    let found = async {
+        let admin = Admin::connect(&session.kafka)?;
+        let bootstrap = &session.kafka.bootstrap;
+        let reports = admin
+            .compare_declared()
+            .await
+            .with_context(|| format!("no answer from Kafka at {bootstrap}; is it running, and is kafka.bootstrap right?"))?;
+        let mut missing = 0;
+        for report in reports {
+            match report.result {
+                Created::Existing => {}
+                Created::Created => missing += 1,
+                Created::Differs { differences } => {
+                    bail!("{} differs from its declaration: {}", report.topic, differences.join("; "))
+                }
+            }
+        }
+        Ok(if missing == 0 {
+            format!("{bootstrap}, all topics as declared")
+        } else {
+            format!("{bootstrap}, {missing} topics still to be made by `millrace topics create` or `up`")
+        })
+    }
+    .await;
+    session.close().await;
+    found
+}
+
+async fn index_fits(config: &Config, encoder: &millrace_models::Encoder) -> anyhow::Result<String> {
+    if config.profile == Profile::Embedded
+        && let Some(running) = RunningAddress::read(&config.data_dir)?
+    {
+        // Its process verified it at the start and holds its lock.
+        return Ok(format!("in use by process {}, see {}/readyz", running.pid, running.api));
+    }
+    let index = index::open(config, encoder).await?;
+    let found = index.describe().await?;
+    Ok(format!(
+        "{} {}, {} embedded by {}",
+        found.adapter, found.engine_version, found.writes, found.model_version
+    ))
+}

@@ -1,0 +1,52 @@
+//! `millrace run ROLE`: one role of the pipeline, for the cluster profile.
+
+use std::process::ExitCode;
+
+use anyhow::bail;
+use clap::ValueEnum;
+use serde_json::json;
+
+use crate::config::{Config, Profile};
+use crate::output::Output;
+use crate::session::Needs;
+use crate::stack::{Stack, stop};
+
+/// Run one role; members of a role share the work.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Which role.
+    #[arg(value_enum)]
+    role: Role,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Role {
+    /// Documents topic to index.
+    Vectorizer,
+    /// Watched folders and `POST /v1/notices` to the documents topic.
+    Uploads,
+}
+
+pub async fn run(args: Args, config: Config, output: Output) -> anyhow::Result<ExitCode> {
+    if config.profile == Profile::Embedded {
+        bail!(
+            "the embedded broker and index have one process: use `millrace up`, or a Kafka and an OpenSearch with --profile cluster"
+        );
+    }
+    let needs = match args.role {
+        Role::Vectorizer => Needs { topics: true, pipeline: true, uploads: false },
+        Role::Uploads => Needs { topics: true, pipeline: false, uploads: true },
+    };
+    let mut stop = stop::signals()?;
+    let stack = Stack::start(&config, needs).await?;
+    let api = stack.address().api.clone();
+    output.result(&json!({ "pid": std::process::id(), "api": api }), || {
+        format!("running; health and metrics at {api}")
+    })?;
+    let failed = stack.failed();
+    let code = tokio::select! {
+        () = stop.first() => ExitCode::SUCCESS,
+        () = failed.cancelled() => ExitCode::FAILURE,
+    };
+    Ok(stop::drain(stack, stop, code).await)
+}

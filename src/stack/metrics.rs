@@ -1,0 +1,121 @@
+//! What the parts count, as Prometheus metrics. The names are in `docs/metrics.md`.
+
+use millrace_kafka::ConsumerHandle;
+use millrace_telemetry::prometheus_client::collector::Collector;
+use millrace_telemetry::prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
+use millrace_telemetry::prometheus_client::metrics::counter::ConstCounter;
+use millrace_telemetry::prometheus_client::metrics::gauge::ConstGauge;
+use millrace_telemetry::prometheus_client::registry::Registry;
+use millrace_vectorizer::VectorizerStatsReader;
+
+use super::pipeline::Pipeline;
+
+/// Reads the parts' own counters whenever somebody asks for metrics.
+#[derive(Debug)]
+struct PipelineCollector {
+    vectorizer: VectorizerStatsReader,
+    consumer: ConsumerHandle,
+}
+
+/// Registers the metrics of a pipeline.
+pub fn register(registry: &mut Registry, pipeline: &Pipeline) {
+    registry.register_collector(Box::new(PipelineCollector {
+        vectorizer: pipeline.vectorizer.stats_reader(),
+        consumer: pipeline.consumer.clone(),
+    }));
+}
+
+impl Collector for PipelineCollector {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> std::fmt::Result {
+        let stats = self.vectorizer.read();
+        let outcomes = [
+            ("indexed", stats.indexed),
+            ("removed", stats.removed),
+            ("stale", stats.stale),
+            ("superseded", stats.superseded),
+            ("dead_lettered", stats.dead_lettered),
+        ];
+        family(
+            &mut encoder,
+            "millrace_documents",
+            "Notices by how they ended.",
+            "outcome",
+            outcomes.into_iter(),
+        )?;
+        family(
+            &mut encoder,
+            "millrace_dead_letters",
+            "Dead letters by the stage that failed.",
+            "stage",
+            stats.dead_letters_by_stage.into_iter(),
+        )?;
+        counter(&mut encoder, "millrace_chunks", "Chunks written to the index.", stats.chunks)?;
+        counter(&mut encoder, "millrace_tokens", "Tokens embedded.", stats.tokens)?;
+        counter(&mut encoder, "millrace_signals", "Signals published.", stats.signals)?;
+        gauge(
+            &mut encoder,
+            "millrace_documents_in_flight",
+            "Documents between receipt and acknowledgement.",
+            stats.in_flight_documents,
+        )?;
+        let consumer = self.consumer.metrics();
+        let counts = [
+            ("millrace_consumer_received", "Records received.", consumer.received),
+            ("millrace_consumer_finished", "Records finished.", consumer.finished),
+            (
+                "millrace_consumer_late_acknowledgements",
+                "Acknowledgements of a dead epoch, ignored.",
+                consumer.late_acknowledgements,
+            ),
+            ("millrace_consumer_pauses", "Partitions paused by backpressure.", consumer.pauses),
+            ("millrace_consumer_rebalances", "Assignments and revocations.", consumer.rebalances),
+            (
+                "millrace_consumer_drain_timeouts",
+                "Revocations that did not wait for all handlers.",
+                consumer.drain_timeouts,
+            ),
+            ("millrace_consumer_evictions", "Evictions from the group.", consumer.evictions),
+        ];
+        for (name, help, value) in counts {
+            counter(&mut encoder, name, help, value)?;
+        }
+        let lag = consumer.partitions.iter().filter_map(|partition| partition.lag).sum();
+        gauge(&mut encoder, "millrace_consumer_lag", "Records not read yet, all partitions.", lag)
+    }
+}
+
+fn counter(
+    encoder: &mut DescriptorEncoder<'_>,
+    name: &str,
+    help: &str,
+    value: u64,
+) -> std::fmt::Result {
+    let counter = ConstCounter::new(value);
+    counter.encode(encoder.encode_descriptor(name, help, None, counter.metric_type())?)
+}
+
+fn gauge(
+    encoder: &mut DescriptorEncoder<'_>,
+    name: &str,
+    help: &str,
+    value: i64,
+) -> std::fmt::Result {
+    let gauge = ConstGauge::new(value);
+    gauge.encode(encoder.encode_descriptor(name, help, None, gauge.metric_type())?)
+}
+
+fn family<'a>(
+    encoder: &mut DescriptorEncoder<'_>,
+    name: &str,
+    help: &str,
+    label: &'static str,
+    values: impl Iterator<Item = (&'a str, u64)>,
+) -> std::fmt::Result {
+    let zero = ConstCounter::new(0u64);
+    let mut metric = encoder.encode_descriptor(name, help, None, zero.metric_type())?;
+    for (value, count) in values {
+        let labels = [(label, value)];
+        ConstCounter::new(count).encode(metric.encode_family(&labels)?)?;
+    }
+    Ok(())
+}

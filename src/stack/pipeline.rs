@@ -1,0 +1,82 @@
+//! The vectorizer and what it stands on.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use millrace_index::{BulkSink, SearchIndex, SinkConfig};
+use millrace_kafka::{
+    Consumer, ConsumerConfig, ConsumerHandle, DeadLetters, HttpSchemaRegistry, KafkaConfig,
+    Producer, topics,
+};
+use millrace_models::Encoder;
+use millrace_objects::ObjectStores;
+use millrace_telemetry::Health;
+use millrace_vectorizer::{ExtractorCommand, Vectorizer, VectorizerDeps, VectorizerHandle};
+use tokio_util::sync::CancellationToken;
+
+use super::{index, readiness};
+use crate::config::Config;
+
+/// How long work that has begun may take to finish at a stop.
+pub const DRAIN: Duration = Duration::from_secs(10);
+
+/// The running vectorizer.
+pub struct Pipeline {
+    /// What it has done.
+    pub vectorizer: VectorizerHandle,
+    /// Its group membership.
+    pub consumer: ConsumerHandle,
+    producer: Producer,
+}
+
+/// The group of the vectorizer. An index generation has its own, so that a new
+/// one reads the documents topic from its start beside the old one.
+pub fn vectorizer_group(config: &Config) -> String {
+    format!("{}vectorizer.{}-{:06}", config.kafka.topic_prefix, config.index.name, index::GENERATION)
+}
+
+impl Pipeline {
+    /// Joins the group and begins to work.
+    ///
+    /// # Errors
+    /// Settings that can't work.
+    pub fn start(
+        config: &Config,
+        kafka: &KafkaConfig,
+        index: &Arc<dyn SearchIndex>,
+        objects: &Arc<ObjectStores>,
+        encoder: &Arc<Encoder>,
+        health: &Health,
+        failed: &CancellationToken,
+    ) -> anyhow::Result<Self> {
+        let producer = Producer::connect(kafka)?;
+        let sink = BulkSink::start(Arc::clone(index), SinkConfig::default());
+        let group = ConsumerConfig::new(vectorizer_group(config), &[topics::DOCUMENTS]);
+        let consumer = Consumer::start(kafka, &group)?;
+        let handle = consumer.handle();
+        readiness::follow_consumer(health.part("vectorizer"), handle.health(), failed.clone());
+        readiness::follow_sink(health.part("index"), sink.state());
+        let registry = HttpSchemaRegistry::from_config(kafka)?;
+        let vectorizer = Vectorizer::start(VectorizerDeps {
+            consumer,
+            dead_letters: DeadLetters::new(producer.clone(), "vectorizer"),
+            producer: producer.clone(),
+            registry: registry.map(|registry| Arc::new(registry) as _),
+            index: Arc::clone(index),
+            sink,
+            objects: Arc::clone(objects),
+            encoder: Arc::clone(encoder),
+            extractor: ExtractorCommand::this_program()?,
+            config: config.vectorizer.clone(),
+        })?;
+        Ok(Self { vectorizer, consumer: handle, producer })
+    }
+
+    /// Finishes what has begun, then leaves the group.
+    pub async fn stop(self) {
+        self.vectorizer.shutdown(DRAIN).await;
+        if let Err(error) = self.producer.flush(DRAIN).await {
+            tracing::warn!(%error, "not all signals and outcomes were acknowledged; their documents come again");
+        }
+    }
+}
