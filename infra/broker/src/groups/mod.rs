@@ -3,8 +3,6 @@
 pub mod group;
 pub mod member;
 mod offsets;
-#[cfg(test)]
-mod tests;
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
