@@ -17,6 +17,7 @@
 mod admission;
 pub mod embedded;
 mod fusion;
+pub mod opensearch;
 mod outcome;
 mod port;
 mod query;
@@ -24,6 +25,7 @@ mod record;
 pub mod sink;
 
 pub use embedded::EmbeddedIndex;
+pub use opensearch::{OpenSearchConfig, OpenSearchIndex};
 pub use outcome::{FinalOutcome, ItemOutcome, Obstacle, Rejection};
 pub use port::{
     BoxError, FORMAT_VERSION, IndexCounts, IndexDescription, IndexError, IndexSpec, KnnEngine,

@@ -225,7 +225,10 @@ mod tests {
                 "biology archaeology logy ably",
                 "biologi archaeolog logi abli",
             ),
-            ("logies analogies apology doubly", "logi analog apolog doubl"),
+            (
+                "logies analogies apology doubly",
+                "logi analog apolog doubl",
+            ),
             ("a b of AT xy ties skies dying", "b xy ti ski dy"),
             (
                 "don't 3.14 e-mail x_y co\u{2019}s",

@@ -1,0 +1,338 @@
+//! The index in an OpenSearch cluster, 2.19 or newer.
+//!
+//! ```text
+//! {name}-000001          the index of a generation
+//! {name}-000001-write    alias that its writes go through (require_alias)
+//! {name}                 alias that searches read: chunks that are no tombstones
+//! ```
+
+mod bulk;
+mod classify;
+mod client;
+mod config;
+mod documents;
+mod mapping;
+mod search;
+mod version;
+
+use std::sync::{Arc, PoisonError, RwLock};
+
+use async_trait::async_trait;
+use opensearch::http::Method;
+use serde_json::{Value, json};
+
+use crate::{
+    BulkAction, Hit, IndexCounts, IndexDescription, IndexError, IndexSpec, ItemOutcome, Record,
+    SearchIndex, SearchRequest,
+};
+use client::Client;
+pub use config::OpenSearchConfig;
+use mapping::Stored;
+
+/// An index in a cluster.
+#[derive(Debug)]
+pub struct OpenSearchIndex {
+    client: Client,
+    config: OpenSearchConfig,
+    ensured: RwLock<Option<Arc<Ensured>>>,
+}
+
+/// What `ensure` settled.
+#[derive(Debug)]
+struct Ensured {
+    spec: IndexSpec,
+    stored: Stored,
+    server_version: String,
+}
+
+impl OpenSearchIndex {
+    /// Prepares connections; nothing is sent before `ensure`.
+    ///
+    /// # Errors
+    /// [`IndexError::InvalidRequest`] for an address that is none, [`IndexError::Storage`] for a
+    /// certificate that cannot be read.
+    pub fn new(config: OpenSearchConfig) -> Result<Self, IndexError> {
+        Ok(Self {
+            client: Client::new(&config)?,
+            config,
+            ensured: RwLock::new(None),
+        })
+    }
+
+    fn ensured(&self) -> Result<Arc<Ensured>, IndexError> {
+        // Replaced whole, so a panic elsewhere leaves it sound.
+        let ensured = self.ensured.read().unwrap_or_else(PoisonError::into_inner);
+        ensured.clone().ok_or(IndexError::NotEnsured)
+    }
+
+    async fn get_json(&self, path: &str) -> Result<Option<Value>, IndexError> {
+        let answer = self.client.json(Method::Get, path, &[], None).await?;
+        if answer.status == 404 {
+            return Ok(None);
+        }
+        answer.success().map(Some)
+    }
+
+    async fn post(&self, path: &str, body: &Value) -> Result<Value, IndexError> {
+        self.client
+            .json(Method::Post, path, &[], Some(body))
+            .await?
+            .success()
+    }
+
+    async fn create(&self, spec: &IndexSpec) -> Result<(), IndexError> {
+        let path = format!("/{}", spec.index_name());
+        let body = mapping::creation(spec, &self.config);
+        let answer = self
+            .client
+            .json(Method::Put, &path, &[], Some(&body))
+            .await?;
+        // Another process was faster; what it made is verified like any other.
+        let there = answer
+            .engine_error()
+            .is_some_and(|error| error.error_type == "resource_already_exists_exception");
+        if there {
+            Ok(())
+        } else {
+            answer.success().map(|_| ())
+        }
+    }
+
+    /// Generations that the read alias points at.
+    async fn read_indices(&self, spec: &IndexSpec) -> Result<Vec<String>, IndexError> {
+        let aliases = self.get_json(&format!("/_alias/{}", spec.name)).await?;
+        let indices = aliases.as_ref().and_then(Value::as_object);
+        Ok(indices
+            .map(|map| map.keys().cloned().collect())
+            .unwrap_or_default())
+    }
+
+    /// Points the read alias at `index` and at nothing else, in one step.
+    async fn read_from(
+        &self,
+        spec: &IndexSpec,
+        index: &str,
+        instead_of: &[String],
+    ) -> Result<(), IndexError> {
+        let removals = instead_of
+            .iter()
+            .filter(|old| *old != index)
+            .map(|old| json!({"remove": {"index": old, "alias": spec.name}}));
+        let add = json!({"add": {
+            "index": index,
+            "alias": spec.name,
+            "filter": mapping::searchable(),
+        }});
+        let actions: Vec<Value> = removals.chain([add]).collect();
+        self.post("/_aliases", &json!({"actions": actions}))
+            .await
+            .map(|_| ())
+    }
+}
+
+#[async_trait]
+impl SearchIndex for OpenSearchIndex {
+    async fn ensure(&self, spec: &IndexSpec) -> Result<(), IndexError> {
+        spec.validate()?;
+        let root = self
+            .client
+            .json(Method::Get, "/", &[], None)
+            .await?
+            .success()?;
+        let server_version = version::supported(&root)?;
+        let index = spec.index_name();
+        let mapping_path = format!("/{index}/_mapping");
+        let mapping = match self.get_json(&mapping_path).await? {
+            Some(mapping) => mapping,
+            None => {
+                self.create(spec).await?;
+                let made = self.get_json(&mapping_path).await?;
+                made.ok_or_else(|| IndexError::NoSuchGeneration {
+                    name: index.clone(),
+                })?
+            }
+        };
+        let stored = mapping::verify(&mapping, spec)?;
+        let add = json!({"add": {"index": index, "alias": spec.write_alias()}});
+        self.post("/_aliases", &json!({"actions": [add]})).await?;
+        if self.read_indices(spec).await?.is_empty() {
+            self.read_from(spec, &index, &[]).await?;
+        }
+        let ensured = Ensured {
+            spec: spec.clone(),
+            stored,
+            server_version,
+        };
+        *self.ensured.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(ensured));
+        Ok(())
+    }
+
+    async fn bulk(&self, actions: Vec<BulkAction>) -> Result<Vec<ItemOutcome>, IndexError> {
+        if actions.is_empty() {
+            return Ok(Vec::new());
+        }
+        let ensured = self.ensured()?;
+        let alias = ensured.spec.write_alias();
+        bulk::bulk(&self.client, &alias, ensured.spec.dimension, actions).await
+    }
+
+    async fn fetch(
+        &self,
+        ids: &[String],
+        with_vectors: bool,
+    ) -> Result<Vec<Option<Record>>, IndexError> {
+        let ensured = self.ensured()?;
+        if ids.is_empty() {
+            return Ok(Vec::new());
+        }
+        let path = format!("/{}/_mget", ensured.spec.write_alias());
+        let excluded = if with_vectors { "" } else { "vector" };
+        let query = [("_source_excludes", excluded), ("realtime", "true")];
+        let body = json!({"ids": ids});
+        let answer = self
+            .client
+            .json(Method::Post, &path, &query, Some(&body))
+            .await?
+            .success()?;
+        let documents = answer["docs"]
+            .as_array()
+            .map(Vec::as_slice)
+            .unwrap_or_default();
+        if documents.len() != ids.len() {
+            let what = format!("{} answers for {} ids", documents.len(), ids.len());
+            return Err(IndexError::Unavailable { what, source: None });
+        }
+        let read = |document: &Value| {
+            if let Some(error) = document["error"]["type"].as_str() {
+                let what = format!("reading {}: {error}", document["_id"]);
+                return Err(IndexError::Unavailable { what, source: None });
+            }
+            let found = document["found"] == true;
+            found.then(|| documents::record(document)).transpose()
+        };
+        documents.iter().map(read).collect()
+    }
+
+    async fn search(&self, request: &SearchRequest) -> Result<Vec<Hit>, IndexError> {
+        let ensured = self.ensured()?;
+        request.validate(ensured.spec.dimension)?;
+        search::search(&self.client, &ensured.spec.name, request).await
+    }
+
+    async fn count(&self) -> Result<IndexCounts, IndexError> {
+        let ensured = self.ensured()?;
+        let live = |header: bool| {
+            let kind = if header { "must_not" } else { "must" };
+            json!({"bool": {
+                "filter": [{"term": {"deleted": false}}],
+                kind: [{"exists": {"field": "chunk"}}],
+            }})
+        };
+        let body = json!({
+            "size": 0,
+            "aggs": {"kinds": {"filters": {"filters": {
+                "documents": live(true),
+                "chunks": live(false),
+                "tombstones": {"term": {"deleted": true}},
+            }}}},
+        });
+        let path = format!("/{}/_search", ensured.spec.write_alias());
+        let answer = self.post(&path, &body).await?;
+        let buckets = &answer["aggregations"]["kinds"]["buckets"];
+        let count = |kind: &str| buckets[kind]["doc_count"].as_u64().unwrap_or(0);
+        Ok(IndexCounts {
+            documents: count("documents"),
+            chunks: count("chunks"),
+            tombstones: count("tombstones"),
+        })
+    }
+
+    async fn headers(
+        &self,
+        uri_prefix: &str,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Result<Vec<Record>, IndexError> {
+        let ensured = self.ensured()?;
+        let mut filters = vec![
+            json!({"term": {"deleted": false}}),
+            json!({"prefix": {"uri": {"value": uri_prefix}}}),
+        ];
+        if let Some(after) = after {
+            filters.push(json!({"range": {"uri": {"gt": after}}}));
+        }
+        let body = json!({
+            "size": limit,
+            "sort": [{"uri": "asc"}],
+            "track_total_hits": false,
+            "query": {"bool": {"filter": filters, "must_not": [{"exists": {"field": "chunk"}}]}},
+        });
+        let path = format!("/{}/_search", ensured.spec.write_alias());
+        let answer = self.post(&path, &body).await?;
+        let hits = answer["hits"]["hits"]
+            .as_array()
+            .map(Vec::as_slice)
+            .unwrap_or_default();
+        hits.iter().map(documents::record).collect()
+    }
+
+    async fn swap_alias(&self, generation: u32) -> Result<(), IndexError> {
+        let ensured = self.ensured()?;
+        let name = ensured.spec.generation_name(generation);
+        if self.get_json(&format!("/{name}/_mapping")).await?.is_none() {
+            return Err(IndexError::NoSuchGeneration { name });
+        }
+        let now = self.read_indices(&ensured.spec).await?;
+        self.read_from(&ensured.spec, &name, &now).await
+    }
+
+    async fn warm_up(&self) -> Result<(), IndexError> {
+        let ensured = self.ensured()?;
+        let path = format!("/_plugins/_knn/warmup/{}", ensured.spec.index_name());
+        let answer = self.client.json(Method::Get, &path, &[], None).await?;
+        answer.success().map(|_| ())?;
+        // The plugin loads native indexes only; a search touches Lucene's.
+        let request = SearchRequest {
+            text: Some("warm up".to_owned()),
+            vector: Some(vec![1.0; ensured.spec.dimension]),
+            ..SearchRequest::default()
+        };
+        self.search(&request).await.map(|_| ())
+    }
+
+    async fn refresh(&self) -> Result<(), IndexError> {
+        let path = format!("/{}/_refresh", self.ensured()?.spec.write_alias());
+        let answer = self.client.json(Method::Post, &path, &[], None).await?;
+        answer.success().map(|_| ())
+    }
+
+    async fn sweep(&self, older_than_version: i64) -> Result<u64, IndexError> {
+        let path = format!("/{}/_delete_by_query", self.ensured()?.spec.write_alias());
+        // A tombstone that is overwritten meanwhile is no longer one: pass over it.
+        let query = [("conflicts", "proceed")];
+        let body = json!({"query": {"bool": {"filter": [
+            {"term": {"deleted": true}},
+            {"range": {"version": {"lt": older_than_version}}},
+        ]}}});
+        let answer = self
+            .client
+            .json(Method::Post, &path, &query, Some(&body))
+            .await?
+            .success()?;
+        Ok(answer["deleted"].as_u64().unwrap_or(0))
+    }
+
+    async fn describe(&self) -> Result<IndexDescription, IndexError> {
+        let ensured = self.ensured()?;
+        let reads = self.read_indices(&ensured.spec).await?;
+        Ok(IndexDescription {
+            adapter: "opensearch",
+            engine_version: ensured.server_version.clone(),
+            reads: reads.join(","),
+            writes: ensured.spec.index_name(),
+            dimension: ensured.stored.dimension,
+            model_version: ensured.stored.model_version.clone(),
+            model_fingerprint: ensured.stored.model_fingerprint.clone(),
+        })
+    }
+}
