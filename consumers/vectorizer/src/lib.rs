@@ -1,1 +1,42 @@
-//! Fetch, extract, chunk, embed, index, signal.
+//! The consumer of `documents`: it makes uploaded objects searchable.
+//!
+//! The folder listing is the dataflow:
+//! [`decode`](decode) (what does the notice say) → [`admission`](admission) (one document at a time
+//! of each URI) → [`fetch`](fetch) (the object as it is now) → [`extract`] (bytes to text) →
+//! [`chunk`] (text to passages) → [`embed`] (passages to vectors) → [`index`](index) (header, chunks,
+//! tombstones) → [`signal`](signal) (what a recommender needs) → acknowledgement.
+//! [`document`](document) takes one notice through these, [`pipeline`](pipeline) many at a time.
+//!
+//! Promises:
+//! - A notice is acknowledged only after its effect is in the index and its signal and outcome are
+//!   on their topics, or after its dead letter is. Delivered again, it ends the same.
+//! - The object is the truth: late, doubled, disordered and lying notices end in what is there.
+//! - No document stops the others: bad input becomes a dead letter with its reason, and what comes
+//!   back by itself (a store, a broker, an index) is waited for and never dead-lettered.
+//! - Memory is bounded by documents and bytes in flight, however fast the producer is.
+//! - An index of another dimension or model is refused before the first write.
+//!
+//! Left to others: offsets (`millrace-kafka`), bulk requests and their retries (`millrace-index`),
+//! what a model computes (`millrace-models`), what may be read (`millrace-objects`).
+
+mod admission;
+pub mod chunk;
+mod config;
+mod decode;
+mod document;
+pub mod embed;
+pub mod extract;
+mod failure;
+mod fetch;
+mod index;
+mod pipeline;
+mod publish;
+mod retry;
+mod signal;
+mod stats;
+
+pub use config::{ChunkConfig, EmbedConfig, ExtractConfig, InvalidConfig, VectorizerConfig};
+pub use extract::{ExtractorCommand, extract_worker_main};
+pub use failure::Stage;
+pub use pipeline::{StartError, Vectorizer, VectorizerDeps, VectorizerHandle, VectorizerState};
+pub use stats::VectorizerStats;

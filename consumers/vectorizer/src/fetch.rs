@@ -1,0 +1,148 @@
+//! A notice to the object's present state.
+//!
+//! The object is the truth and the notice a hint: a version that is gone is replaced by what is
+//! there now, an object that is not there is a removal, and a removal whose object is there is not
+//! one. Content that came with the notice is taken as it is.
+
+use bytes::Bytes;
+use millrace_objects::{ObjectStores, ObjectUri, ReadError};
+use millrace_schemas::{DocumentEvent, DocumentNotice};
+use sha2::{Digest, Sha256};
+
+use crate::failure::{Refusal, Stage, chain};
+use crate::retry;
+
+const READ_ERROR: &str = "millrace_objects::ReadError";
+
+/// How often an object that changes under the reader is read again.
+const MAX_CHANGES: u32 = 10;
+
+/// What there is at a URI.
+#[derive(Debug)]
+pub(crate) enum Fetched {
+    Present(Content),
+    Gone,
+}
+
+/// An object as it was read.
+#[derive(Clone, Debug)]
+pub(crate) struct Content {
+    pub bytes: Bytes,
+    /// Tag of what was read; of inline content that came without one, a hash.
+    pub etag: Option<String>,
+    pub media_type: Option<String>,
+    /// Whether it came with the notice, so that reading again gives the same.
+    pub inline: bool,
+}
+
+/// Reads what `notice` is about. `fresh` ignores its eTag and inline content's age: the second
+/// look, after the index held a newer version.
+pub(crate) async fn fetch(
+    objects: &ObjectStores,
+    notice: &DocumentNotice,
+    max_bytes: u64,
+    fresh: bool,
+) -> Result<Fetched, Refusal> {
+    if notice.event == DocumentEvent::Removed {
+        return removal(objects, notice, max_bytes).await;
+    }
+    if let Some(content) = &notice.content {
+        return inline(notice, content, max_bytes);
+    }
+    let uri = ObjectUri::parse(&notice.uri).map_err(|error| {
+        Refusal::new(Stage::Fetch, "invalid_uri", "millrace_objects::UriError", chain(&error))
+    })?;
+    let etag = if fresh { None } else { notice.etag.as_deref() };
+    read(objects, &uri, etag, max_bytes, notice.media_type.as_deref()).await
+}
+
+fn inline(notice: &DocumentNotice, content: &[u8], max_bytes: u64) -> Result<Fetched, Refusal> {
+    let size_bytes = content.len() as u64;
+    if size_bytes > max_bytes {
+        return Err(refused(&ReadError::TooLarge { size_bytes, limit_bytes: max_bytes }, 1));
+    }
+    let etag = notice.etag.clone().unwrap_or_else(|| {
+        Sha256::digest(content)[..16].iter().fold("sha256:".to_owned(), |tag, byte| tag + &format!("{byte:02x}"))
+    });
+    not_empty(Content {
+        bytes: Bytes::copy_from_slice(content),
+        etag: Some(etag),
+        media_type: notice.media_type.clone(),
+        inline: true,
+    })
+}
+
+/// A removal is believed where nothing can be read to check it: a record of a larger object, a name
+/// that is not an object's, an object that we may not read (any more).
+async fn removal(
+    objects: &ObjectStores,
+    notice: &DocumentNotice,
+    max_bytes: u64,
+) -> Result<Fetched, Refusal> {
+    let Some(uri) = ObjectUri::parse(&notice.uri).ok().filter(|uri| uri.fragment().is_none()) else {
+        return Ok(Fetched::Gone);
+    };
+    let exists = retry::until_done("asking for a removed object", || async {
+        match objects.head(&uri).await {
+            Ok(_) => Ok(true),
+            Err(error @ ReadError::Unavailable { .. }) => Err(chain(&error)),
+            Err(_) => Ok(false),
+        }
+    })
+    .await;
+    if exists {
+        return read(objects, &uri, None, max_bytes, notice.media_type.as_deref()).await;
+    }
+    Ok(Fetched::Gone)
+}
+
+async fn read(
+    objects: &ObjectStores,
+    uri: &ObjectUri,
+    etag: Option<&str>,
+    max_bytes: u64,
+    media_type: Option<&str>,
+) -> Result<Fetched, Refusal> {
+    let mut etag = etag;
+    let mut delays = retry::delays();
+    let mut attempts = 0;
+    loop {
+        attempts += 1;
+        let error = match objects.read(uri, etag, max_bytes).await {
+            Ok(object) => {
+                return not_empty(Content {
+                    bytes: object.bytes,
+                    etag: object.meta.etag,
+                    media_type: media_type.map(str::to_owned).or(object.meta.media_type),
+                    inline: false,
+                });
+            }
+            Err(ReadError::NotFound) => return Ok(Fetched::Gone),
+            // Not the version of the notice: whatever is there now is what counts.
+            Err(ReadError::Changed) if etag.is_some() => {
+                etag = None;
+                continue;
+            }
+            Err(error) => error,
+        };
+        match &error {
+            ReadError::Unavailable { .. } => {}
+            ReadError::Changed if attempts < MAX_CHANGES => {}
+            _ => return Err(refused(&error, attempts)),
+        }
+        let delay = delays.next().unwrap_or_default();
+        tracing::warn!(uri = %uri, reason = chain(&error), "the object cannot be read now; trying again");
+        tokio::time::sleep(delay).await;
+    }
+}
+
+fn not_empty(content: Content) -> Result<Fetched, Refusal> {
+    if content.bytes.is_empty() {
+        return Err(Refusal::new(Stage::Fetch, "empty_object", READ_ERROR, "the object has no bytes"));
+    }
+    Ok(Fetched::Present(content))
+}
+
+fn refused(error: &ReadError, attempts: u32) -> Refusal {
+    Refusal::new(Stage::Fetch, error.error_type(), READ_ERROR, chain(error)).attempts(attempts)
+}
