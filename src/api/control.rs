@@ -45,7 +45,7 @@ pub async fn allow_root(
     State(state): State<ApiState>,
     Json(root): Json<AllowRoot>,
 ) -> Result<Json<Value>, ApiError> {
-    state.objects.allow_root(&root.path).map_err(|error| ApiError::bad_request(&error))?;
+    state.objects.allow_list().add_root(&root.path).map_err(|error| ApiError::bad_request(&error))?;
     tracing::info!(path = %root.path.display(), "documents may be read from this path from now on");
     Ok(Json(json!({ "allowed": root.path })))
 }

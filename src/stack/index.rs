@@ -24,19 +24,24 @@ pub async fn open(config: &Config, encoder: &Encoder) -> anyhow::Result<Arc<dyn 
             Arc::new(opened.context("can't open the embedded index")?)
         }
         Profile::Cluster => Arc::new(
-            OpenSearchIndex::connect(&config.index.opensearch)
+            OpenSearchIndex::new(config.index.opensearch.clone())
                 .context("can't set up the OpenSearch client")?,
         ),
     };
-    let spec = IndexSpec {
+    let spec = spec(config, encoder);
+    index.ensure(&spec).await.with_context(|| format!("the index {} can't be used", spec.name))?;
+    index.warm_up().await.context("the index can't be warmed up")?;
+    Ok(index)
+}
+
+/// What the index must be for this encoder.
+pub fn spec(config: &Config, encoder: &Encoder) -> IndexSpec {
+    IndexSpec {
         name: config.index.name.clone(),
         generation: GENERATION,
         dimension: encoder.dimension(),
         model_version: encoder.version().to_owned(),
         model_fingerprint: encoder.fingerprint().to_string(),
         engine: config.index.engine,
-    };
-    index.ensure(&spec).await.with_context(|| format!("the index {} can't be used", spec.name))?;
-    index.warm_up().await.context("the index can't be warmed up")?;
-    Ok(index)
+    }
 }

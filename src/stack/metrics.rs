@@ -1,33 +1,40 @@
 //! What the parts count, as Prometheus metrics. The names are in `docs/metrics.md`.
 
+use std::sync::Arc;
+
 use millrace_kafka::ConsumerHandle;
 use millrace_telemetry::prometheus_client::collector::Collector;
 use millrace_telemetry::prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
 use millrace_telemetry::prometheus_client::metrics::counter::ConstCounter;
 use millrace_telemetry::prometheus_client::metrics::gauge::ConstGauge;
 use millrace_telemetry::prometheus_client::registry::Registry;
-use millrace_vectorizer::VectorizerStatsReader;
+use millrace_vectorizer::VectorizerHandle;
 
 use super::pipeline::Pipeline;
 
 /// Reads the parts' own counters whenever somebody asks for metrics.
-#[derive(Debug)]
 struct PipelineCollector {
-    vectorizer: VectorizerStatsReader,
+    vectorizer: Arc<VectorizerHandle>,
     consumer: ConsumerHandle,
 }
 
 /// Registers the metrics of a pipeline.
 pub fn register(registry: &mut Registry, pipeline: &Pipeline) {
     registry.register_collector(Box::new(PipelineCollector {
-        vectorizer: pipeline.vectorizer.stats_reader(),
+        vectorizer: Arc::clone(&pipeline.vectorizer),
         consumer: pipeline.consumer.clone(),
     }));
 }
 
+impl std::fmt::Debug for PipelineCollector {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("PipelineCollector").finish_non_exhaustive()
+    }
+}
+
 impl Collector for PipelineCollector {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> std::fmt::Result {
-        let stats = self.vectorizer.read();
+        let stats = self.vectorizer.stats();
         let outcomes = [
             ("indexed", stats.indexed),
             ("removed", stats.removed),

@@ -4,9 +4,9 @@
 
 pub mod address;
 mod api_server;
-mod index;
+pub mod index;
 mod metrics;
-mod model;
+pub mod model;
 mod pipeline;
 mod readiness;
 pub mod stop;
@@ -66,7 +66,8 @@ impl Stack {
 
         let pipeline = if needs.pipeline {
             let pipeline =
-                Pipeline::start(config, &kafka, &index, &objects, &encoder, &health, &failed)?;
+                Pipeline::start(config, &kafka, &index, &objects, &encoder, &health, &failed)
+                    .await?;
             metrics::register(&mut registry, &pipeline);
             Some(pipeline)
         } else {

@@ -23,7 +23,7 @@ pub const DRAIN: Duration = Duration::from_secs(10);
 /// The running vectorizer.
 pub struct Pipeline {
     /// What it has done.
-    pub vectorizer: VectorizerHandle,
+    pub vectorizer: Arc<VectorizerHandle>,
     /// Its group membership.
     pub consumer: ConsumerHandle,
     producer: Producer,
@@ -40,7 +40,7 @@ impl Pipeline {
     ///
     /// # Errors
     /// Settings that can't work.
-    pub fn start(
+    pub async fn start(
         config: &Config,
         kafka: &KafkaConfig,
         index: &Arc<dyn SearchIndex>,
@@ -63,13 +63,16 @@ impl Pipeline {
             producer: producer.clone(),
             registry: registry.map(|registry| Arc::new(registry) as _),
             index: Arc::clone(index),
+            index_spec: index::spec(config, encoder),
             sink,
-            objects: Arc::clone(objects),
+            objects: ObjectStores::clone(objects),
             encoder: Arc::clone(encoder),
             extractor: ExtractorCommand::this_program()?,
             config: config.vectorizer.clone(),
-        })?;
-        Ok(Self { vectorizer, consumer: handle, producer })
+        })
+        .await?;
+        readiness::follow_vectorizer(vectorizer.state(), failed.clone());
+        Ok(Self { vectorizer: Arc::new(vectorizer), consumer: handle, producer })
     }
 
     /// Finishes what has begun, then leaves the group.

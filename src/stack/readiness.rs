@@ -3,6 +3,7 @@
 use millrace_index::SinkState;
 use millrace_kafka::ConsumerState;
 use millrace_telemetry::Part;
+use millrace_vectorizer::VectorizerState;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -39,12 +40,25 @@ pub fn follow_sink(part: Part, mut state: watch::Receiver<SinkState>) {
         loop {
             match &*state.borrow_and_update() {
                 SinkState::Running => part.ready(),
-                SinkState::Retrying { .. } => part.not_ready("retrying writes"),
+                SinkState::Retrying { reason } => part.not_ready(format!("retrying: {reason}")),
                 SinkState::Halted { reason } => part.not_ready(format!("halted: {reason}")),
             }
             if state.changed().await.is_err() {
                 return;
             }
+        }
+    });
+}
+
+/// Cancels `failed` when the vectorizer can't go on.
+pub fn follow_vectorizer(mut state: watch::Receiver<VectorizerState>, failed: CancellationToken) {
+    tokio::spawn(async move {
+        let failure = state.wait_for(|state| matches!(state, VectorizerState::Failed { .. })).await;
+        if let Ok(state) = failure
+            && let VectorizerState::Failed { reason } = &*state
+        {
+            tracing::error!(reason, "the vectorizer can't go on; restart the process");
+            failed.cancel();
         }
     });
 }

@@ -148,6 +148,25 @@ impl Admin {
         Ok(reports)
     }
 
+    /// What [`create_declared`](Self::create_declared) would report; makes nothing.
+    ///
+    /// # Errors
+    /// The brokers cannot be reached.
+    pub async fn compare_declared(&self) -> Result<Vec<CreateReport>, AdminError> {
+        let existing = self.list().await?;
+        let mut reports = Vec::new();
+        for spec in topics::declared() {
+            let topic = self.config.topic(&spec.name);
+            let result = if existing.contains(&topic) {
+                compare(spec, &self.describe(&topic).await?)
+            } else {
+                Created::Created
+            };
+            reports.push(CreateReport { topic, result });
+        }
+        Ok(reports)
+    }
+
     /// `false` where the topic has come to be meanwhile.
     async fn create(&self, topic: &str, spec: &TopicSpec) -> Result<bool, AdminError> {
         let settings = spec.settings();
