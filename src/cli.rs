@@ -91,9 +91,12 @@ impl Cli {
             Command::Completions(args) => return commands::completions::run(&args),
             _ => {}
         }
+        // What serves tells what it does; what answers tells only what went wrong.
+        let serves = matches!(self.command, Command::Up(_) | Command::Run(_));
         let config = Config::load(
             self.global.config.as_deref(),
             Overrides {
+                default_log: if serves { "warn,millrace=info" } else { "warn" },
                 data_dir: self.global.data,
                 profile: self.global.profile,
                 log: self.global.log,

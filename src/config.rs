@@ -8,7 +8,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 use figment::Figment;
-use figment::providers::{Env, Format, Toml};
+use figment::providers::{Env, Format, Serialized, Toml};
 use millrace_index::{KnnEngine, OpenSearchConfig};
 use millrace_kafka::KafkaConfig;
 use millrace_objects::ObjectStoresConfig;
@@ -160,6 +160,8 @@ fn loopback(port: u16) -> SocketAddr {
 /// What flags say over file and environment.
 #[derive(Debug, Default)]
 pub struct Overrides {
+    /// Log filter where neither file, environment nor flag gives one.
+    pub default_log: &'static str,
     /// `--data`.
     pub data_dir: Option<PathBuf>,
     /// `--profile`.
@@ -205,13 +207,17 @@ impl Config {
     /// A missing or malformed file, an unknown key, a value of another type,
     /// values that contradict each other.
     pub fn load(file: Option<&Path>, overrides: Overrides) -> Result<Self, ConfigError> {
-        let mut figment = Figment::new();
+        let mut figment = Figment::new()
+            .merge(Serialized::default("telemetry.log", overrides.default_log));
         match file {
             Some(path) if !path.is_file() => {
                 return Err(ConfigError::Missing(path.to_owned()));
             }
             Some(path) => figment = figment.merge(Toml::file_exact(path)),
-            None => figment = figment.merge(Toml::file_exact(DEFAULT_FILE)),
+            None if Path::new(DEFAULT_FILE).is_file() => {
+                figment = figment.merge(Toml::file_exact(DEFAULT_FILE));
+            }
+            None => {}
         }
         let figment = figment.merge(environment());
         let mut config: Self = figment.extract().map_err(|errors| describe(&errors))?;
