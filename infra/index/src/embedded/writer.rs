@@ -168,7 +168,10 @@ impl Writer {
                 if current.is_some() {
                     writer.delete_term(shared.fields.id_term(&record.id));
                 }
-                let document = shared.fields.document(&record).map_err(Failure::record)?;
+                let document = shared
+                    .fields
+                    .document(&record)
+                    .map_err(|error| Failure::record(&error))?;
                 add(writer, document, &shared.path)?;
                 written.insert(record.id.clone(), record);
                 answers.push(ItemOutcome::Indexed);
@@ -294,7 +297,7 @@ impl Failure {
         }
     }
 
-    fn record(error: serde_json::Error) -> Self {
+    fn record(error: &serde_json::Error) -> Self {
         Self {
             halt: false,
             obstacle: obstacle(error.to_string()),

@@ -12,10 +12,11 @@ use millrace_index::{
 };
 
 type Answer = Result<Vec<ItemOutcome>, IndexError>;
+type Script = dyn Fn(&[BulkAction]) -> Answer + Send + Sync;
 
 /// Answers bulk requests by a script; counts what it saw.
 struct Scripted {
-    script: Box<dyn Fn(&[BulkAction]) -> Answer + Send + Sync>,
+    script: Box<Script>,
     latency: Duration,
     in_flight: AtomicUsize,
     most_in_flight: AtomicUsize,
