@@ -193,8 +193,9 @@ impl<T: TokenStream> TokenStream for EditStream<T> {
     }
 }
 
-/// The tokens of `text`, in order.
-pub(super) fn tokens(text: &str) -> Vec<String> {
+/// The words that the embedded index searches by, in order: what Lucene's `english` analyzer makes
+/// of `text`.
+pub fn tokens(text: &str) -> Vec<String> {
     let mut analyzer = english();
     let mut stream = analyzer.token_stream(text);
     let mut tokens = Vec::new();
@@ -227,7 +228,7 @@ mod tests {
             ),
             (
                 "logies analogies apology doubly",
-                "logi analog apolog doubl",
+                "logi analog apolog doubli",
             ),
             ("a b of AT xy ties skies dying", "b xy ti ski dy"),
             (

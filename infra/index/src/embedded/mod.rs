@@ -31,6 +31,7 @@ use crate::{
     BoxError, BulkAction, Hit, IndexCounts, IndexDescription, IndexError, IndexSpec, ItemOutcome,
     Record, SearchIndex, SearchRequest,
 };
+pub use analyzer::tokens;
 use folder::{Folder, GenerationMeta};
 use store::{Shared, Store};
 use writer::Command;

@@ -15,10 +15,6 @@ use super::store::{Committed, Shared};
 use crate::fusion::fuse;
 use crate::{Filter, Hit, IndexError, Mode, SearchRequest};
 
-/// tantivy keeps BM25's constant factor `k1 + 1`, Lucene left it out. It changes no order and no
-/// normalised score, but a text score should be the same number from both adapters.
-const LUCENE_SCALE: f32 = 1.0 / 2.2;
-
 /// A chunk found: its rank score and id.
 type Ranked = (f32, String);
 
@@ -110,7 +106,7 @@ fn by_text(
         .map_err(failed)?;
     let mut ranked = found
         .into_iter()
-        .map(|(score, address)| Ok((score * LUCENE_SCALE, id_at(searcher, address)?)))
+        .map(|(score, address)| Ok((score, id_at(searcher, address)?)))
         .collect::<tantivy::Result<Vec<Ranked>>>()
         .map_err(failed)?;
     ranked.sort_unstable_by(|a, b| b.0.total_cmp(&a.0).then_with(|| a.1.cmp(&b.1)));

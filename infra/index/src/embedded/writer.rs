@@ -168,8 +168,11 @@ impl Writer {
                 if current.is_some() {
                     writer.delete_term(shared.fields.id_term(&record.id));
                 }
-                let document = shared.fields.document(&record).map_err(Failure::record)?;
-                add(writer, document)?;
+                let document = shared
+                    .fields
+                    .document(&record)
+                    .map_err(|error| Failure::record(&error))?;
+                add(writer, document, &shared.path)?;
                 written.insert(record.id.clone(), record);
                 answers.push(ItemOutcome::Indexed);
             }
@@ -240,12 +243,11 @@ impl Writer {
     }
 }
 
-fn add(writer: &IndexWriter, document: TantivyDocument) -> Result<(), Failure> {
-    let path = Path::new("");
-    writer
-        .add_document(document)
+fn add(writer: &IndexWriter, document: TantivyDocument, folder: &Path) -> Result<(), Failure> {
+    let added = writer.add_document(document);
+    added
         .map(|_| ())
-        .map_err(|error| Failure::storage(&error, path))
+        .map_err(|error| Failure::storage(&error, folder))
 }
 
 /// A tombstone keeps its identity and version alone.
@@ -295,7 +297,7 @@ impl Failure {
         }
     }
 
-    fn record(error: serde_json::Error) -> Self {
+    fn record(error: &serde_json::Error) -> Self {
         Self {
             halt: false,
             obstacle: obstacle(error.to_string()),
@@ -320,15 +322,18 @@ fn obstacle(reason: String) -> Obstacle {
 }
 
 fn io_kind(error: &TantivyError) -> Option<ErrorKind> {
-    if let TantivyError::IoError(error) = error {
-        return Some(error.kind());
-    }
-    let mut source = error.source();
-    while let Some(cause) = source {
-        if let Some(error) = cause.downcast_ref::<io::Error>() {
-            return Some(error.kind());
+    let mut cause: Option<&(dyn std::error::Error + 'static)> = match error {
+        // tantivy names no source here.
+        TantivyError::IoError(error) => Some(&**error),
+        other => other.source(),
+    };
+    while let Some(error) = cause {
+        // An `Other` is a wrapper that says nothing; what it wraps may.
+        match error.downcast_ref::<io::Error>() {
+            Some(io) if io.kind() != ErrorKind::Other => return Some(io.kind()),
+            Some(io) => cause = io.get_ref().map(|inner| inner as _),
+            None => cause = error.source(),
         }
-        source = cause.source();
     }
     None
 }

@@ -3,7 +3,9 @@
 //! 2.19 is the oldest that works: it brought reciprocal rank fusion (`score-ranker-processor`)
 //! and `pagination_depth`. 3.x takes the same requests: what it removed (the nmslib engine) is
 //! not used, the engine of a vector is always named (its default changed from nmslib to faiss),
-//! and pipelines go with the request in both.
+//! and pipelines go with the request in both. 3.x scores text by Lucene's own BM25, without the
+//! constant factor k1 + 1 = 2.2 that 2.x (and tantivy) keep: text scores are smaller there, their
+//! order and every normalised score are the same.
 
 use serde_json::{Value, json};
 

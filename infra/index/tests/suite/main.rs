@@ -2,4 +2,8 @@
 //! real OpenSearch (`real::…`), and what concerns only one of them.
 
 mod conformance;
+mod cranfield;
+mod crash;
 mod embedded;
+mod real;
+mod sink;

@@ -29,7 +29,7 @@ macro_rules! conformance_suite {
             a_document_is_one_hit_by_its_best_chunk
             headers_and_tombstones_are_not_found
             filters_restrict_every_mode
-            text_scores_are_lucenes_bm25
+            text_scores_are_bm25
             tombstones_and_headers_do_not_change_bm25
             vector_scores_are_cosines
             hybrid_scores_are_min_max_and_the_weighted_mean
