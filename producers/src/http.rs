@@ -217,7 +217,7 @@ impl Endpoint {
                 self.publisher
                     .reject(&rejection)
                     .await
-                    .map_err(unavailable)?;
+                    .map_err(|error| unavailable(&error))?;
                 return Err(Refusal::Body {
                     error_type: "unknown_notice",
                     message,
@@ -266,7 +266,7 @@ impl Endpoint {
             .buffered(IN_FLIGHT)
             .try_for_each(|_| async { Ok(()) })
             .await
-            .map_err(unavailable)?;
+            .map_err(|error| unavailable(&error))?;
         Ok(answer)
     }
 
@@ -282,10 +282,10 @@ impl Endpoint {
     }
 }
 
-fn unavailable(error: millrace_kafka::ProduceError) -> Refusal {
-    tracing::warn!(error = %chain(&error), "notices were not acknowledged");
+fn unavailable(error: &millrace_kafka::ProduceError) -> Refusal {
+    tracing::warn!(error = %chain(error), "notices were not acknowledged");
     Refusal::Unavailable {
-        message: chain(&error),
+        message: chain(error),
     }
 }
 
