@@ -25,7 +25,7 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Json, Response};
 use axum::routing::post;
 use futures::stream::{self, StreamExt, TryStreamExt};
-use millrace_objects::{AllowList, ObjectUri, ReadError, Secret};
+use millrace_objects::{ObjectStores, ObjectUri, ReadError, Secret};
 use millrace_schemas::TraceParent;
 use serde::{Deserialize, Serialize};
 use subtle::ConstantTimeEq;
@@ -86,16 +86,17 @@ pub struct EntryProblem {
 
 struct Endpoint {
     publisher: Publisher,
-    allow: AllowList,
+    stores: ObjectStores,
     config: NoticesConfig,
 }
 
-/// The routes of the endpoint.
-pub fn router(publisher: Publisher, allow: AllowList, config: NoticesConfig) -> Router {
+/// The routes of the endpoint. Of the stores it uses the allow-list only: a notice of what may not
+/// be read is refused here, before it costs anyone a fetch.
+pub fn router(publisher: Publisher, stores: ObjectStores, config: NoticesConfig) -> Router {
     let limit = DefaultBodyLimit::max(config.max_body_bytes);
     let endpoint = Arc::new(Endpoint {
         publisher,
-        allow,
+        stores,
         config,
     });
     Router::new()
@@ -216,7 +217,7 @@ impl Endpoint {
                 self.publisher
                     .reject(&rejection)
                     .await
-                    .map_err(unavailable)?;
+                    .map_err(|error| unavailable(&error))?;
                 return Err(Refusal::Body {
                     error_type: "unknown_notice",
                     message,
@@ -265,23 +266,26 @@ impl Endpoint {
             .buffered(IN_FLIGHT)
             .try_for_each(|_| async { Ok(()) })
             .await
-            .map_err(unavailable)?;
+            .map_err(|error| unavailable(&error))?;
         Ok(answer)
     }
 
     fn permits(&self, uri: &str) -> Result<(), String> {
         let uri = ObjectUri::parse(uri).map_err(|error| error.to_string())?;
-        self.allow.permits(&uri).map_err(|error| match error {
-            ReadError::NotAllowed { reason } => reason,
-            other => other.to_string(),
-        })
+        self.stores
+            .allow_list()
+            .permits(&uri)
+            .map_err(|error| match error {
+                ReadError::NotAllowed { reason } => reason,
+                other => other.to_string(),
+            })
     }
 }
 
-fn unavailable(error: millrace_kafka::ProduceError) -> Refusal {
-    tracing::warn!(error = %chain(&error), "notices were not acknowledged");
+fn unavailable(error: &millrace_kafka::ProduceError) -> Refusal {
+    tracing::warn!(error = %chain(error), "notices were not acknowledged");
     Refusal::Unavailable {
-        message: chain(&error),
+        message: chain(error),
     }
 }
 

@@ -18,6 +18,8 @@ pub(super) struct CsvRecords<R> {
     header: Vec<String>,
     fields: Vec<u8>,
     ends: Vec<usize>,
+    /// Line ends that `core` has not seen.
+    skipped_lines: u64,
 }
 
 /// A record, read or not.
@@ -47,6 +49,7 @@ impl<R: BufRead> CsvRecords<R> {
             header: vec![],
             fields: vec![0; 1 << 12],
             ends: vec![0; MAX_FIELDS],
+            skipped_lines: 0,
         };
         if let Some(header) = records.fill()?
             && header.overflow.is_none()
@@ -85,10 +88,33 @@ impl<R: BufRead> CsvRecords<R> {
         }))
     }
 
+    /// Passes over empty lines, and the second half of the CRLF that ended the record before: at
+    /// CR, `csv-core` gives the record and has not yet counted the line.
+    fn skip_line_ends(&mut self) -> io::Result<()> {
+        loop {
+            let input = match self.reader.fill_buf() {
+                Ok(input) => input,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(error) => return Err(error),
+            };
+            let ends = input
+                .iter()
+                .take_while(|byte| matches!(byte, b'\n' | b'\r'))
+                .count();
+            let newlines = input[..ends].iter().filter(|byte| **byte == b'\n').count();
+            self.skipped_lines += newlines as u64;
+            self.reader.consume(ends);
+            if ends == 0 {
+                return Ok(());
+            }
+        }
+    }
+
     /// Reads one record into the buffers; of one that is too long the rest is passed over.
     fn fill(&mut self) -> io::Result<Option<Filled>> {
         let (mut bytes, mut fields, mut overflow) = (0, 0, None);
-        let line = self.core.line();
+        self.skip_line_ends()?;
+        let line = self.core.line() + self.skipped_lines;
         loop {
             let input = match self.reader.fill_buf() {
                 Ok(input) => input,

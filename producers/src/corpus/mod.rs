@@ -152,7 +152,7 @@ pub struct Corpus {
 
 enum Source {
     Json(Lines<Box<dyn BufRead + Send>>),
-    Csv(CsvRecords<Box<dyn BufRead + Send>>),
+    Csv(Box<CsvRecords<Box<dyn BufRead + Send>>>),
 }
 
 /// How far a corpus has been read, in bytes of the file (compressed ones, where it is).
@@ -191,7 +191,7 @@ impl Corpus {
         };
         let (reader, progress) = open(path, is_gzip).map_err(failed)?;
         let source = match format {
-            CorpusFormat::Csv => Source::Csv(CsvRecords::new(reader).map_err(failed)?),
+            CorpusFormat::Csv => Source::Csv(Box::new(CsvRecords::new(reader).map_err(failed)?)),
             CorpusFormat::Jsonl | CorpusFormat::RankLens => Source::Json(Lines::new(reader)),
         };
         let path = path.to_owned();
