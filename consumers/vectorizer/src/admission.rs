@@ -38,7 +38,9 @@ pub(crate) struct Admission<W> {
 
 impl<W: Versioned> Admission<W> {
     pub fn new() -> Self {
-        Self { uris: Mutex::new(HashMap::new()) }
+        Self {
+            uris: Mutex::new(HashMap::new()),
+        }
     }
 
     pub fn admit(&self, uri: &str, mut work: W) -> Admitted<W> {
@@ -95,8 +97,14 @@ mod tests {
         assert_eq!(admission.admit("a", Job(1, 0)), Admitted::Start(Job(1, 0)));
         assert_eq!(admission.admit("b", Job(1, 0)), Admitted::Start(Job(1, 0)));
         assert_eq!(admission.admit("a", Job(2, 9)), Admitted::Waits);
-        assert_eq!(admission.admit("a", Job(4, 0)), Admitted::Superseded(Job(2, 9)));
-        assert_eq!(admission.admit("a", Job(3, 0)), Admitted::Superseded(Job(3, 0)));
+        assert_eq!(
+            admission.admit("a", Job(4, 0)),
+            Admitted::Superseded(Job(2, 9))
+        );
+        assert_eq!(
+            admission.admit("a", Job(3, 0)),
+            Admitted::Superseded(Job(3, 0))
+        );
         assert_eq!(admission.finished("a"), Some(Job(4, 9)));
         assert_eq!(admission.finished("a"), None);
         assert_eq!(admission.admit("a", Job(1, 0)), Admitted::Start(Job(1, 0)));

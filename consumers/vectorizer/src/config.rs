@@ -82,19 +82,31 @@ impl Default for VectorizerConfig {
 
 impl Default for ExtractConfig {
     fn default() -> Self {
-        Self { max_text_bytes: 16 << 20, memory_bytes: 1 << 30, timeout_ms: 30_000, workers: 2 }
+        Self {
+            max_text_bytes: 16 << 20,
+            memory_bytes: 1 << 30,
+            timeout_ms: 30_000,
+            workers: 2,
+        }
     }
 }
 
 impl Default for ChunkConfig {
     fn default() -> Self {
-        Self { target_tokens: 200, overlap_tokens: 32, max_chunks: 4_000 }
+        Self {
+            target_tokens: 200,
+            overlap_tokens: 32,
+            max_chunks: 4_000,
+        }
     }
 }
 
 impl Default for EmbedConfig {
     fn default() -> Self {
-        Self { batch_tokens: 4_096, batches: 2 }
+        Self {
+            batch_tokens: 4_096,
+            batches: 2,
+        }
     }
 }
 
@@ -117,18 +129,41 @@ impl VectorizerConfig {
     /// The first rule that is broken.
     pub fn validate(&self) -> Result<(), InvalidConfig> {
         let at_least = |setting, found: u64, least: u64, rule| {
-            if found < least { Err(InvalidConfig { setting, found, rule }) } else { Ok(()) }
+            if found < least {
+                Err(InvalidConfig {
+                    setting,
+                    found,
+                    rule,
+                })
+            } else {
+                Ok(())
+            }
         };
         let count = |number: usize| number as u64;
-        at_least("max_in_flight_documents", count(self.max_in_flight_documents), 1, "it must be at least 1")?;
-        at_least("max_document_bytes", self.max_document_bytes, 1, "it must be at least 1")?;
+        at_least(
+            "max_in_flight_documents",
+            count(self.max_in_flight_documents),
+            1,
+            "it must be at least 1",
+        )?;
+        at_least(
+            "max_document_bytes",
+            self.max_document_bytes,
+            1,
+            "it must be at least 1",
+        )?;
         at_least(
             "max_in_flight_bytes",
             self.max_in_flight_bytes,
             self.max_document_bytes,
             "it must be at least max_document_bytes, or no large document could ever be read",
         )?;
-        at_least("extract.max_text_bytes", self.extract.max_text_bytes, 1, "it must be at least 1")?;
+        at_least(
+            "extract.max_text_bytes",
+            self.extract.max_text_bytes,
+            1,
+            "it must be at least 1",
+        )?;
         at_least(
             "extract.memory_bytes",
             self.extract.memory_bytes,
@@ -141,11 +176,36 @@ impl VectorizerConfig {
             100,
             "it must be at least 100: starting the process takes some milliseconds",
         )?;
-        at_least("extract.workers", count(self.extract.workers), 1, "it must be at least 1")?;
-        at_least("chunk.target_tokens", count(self.chunk.target_tokens), 8, "it must be at least 8")?;
-        at_least("chunk.max_chunks", count(self.chunk.max_chunks), 1, "it must be at least 1")?;
-        at_least("embed.batch_tokens", count(self.embed.batch_tokens), 1, "it must be at least 1")?;
-        at_least("embed.batches", count(self.embed.batches), 1, "it must be at least 1")?;
+        at_least(
+            "extract.workers",
+            count(self.extract.workers),
+            1,
+            "it must be at least 1",
+        )?;
+        at_least(
+            "chunk.target_tokens",
+            count(self.chunk.target_tokens),
+            8,
+            "it must be at least 8",
+        )?;
+        at_least(
+            "chunk.max_chunks",
+            count(self.chunk.max_chunks),
+            1,
+            "it must be at least 1",
+        )?;
+        at_least(
+            "embed.batch_tokens",
+            count(self.embed.batch_tokens),
+            1,
+            "it must be at least 1",
+        )?;
+        at_least(
+            "embed.batches",
+            count(self.embed.batches),
+            1,
+            "it must be at least 1",
+        )?;
         if self.chunk.overlap_tokens > self.chunk.target_tokens / 2 {
             return Err(InvalidConfig {
                 setting: "chunk.overlap_tokens",
@@ -185,9 +245,15 @@ mod tests {
 
     #[test]
     fn a_broken_rule_names_the_setting_and_its_value() {
-        let mut config = VectorizerConfig { max_in_flight_bytes: 10, ..VectorizerConfig::default() };
+        let mut config = VectorizerConfig {
+            max_in_flight_bytes: 10,
+            ..VectorizerConfig::default()
+        };
         let error = config.validate().unwrap_err().to_string();
-        assert!(error.contains("vectorizer.max_in_flight_bytes is 10"), "{error}");
+        assert!(
+            error.contains("vectorizer.max_in_flight_bytes is 10"),
+            "{error}"
+        );
         config = VectorizerConfig::default();
         config.chunk.overlap_tokens = 150;
         assert!(config.validate().unwrap_err().to_string().contains("half"));
@@ -195,7 +261,8 @@ mod tests {
 
     #[test]
     fn unknown_settings_are_refused() {
-        let error = serde_json::from_str::<VectorizerConfig>(r#"{"chunk":{"targt":1}}"#).unwrap_err();
+        let error =
+            serde_json::from_str::<VectorizerConfig>(r#"{"chunk":{"targt":1}}"#).unwrap_err();
         assert!(error.to_string().contains("targt"), "{error}");
     }
 }

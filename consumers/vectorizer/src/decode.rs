@@ -4,7 +4,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use millrace_kafka::Record;
 use millrace_schemas::{
-    DocumentNotice, DocumentVersion, SchemaError, SchemaRegistry, TraceParent, VersionError, decode_with,
+    DocumentNotice, DocumentVersion, SchemaError, SchemaRegistry, TraceParent, VersionError,
+    decode_with,
 };
 use sha2::{Digest, Sha256};
 
@@ -30,7 +31,12 @@ pub(crate) async fn decode(
 ) -> Result<Decoded, Refusal> {
     let Some(value) = record.value.as_deref() else {
         let message = "the record has no value; send a removal as a notice with event `removed`";
-        return Err(Refusal::new(Stage::Decode, "no_value", SCHEMA_ERROR, message));
+        return Err(Refusal::new(
+            Stage::Decode,
+            "no_value",
+            SCHEMA_ERROR,
+            message,
+        ));
     };
     let notice = retry::until_done("reading the schema of a notice", || async {
         match decode_with::<DocumentNotice>(value, registry).await {
@@ -41,20 +47,46 @@ pub(crate) async fn decode(
     .await
     .map_err(|error: SchemaError| {
         // Without its source, which may quote the value.
-        Refusal::new(Stage::Decode, error.error_type(), SCHEMA_ERROR, error.to_string())
+        Refusal::new(
+            Stage::Decode,
+            error.error_type(),
+            SCHEMA_ERROR,
+            error.to_string(),
+        )
     })?;
     if notice.uri.is_empty() {
-        return Err(Refusal::new(Stage::Decode, "invalid_uri", SCHEMA_ERROR, "the notice has an empty uri"));
+        return Err(Refusal::new(
+            Stage::Decode,
+            "invalid_uri",
+            SCHEMA_ERROR,
+            "the notice has an empty uri",
+        ));
     }
-    let version = version(&notice, record.offset, now_ms())
-        .map_err(|error| Refusal::new(Stage::Decode, error.error_type(), VERSION_ERROR, error.to_string()))?;
-    Ok(Decoded { notice, version, trace: trace(record) })
+    let version = version(&notice, record.offset, now_ms()).map_err(|error| {
+        Refusal::new(
+            Stage::Decode,
+            error.error_type(),
+            VERSION_ERROR,
+            error.to_string(),
+        )
+    })?;
+    Ok(Decoded {
+        notice,
+        version,
+        trace: trace(record),
+    })
 }
 
 /// The version that this notice writes: its event's, or what a repair asks for where that is more.
-fn version(notice: &DocumentNotice, offset: i64, now_ms: i64) -> Result<DocumentVersion, VersionError> {
+fn version(
+    notice: &DocumentNotice,
+    offset: i64,
+    now_ms: i64,
+) -> Result<DocumentVersion, VersionError> {
     let version = DocumentVersion::checked(notice.event_time_ms, offset, now_ms)?;
-    let Some(min_version) = notice.min_version.map(DocumentVersion::from) else { return Ok(version) };
+    let Some(min_version) = notice.min_version.map(DocumentVersion::from) else {
+        return Ok(version);
+    };
     // A repair may not pin a document either.
     DocumentVersion::checked(min_version.event_time_ms(), offset, now_ms)?;
     Ok(version.max(min_version))
@@ -80,7 +112,9 @@ fn trace(record: &Record) -> TraceParent {
 
 /// Milliseconds since 1970.
 pub(crate) fn now_ms() -> i64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
+    let since = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or(Duration::ZERO);
     i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
 }
 
@@ -102,7 +136,10 @@ mod tests {
         let plain = DocumentVersion::new(now, 7);
         assert_eq!(version(&notice(now, None), 7, now), Ok(plain));
         assert_eq!(version(&notice(now, Some(5)), 7, now), Ok(plain));
-        assert_eq!(version(&notice(now, Some(plain.get() + 9)), 7, now), Ok(DocumentVersion::from(plain.get() + 9)));
+        assert_eq!(
+            version(&notice(now, Some(plain.get() + 9)), 7, now),
+            Ok(DocumentVersion::from(plain.get() + 9))
+        );
         let error = version(&notice(now + 600_000, None), 7, now).unwrap_err();
         assert_eq!(error.error_type(), "version_in_future");
         let error = version(&notice(now, Some(i64::MAX)), 7, now).unwrap_err();

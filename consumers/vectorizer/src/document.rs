@@ -40,7 +40,7 @@ pub(crate) struct Stages {
 }
 
 /// How the work on a notice ended, and what it took.
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy, Debug)]
 pub(crate) struct Finished {
     pub outcome: OutcomeKind,
     pub version: i64,
@@ -124,13 +124,18 @@ impl Stages {
         let mut conflict: Option<IndexRecord> = None;
         for _ in 0..MAX_CONFLICTS {
             let started = Instant::now();
-            let fetched =
-                fetch(&self.objects, job.notice, self.config.max_document_bytes, conflict.is_some()).await;
+            let fetched = fetch(
+                &self.objects,
+                job.notice,
+                self.config.max_document_bytes,
+                conflict.is_some(),
+            )
+            .await;
             finished.took.fetch += started.elapsed();
             let (newer, fetched) = match fetched? {
                 Fetched::Gone => {
                     if conflict.as_ref().is_some_and(|header| header.deleted) {
-                        return Ok(stale(finished));
+                        return Ok(stale(&finished));
                     }
                     match self.remove(job, &mut finished).await? {
                         None => return Ok(finished),
@@ -138,8 +143,11 @@ impl Stages {
                     }
                 }
                 Fetched::Present(content) => {
-                    if conflict.as_ref().is_some_and(|header| same_object(header, &content)) {
-                        return Ok(stale(finished));
+                    if conflict
+                        .as_ref()
+                        .is_some_and(|header| same_object(header, &content))
+                    {
+                        return Ok(stale(&finished));
                     }
                     match self.update(job, &content, &mut finished).await? {
                         None => return Ok(finished),
@@ -155,18 +163,28 @@ impl Stages {
             // A removal that nothing can check is believed at its version, and is stale here.
             let believed = matches!(fetched, Fetched::Gone) && !is_checkable(job.notice);
             if settled || believed {
-                return Ok(stale(finished));
+                return Ok(stale(&finished));
             }
             finished.version = newer.version.saturating_add(1);
             conflict = Some(newer);
         }
-        tracing::warn!(uri = job.notice.uri, "other writers keep getting in between; leaving it for later");
+        tracing::warn!(
+            uri = job.notice.uri,
+            "other writers keep getting in between; leaving it for later"
+        );
         Err(Interrupted::Stopping)
     }
 
-    async fn remove(&self, job: &Job<'_>, finished: &mut Finished) -> Result<Option<IndexRecord>, Interrupted> {
+    async fn remove(
+        &self,
+        job: &Job<'_>,
+        finished: &mut Finished,
+    ) -> Result<Option<IndexRecord>, Interrupted> {
         let started = Instant::now();
-        let written = self.writer.remove(&job.doc_id, &job.notice.uri, finished.version).await;
+        let written = self
+            .writer
+            .remove(&job.doc_id, &job.notice.uri, finished.version)
+            .await;
         finished.took.index += started.elapsed();
         match written? {
             Written::Conflict(newer) => Ok(Some(*newer)),
@@ -176,8 +194,13 @@ impl Stages {
             }
             Written::Current => {
                 let model = self.encoder.version();
-                let signal =
-                    tombstone(&job.doc_id, &job.notice.uri, finished.version, model, job.origin.clone());
+                let signal = tombstone(
+                    &job.doc_id,
+                    &job.notice.uri,
+                    finished.version,
+                    model,
+                    job.origin.clone(),
+                );
                 self.publisher.signal(&signal, job.trace).await?;
                 finished.outcome = OutcomeKind::Removed;
                 Ok(None)
@@ -192,21 +215,40 @@ impl Stages {
         finished: &mut Finished,
     ) -> Result<Option<IndexRecord>, Interrupted> {
         let vectorized = self.vectorize(job, content, finished).await?;
-        let Vectorized { document, features, tokens } = vectorized;
+        let Vectorized {
+            document,
+            features,
+            tokens,
+        } = vectorized;
         (finished.chunks, finished.tokens) = (document.chunks.len(), tokens);
-        let vectors: Vec<Vec<f32>> = document.chunks.iter().map(|(_, vector)| vector.clone()).collect();
+        let vectors: Vec<Vec<f32>> = document
+            .chunks
+            .iter()
+            .map(|(_, vector)| vector.clone())
+            .collect();
         let signal = |version| -> Signal {
             let vector = mean_vector(&vectors);
             let model = self.encoder.version();
-            features.clone().signal(&job.doc_id, &job.notice.uri, version, model, vector, job.origin.clone())
+            features.clone().signal(
+                &job.doc_id,
+                &job.notice.uri,
+                version,
+                model,
+                vector,
+                job.origin.clone(),
+            )
         };
         let started = Instant::now();
         let written = self.writer.write(&document, finished.version).await;
         finished.took.index += started.elapsed();
         match written? {
             Written::Current => {
-                self.counters.chunks.fetch_add(document.chunks.len() as u64, Relaxed);
-                self.publisher.signal(&signal(finished.version), job.trace).await?;
+                self.counters
+                    .chunks
+                    .fetch_add(document.chunks.len() as u64, Relaxed);
+                self.publisher
+                    .signal(&signal(finished.version), job.trace)
+                    .await?;
                 Ok(None)
             }
             // The newer version's writer publishes its own signal; ours would come after it.
@@ -217,7 +259,9 @@ impl Stages {
             Written::Conflict(newer) => {
                 if same_object(&newer, content) && self.writer.complete(&document, &newer).await? {
                     // This notice wrote that header in an earlier life and was cut off after it.
-                    self.publisher.signal(&signal(newer.version), job.trace).await?;
+                    self.publisher
+                        .signal(&signal(newer.version), job.trace)
+                        .await?;
                 }
                 Ok(Some(*newer))
             }
@@ -237,16 +281,23 @@ impl Stages {
         finished.took.extract += started.elapsed();
         let tokens = chunks.iter().map(|chunk| chunk.token_ids.len()).sum();
         let started = Instant::now();
-        let (texts, token_ids) = chunks.into_iter().map(|chunk| (chunk.text, chunk.token_ids)).unzip::<_, _, Vec<_>, Vec<_>>();
-        let vectors = self.embedder.embed(token_ids).await.map_err(|error| match error {
-            EmbedError::Stopped => Interrupted::Stopping,
-            error => Interrupted::Refused(Refusal::new(
-                Stage::Embed,
-                error.error_type(),
-                "millrace_vectorizer::embed::EmbedError",
-                error.to_string(),
-            )),
-        })?;
+        let (texts, token_ids) = chunks
+            .into_iter()
+            .map(|chunk| (chunk.text, chunk.token_ids))
+            .unzip::<_, _, Vec<_>, Vec<_>>();
+        let vectors = self
+            .embedder
+            .embed(token_ids)
+            .await
+            .map_err(|error| match error {
+                EmbedError::Stopped => Interrupted::Stopping,
+                error => Interrupted::Refused(Refusal::new(
+                    Stage::Embed,
+                    error.error_type(),
+                    "millrace_vectorizer::embed::EmbedError",
+                    error.to_string(),
+                )),
+            })?;
         finished.took.embed += started.elapsed();
         self.counters.tokens.fetch_add(tokens as u64, Relaxed);
         let document = Document {
@@ -262,7 +313,11 @@ impl Stages {
             etag: content.etag.clone(),
             chunks: texts.into_iter().zip(vectors).collect(),
         };
-        Ok(Vectorized { document, features, tokens })
+        Ok(Vectorized {
+            document,
+            features,
+            tokens,
+        })
     }
 
     async fn extract(
@@ -271,10 +326,18 @@ impl Stages {
         content: &Content,
     ) -> Result<(MediaType, ExtractedText), Interrupted> {
         // A record of a larger object is not of that object's type: `corpus.jsonl#7` is no JSONL.
-        let name = if content.inline && notice.uri.contains('#') { "" } else { notice.uri.as_str() };
+        let name = if content.inline && notice.uri.contains('#') {
+            ""
+        } else {
+            notice.uri.as_str()
+        };
         let declared = content.media_type.as_deref();
         retry::until_done("reading a document's text", || async {
-            match self.extractor.extract(content.bytes.clone(), declared, name).await {
+            match self
+                .extractor
+                .extract(content.bytes.clone(), declared, name)
+                .await
+            {
                 Err(error) if error.is_transient() => Err(chain(&error)),
                 done => Ok(done),
             }
@@ -295,21 +358,39 @@ impl Stages {
     ) -> Result<(Features, Vec<Chunk>), Interrupted> {
         // Never closed; without the permit there would only be more readers at a time.
         let _permit = self.readers.acquire().await;
-        let (encoder, notice, limits) = (Arc::clone(&self.encoder), notice.clone(), self.config.chunk_limits());
+        let (encoder, notice, limits) = (
+            Arc::clone(&self.encoder),
+            notice.clone(),
+            self.config.chunk_limits(),
+        );
         let key_phrases = self.config.key_phrases;
         let reading = tokio::task::spawn_blocking(move || {
             let features = Features::of(&notice, media_type, &extracted, key_phrases);
-            let chunks = cut(&encoder, limits, notice.layout, features.title.as_deref(), &extracted.text)?;
+            let chunks = cut(
+                &encoder,
+                limits,
+                notice.layout,
+                features.title.as_deref(),
+                &extracted.text,
+            )?;
             Ok::<_, ChunkError>((features, chunks))
         });
         let class = "millrace_vectorizer::chunk::ChunkError";
         match reading.await {
             Ok(Ok((features, chunks))) if !chunks.is_empty() => Ok((features, chunks)),
-            Ok(Ok(_)) => Err(Refusal::new(Stage::Chunk, "no_text", class, "the document has no text").into()),
-            Ok(Err(error)) => Err(Refusal::new(Stage::Chunk, error.error_type(), class, error.to_string()).into()),
-            Err(failure) if failure.is_panic() => {
-                Err(Refusal::new(Stage::Chunk, "chunker_panicked", class, "cutting the text panicked").into())
+            Ok(Ok(_)) => {
+                Err(Refusal::new(Stage::Chunk, "no_text", class, "the document has no text").into())
             }
+            Ok(Err(error)) => {
+                Err(Refusal::new(Stage::Chunk, error.error_type(), class, error.to_string()).into())
+            }
+            Err(failure) if failure.is_panic() => Err(Refusal::new(
+                Stage::Chunk,
+                "chunker_panicked",
+                class,
+                "cutting the text panicked",
+            )
+            .into()),
             Err(_) => Err(Interrupted::Stopping),
         }
     }
@@ -329,8 +410,12 @@ fn cut(
     }
 }
 
-fn stale(finished: Finished) -> Finished {
-    Finished { outcome: OutcomeKind::Stale, chunks: 0, ..finished }
+fn stale(finished: &Finished) -> Finished {
+    Finished {
+        outcome: OutcomeKind::Stale,
+        chunks: 0,
+        ..*finished
+    }
 }
 
 /// Whether `header` was written from `content`. Stores without tags can't tell, so they say no and

@@ -71,11 +71,13 @@ impl Embedder {
         for number in 0..config.batches.max(1) {
             let (encoder, queue) = (Arc::clone(encoder), Arc::clone(&queue));
             let batch_tokens = config.batch_tokens;
-            std::thread::Builder::new().name(format!("embed-{number}")).spawn(move || {
-                while let Some(batch) = next_batch(&queue, batch_tokens) {
-                    answer(&encoder, batch);
-                }
-            })?;
+            std::thread::Builder::new()
+                .name(format!("embed-{number}"))
+                .spawn(move || {
+                    while let Some(batch) = next_batch(&queue, batch_tokens) {
+                        answer(&encoder, batch);
+                    }
+                })?;
         }
         Ok(Self { requests })
     }
@@ -90,7 +92,10 @@ impl Embedder {
         let mut waiting = Vec::with_capacity(chunks.len());
         for token_ids in chunks {
             let (reply, vector) = oneshot::channel();
-            self.requests.send(Request { token_ids, reply }).await.map_err(|_| EmbedError::Stopped)?;
+            self.requests
+                .send(Request { token_ids, reply })
+                .await
+                .map_err(|_| EmbedError::Stopped)?;
             waiting.push(vector);
         }
         let mut vectors = Vec::with_capacity(waiting.len());
@@ -119,8 +124,14 @@ fn next_batch(queue: &Mutex<mpsc::Receiver<Request>>, batch_tokens: usize) -> Op
 
 fn answer(encoder: &Encoder, batch: Vec<Request>) {
     // Nobody waits for these any more: their document was given up.
-    let batch: Vec<Request> = batch.into_iter().filter(|request| !request.reply.is_closed()).collect();
-    let sequences: Vec<&[u32]> = batch.iter().map(|request| request.token_ids.as_slice()).collect();
+    let batch: Vec<Request> = batch
+        .into_iter()
+        .filter(|request| !request.reply.is_closed())
+        .collect();
+    let sequences: Vec<&[u32]> = batch
+        .iter()
+        .map(|request| request.token_ids.as_slice())
+        .collect();
     if sequences.is_empty() {
         return;
     }

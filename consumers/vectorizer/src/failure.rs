@@ -25,8 +25,15 @@ pub enum Stage {
 
 impl Stage {
     /// All stages, in the order of the dataflow.
-    pub const ALL: [Self; 7] =
-        [Self::Decode, Self::Fetch, Self::Extract, Self::Chunk, Self::Embed, Self::Index, Self::Signal];
+    pub const ALL: [Self; 7] = [
+        Self::Decode,
+        Self::Fetch,
+        Self::Extract,
+        Self::Chunk,
+        Self::Embed,
+        Self::Index,
+        Self::Signal,
+    ];
 
     /// Its name on the wire.
     pub fn as_str(self) -> &'static str {

@@ -50,7 +50,12 @@ pub(crate) async fn fetch(
         return inline(notice, content, max_bytes);
     }
     let uri = ObjectUri::parse(&notice.uri).map_err(|error| {
-        Refusal::new(Stage::Fetch, "invalid_uri", "millrace_objects::UriError", chain(&error))
+        Refusal::new(
+            Stage::Fetch,
+            "invalid_uri",
+            "millrace_objects::UriError",
+            chain(&error),
+        )
     })?;
     let etag = if fresh { None } else { notice.etag.as_deref() };
     read(objects, &uri, etag, max_bytes, notice.media_type.as_deref()).await
@@ -59,10 +64,20 @@ pub(crate) async fn fetch(
 fn inline(notice: &DocumentNotice, content: &[u8], max_bytes: u64) -> Result<Fetched, Refusal> {
     let size_bytes = content.len() as u64;
     if size_bytes > max_bytes {
-        return Err(refused(&ReadError::TooLarge { size_bytes, limit_bytes: max_bytes }, 1));
+        return Err(refused(
+            &ReadError::TooLarge {
+                size_bytes,
+                limit_bytes: max_bytes,
+            },
+            1,
+        ));
     }
     let etag = notice.etag.clone().unwrap_or_else(|| {
-        Sha256::digest(content)[..16].iter().fold("sha256:".to_owned(), |tag, byte| tag + &format!("{byte:02x}"))
+        Sha256::digest(content)[..16]
+            .iter()
+            .fold("sha256:".to_owned(), |tag, byte| {
+                tag + &format!("{byte:02x}")
+            })
     });
     not_empty(Content {
         bytes: Bytes::copy_from_slice(content),
@@ -79,7 +94,10 @@ async fn removal(
     notice: &DocumentNotice,
     max_bytes: u64,
 ) -> Result<Fetched, Refusal> {
-    let Some(uri) = ObjectUri::parse(&notice.uri).ok().filter(|uri| uri.fragment().is_none()) else {
+    let Some(uri) = ObjectUri::parse(&notice.uri)
+        .ok()
+        .filter(|uri| uri.fragment().is_none())
+    else {
         return Ok(Fetched::Gone);
     };
     let exists = retry::until_done("asking for a removed object", || async {
@@ -138,7 +156,12 @@ async fn read(
 
 fn not_empty(content: Content) -> Result<Fetched, Refusal> {
     if content.bytes.is_empty() {
-        return Err(Refusal::new(Stage::Fetch, "empty_object", READ_ERROR, "the object has no bytes"));
+        return Err(Refusal::new(
+            Stage::Fetch,
+            "empty_object",
+            READ_ERROR,
+            "the object has no bytes",
+        ));
     }
     Ok(Fetched::Present(content))
 }

@@ -17,7 +17,9 @@
 
 use std::sync::Arc;
 
-use millrace_index::{BulkAction, BulkSink, FinalOutcome, IndexError, Record, Rejection, SearchIndex, SinkClosed};
+use millrace_index::{
+    BulkAction, BulkSink, FinalOutcome, IndexError, Record, Rejection, SearchIndex, SinkClosed,
+};
 use millrace_kafka::DeadLetterReason;
 use millrace_schemas::DocId;
 
@@ -88,13 +90,16 @@ impl DocumentWriter {
     pub async fn write(&self, document: &Document, version: i64) -> Result<Written, WriteError> {
         let before = self.header(&document.doc_id).await?;
         if let Some(newer) = before.as_ref().filter(|header| header.version > version) {
-            self.remove_beyond(newer, chunk_count(document), document).await?;
+            self.remove_beyond(newer, chunk_count(document), document)
+                .await?;
             return Ok(Written::Conflict(Box::new(newer.clone())));
         }
         let header = BulkAction::upsert(document.header(version));
         let mut chunks = document.chunk_actions(version);
         let first: Vec<BulkAction> = if before.is_none() {
-            std::iter::once(header).chain(chunks.by_ref().take(CHUNKS_AT_ONCE)).collect()
+            std::iter::once(header)
+                .chain(chunks.by_ref().take(CHUNKS_AT_ONCE))
+                .collect()
         } else {
             vec![header]
         };
@@ -114,7 +119,10 @@ impl DocumentWriter {
         }
         if let Some(refused) = refused {
             // The header must not claim what is not there: without a tag the reconciler sees it.
-            let header = Record { etag: None, ..document.header(version) };
+            let header = Record {
+                etag: None,
+                ..document.header(version)
+            };
             self.sink.submit(vec![BulkAction::upsert(header)]).await?;
             return Err(WriteError::Refused(refusal(Some(refused))));
         }
@@ -124,31 +132,52 @@ impl DocumentWriter {
             return Err(WriteError::Closed);
         };
         self.remove_beyond(&now, written, document).await?;
-        Ok(if now.version > version { Written::Overtaken } else { Written::Current })
+        Ok(if now.version > version {
+            Written::Overtaken
+        } else {
+            Written::Current
+        })
     }
 
     /// Writes those chunks of `document` that are not there at the version of `header`, which was
     /// written from the same object. Returns whether any was missing: a writer was cut off.
     pub async fn complete(&self, document: &Document, header: &Record) -> Result<bool, WriteError> {
-        let ids: Vec<String> = (0..live_chunks(header)).map(|number| document.doc_id.chunk(number)).collect();
+        let ids: Vec<String> = (0..live_chunks(header))
+            .map(|number| document.doc_id.chunk(number))
+            .collect();
         let stored = self.records(&ids).await?;
         let missing: Vec<BulkAction> = document
             .chunk_actions(header.version)
             .zip(stored)
-            .filter(|(_, stored)| stored.as_ref().is_none_or(|stored| stored.version < header.version))
+            .filter(|(_, stored)| {
+                stored
+                    .as_ref()
+                    .is_none_or(|stored| stored.version < header.version)
+            })
             .map(|(chunk, _)| chunk)
             .collect();
         if missing.is_empty() {
             return Ok(false);
         }
-        match self.sink.submit(missing).await?.into_iter().find(is_refused) {
+        match self
+            .sink
+            .submit(missing)
+            .await?
+            .into_iter()
+            .find(is_refused)
+        {
             Some(refused) => Err(WriteError::Refused(refusal(Some(refused)))),
             None => Ok(true),
         }
     }
 
     /// Writes tombstones for the document `doc_id` at `version`.
-    pub async fn remove(&self, doc_id: &DocId, uri: &str, version: i64) -> Result<Written, WriteError> {
+    pub async fn remove(
+        &self,
+        doc_id: &DocId,
+        uri: &str,
+        version: i64,
+    ) -> Result<Written, WriteError> {
         let before = self.header(doc_id).await?;
         if let Some(newer) = before.as_ref().filter(|header| header.version > version) {
             return Ok(Written::Conflict(Box::new(newer.clone())));
@@ -173,25 +202,42 @@ impl DocumentWriter {
     }
 
     async fn conflict(&self, document: &Document) -> Result<Written, WriteError> {
-        let Some(newer) = self.header(&document.doc_id).await? else { return Err(WriteError::Closed) };
-        self.remove_beyond(&newer, chunk_count(document), document).await?;
+        let Some(newer) = self.header(&document.doc_id).await? else {
+            return Err(WriteError::Closed);
+        };
+        self.remove_beyond(&newer, chunk_count(document), document)
+            .await?;
         Ok(Written::Conflict(Box::new(newer)))
     }
 
     /// Turns chunk numbers from the count of `header` up to `written` into tombstones at its version.
-    async fn remove_beyond(&self, header: &Record, written: u32, document: &Document) -> Result<(), WriteError> {
+    async fn remove_beyond(
+        &self,
+        header: &Record,
+        written: u32,
+        document: &Document,
+    ) -> Result<(), WriteError> {
         let extra = live_chunks(header)..written;
         if extra.is_empty() {
             return Ok(());
         }
-        let ids: Vec<String> = extra.clone().map(|number| document.doc_id.chunk(number)).collect();
+        let ids: Vec<String> = extra
+            .clone()
+            .map(|number| document.doc_id.chunk(number))
+            .collect();
         let stored = self.records(&ids).await?;
         let live: Vec<u32> = extra
             .zip(stored)
             .filter(|(_, stored)| stored.as_ref().is_some_and(|stored| !stored.deleted))
             .map(|(number, _)| number)
             .collect();
-        self.tombstones(&document.doc_id, &document.uri, live.into_iter(), header.version).await
+        self.tombstones(
+            &document.doc_id,
+            &document.uri,
+            live.into_iter(),
+            header.version,
+        )
+        .await
     }
 
     async fn tombstones(
@@ -214,14 +260,25 @@ impl DocumentWriter {
             return Ok(());
         }
         // Stale is as good as written: a newer version of the chunk is there.
-        match self.sink.submit(actions).await?.into_iter().find(is_refused) {
+        match self
+            .sink
+            .submit(actions)
+            .await?
+            .into_iter()
+            .find(is_refused)
+        {
             Some(refused) => Err(WriteError::Refused(refusal(Some(refused)))),
             None => Ok(()),
         }
     }
 
     async fn header(&self, doc_id: &DocId) -> Result<Option<Record>, WriteError> {
-        Ok(self.records(&[doc_id.to_string()]).await?.into_iter().next().flatten())
+        Ok(self
+            .records(&[doc_id.to_string()])
+            .await?
+            .into_iter()
+            .next()
+            .flatten())
     }
 
     /// Reads records, waiting while the index is away.
@@ -230,9 +287,11 @@ impl DocumentWriter {
             match self.index.get(ids).await {
                 Ok(records) => Ok(Ok(records)),
                 // 401, 403 and the like are repaired by people; like a halted bulk, this waits.
-                Err(error @ (IndexError::Unavailable { .. } | IndexError::Storage { .. } | IndexError::Refused { .. })) => {
-                    Err(chain(&error))
-                }
+                Err(
+                    error @ (IndexError::Unavailable { .. }
+                    | IndexError::Storage { .. }
+                    | IndexError::Refused { .. }),
+                ) => Err(chain(&error)),
                 Err(error) => Ok(Err(WriteError::Refused(Refusal::new(
                     Stage::Index,
                     "index_read_failed",
@@ -257,16 +316,18 @@ impl Document {
     }
 
     fn chunk_actions(&self, version: i64) -> impl Iterator<Item = BulkAction> + '_ {
-        (0_u32..).zip(&self.chunks).map(move |(number, (text, vector))| {
-            BulkAction::upsert(Record {
-                id: self.doc_id.chunk(number),
-                chunk: Some(number),
-                version,
-                text: Some(text.clone()),
-                vector: Some(vector.clone()),
-                ..self.common()
+        (0_u32..)
+            .zip(&self.chunks)
+            .map(move |(number, (text, vector))| {
+                BulkAction::upsert(Record {
+                    id: self.doc_id.chunk(number),
+                    chunk: Some(number),
+                    version,
+                    text: Some(text.clone()),
+                    vector: Some(vector.clone()),
+                    ..self.common()
+                })
             })
-        })
     }
 
     fn common(&self) -> Record {
@@ -290,20 +351,34 @@ fn chunk_count(document: &Document) -> u32 {
 }
 
 fn live_chunks(header: &Record) -> u32 {
-    if header.deleted { 0 } else { header.chunk_count.unwrap_or(0) }
+    if header.deleted {
+        0
+    } else {
+        header.chunk_count.unwrap_or(0)
+    }
 }
 
 fn is_refused(outcome: &FinalOutcome) -> bool {
-    matches!(outcome, FinalOutcome::Reject(_) | FinalOutcome::RetryExhausted { .. })
+    matches!(
+        outcome,
+        FinalOutcome::Reject(_) | FinalOutcome::RetryExhausted { .. }
+    )
 }
 
 /// What a dead letter says of an outcome. The engine's words may quote the document, so only its
 /// types are passed on.
 fn refusal(outcome: Option<FinalOutcome>) -> Refusal {
     let reason = match outcome {
-        Some(FinalOutcome::Reject(Rejection { error_type, cause_type, status, .. })) => DeadLetterReason {
+        Some(FinalOutcome::Reject(Rejection {
+            error_type,
+            cause_type,
+            status,
+            ..
+        })) => DeadLetterReason {
             message: match &cause_type {
-                Some(cause) => format!("the index refuses the record: {error_type}, caused by {cause}"),
+                Some(cause) => {
+                    format!("the index refuses the record: {error_type}, caused by {cause}")
+                }
                 None => format!("the index refuses the record: {error_type}"),
             },
             class: cause_type.unwrap_or_else(|| error_type.clone()),
@@ -314,7 +389,10 @@ fn refusal(outcome: Option<FinalOutcome>) -> Refusal {
         Some(FinalOutcome::RetryExhausted { attempts, last }) => DeadLetterReason {
             error_type: "retry_exhausted".to_owned(),
             class: last.error_type.clone(),
-            message: format!("the index did not take the record in {attempts} attempts, others passed: {}", last.error_type),
+            message: format!(
+                "the index did not take the record in {attempts} attempts, others passed: {}",
+                last.error_type
+            ),
             http_status: last.status,
             attempts,
         },
@@ -326,5 +404,8 @@ fn refusal(outcome: Option<FinalOutcome>) -> Refusal {
             attempts: 1,
         },
     };
-    Refusal { stage: Stage::Index, reason }
+    Refusal {
+        stage: Stage::Index,
+        reason,
+    }
 }

@@ -1,11 +1,11 @@
 //! The consumer of `documents`: it makes uploaded objects searchable.
 //!
 //! The folder listing is the dataflow:
-//! [`decode`](decode) (what does the notice say) → [`admission`](admission) (one document at a time
-//! of each URI) → [`fetch`](fetch) (the object as it is now) → [`extract`] (bytes to text) →
-//! [`chunk`] (text to passages) → [`embed`] (passages to vectors) → [`index`](index) (header, chunks,
-//! tombstones) → [`signal`](signal) (what a recommender needs) → acknowledgement.
-//! [`document`](document) takes one notice through these, [`pipeline`](pipeline) many at a time.
+//! `decode` (what does the notice say) → `admission` (one document at a time
+//! of each URI) → `fetch` (the object as it is now) → [`extract`] (bytes to text) →
+//! [`chunk`] (text to passages) → [`embed`] (passages to vectors) → `index` (header, chunks,
+//! tombstones) → `signal` (what a recommender needs) → acknowledgement.
+//! `document` takes one notice through these, `pipeline` many at a time.
 //!
 //! Promises:
 //! - A notice is acknowledged only after its effect is in the index and its signal and outcome are

@@ -9,15 +9,18 @@
 //! - neither (shutdown, a lost broker): the notice is not acknowledged and is delivered again, and
 //!   doing it again ends the same.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use millrace_index::{BulkSink, IndexError, IndexSpec, SearchIndex};
 use millrace_kafka::{Consumer, ConsumerHandle, DeadLetters, Delivery, Drained, Producer};
 use millrace_models::Encoder;
 use millrace_objects::ObjectStores;
-use millrace_schemas::{DocId, DocumentNotice, DocumentOutcome, DocumentVersion, OutcomeKind, SchemaRegistry, TraceParent};
+use millrace_schemas::{
+    DocId, DocumentNotice, DocumentOutcome, DocumentVersion, OutcomeKind, SchemaRegistry,
+    TraceParent,
+};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -124,7 +127,9 @@ impl Vectorizer {
         let cores = std::thread::available_parallelism().map_or(2, std::num::NonZeroUsize::get);
         let publisher = Publisher::new(deps.producer, deps.dead_letters, Arc::clone(&counters));
         let (state, _) = watch::channel(VectorizerState::Running);
-        let bytes = u32::try_from(config.max_in_flight_bytes / PERMIT_BYTES).unwrap_or(u32::MAX).clamp(1, 1 << 28);
+        let bytes = u32::try_from(config.max_in_flight_bytes / PERMIT_BYTES)
+            .unwrap_or(u32::MAX)
+            .clamp(1, 1 << 28);
         let pipeline = Arc::new(Pipeline {
             admission: Admission::new(),
             slots: Arc::new(Semaphore::new(config.max_in_flight_documents)),
@@ -148,9 +153,11 @@ impl Vectorizer {
             tasks: TaskTracker::new(),
         });
         let consumer = deps.consumer.handle();
-        pipeline.tasks.spawn(Arc::clone(&pipeline).run(deps.consumer));
+        pipeline
+            .tasks
+            .spawn(Arc::clone(&pipeline).run(deps.consumer));
         pipeline.tasks.close();
-        Ok(VectorizerHandle { pipeline, consumer, draining: Mutex::new(()) })
+        Ok(VectorizerHandle { pipeline, consumer })
     }
 }
 
@@ -171,7 +178,6 @@ fn check_model(spec: &IndexSpec, encoder: &Encoder) -> Result<(), StartError> {
 pub struct VectorizerHandle {
     pipeline: Arc<Pipeline>,
     consumer: ConsumerHandle,
-    draining: Mutex<()>,
 }
 
 impl VectorizerHandle {
@@ -197,7 +203,11 @@ impl VectorizerHandle {
     /// by then is given up and delivered again at the next start.
     pub async fn shutdown(&self, deadline: Duration) -> Drained {
         let in_flight = self.pipeline.counters.in_flight.load(Relaxed);
-        tracing::info!(in_flight, deadline_ms = u64::try_from(deadline.as_millis()).unwrap_or(u64::MAX), "the vectorizer drains");
+        tracing::info!(
+            in_flight,
+            deadline_ms = u64::try_from(deadline.as_millis()).unwrap_or(u64::MAX),
+            "the vectorizer drains"
+        );
         let drained = self.consumer.shutdown(deadline).await;
         self.pipeline.stop.cancel();
         self.pipeline.tasks.wait().await;
@@ -208,14 +218,16 @@ impl VectorizerHandle {
             }
             running
         });
-        tracing::info!(unfinished = drained.unfinished, "the vectorizer has stopped");
+        tracing::info!(
+            unfinished = drained.unfinished,
+            "the vectorizer has stopped"
+        );
         drained
     }
 }
 
 impl Drop for VectorizerHandle {
     fn drop(&mut self) {
-        let _last = self.draining.lock().unwrap_or_else(PoisonError::into_inner);
         self.pipeline.stop.cancel();
     }
 }
@@ -252,7 +264,10 @@ struct Slot {
 impl Slot {
     fn new(counters: &Arc<Counters>, permit: OwnedSemaphorePermit) -> Self {
         counters.in_flight.fetch_add(1, Relaxed);
-        Self { counters: Arc::clone(counters), _permit: permit }
+        Self {
+            counters: Arc::clone(counters),
+            _permit: permit,
+        }
     }
 }
 
@@ -283,8 +298,12 @@ impl Pipeline {
         // acknowledged.
         stop.run_until_cancelled(async {
             loop {
-                let Ok(permit) = Arc::clone(&self.slots).acquire_owned().await else { break };
-                let Some(delivery) = consumer.recv().await else { break };
+                let Ok(permit) = Arc::clone(&self.slots).acquire_owned().await else {
+                    break;
+                };
+                let Some(delivery) = consumer.recv().await else {
+                    break;
+                };
                 self.take(delivery, Slot::new(&self.counters, permit)).await;
             }
         })
@@ -297,9 +316,20 @@ impl Pipeline {
     async fn take(self: &Arc<Self>, delivery: Delivery, slot: Slot) {
         let received = Instant::now();
         match decode(&delivery, self.registry.as_deref()).await {
-            Ok(Decoded { notice, version, trace }) => {
+            Ok(Decoded {
+                notice,
+                version,
+                trace,
+            }) => {
                 let uri = notice.uri.clone();
-                let work = Work { delivery, notice, version, trace, received, _slot: slot };
+                let work = Work {
+                    delivery,
+                    notice,
+                    version,
+                    trace,
+                    received,
+                    _slot: slot,
+                };
                 match self.admission.admit(&uri, work) {
                     Admitted::Start(work) => self.spawn(uri, work),
                     Admitted::Waits => {}
@@ -314,7 +344,9 @@ impl Pipeline {
             Err(refusal) => {
                 let pipeline = Arc::clone(self);
                 self.tasks.spawn(async move {
-                    pipeline.guarded(pipeline.refuse_unread(delivery, slot, refusal)).await;
+                    pipeline
+                        .guarded(pipeline.refuse_unread(delivery, slot, refusal))
+                        .await;
                 });
             }
         }
@@ -333,7 +365,9 @@ impl Pipeline {
                     version = work.version.get(),
                     traceparent = %work.trace,
                 );
-                pipeline.guarded(pipeline.finish(work).instrument(span)).await;
+                pipeline
+                    .guarded(pipeline.finish(work).instrument(span))
+                    .await;
                 next = pipeline.admission.finished(&uri);
             }
         });
@@ -358,7 +392,13 @@ impl Pipeline {
     }
 
     async fn finish(&self, work: Work) -> Result<(), Interrupted> {
-        let size = work.notice.content.as_ref().map_or(work.notice.size_bytes, |content| i64::try_from(content.len()).ok());
+        let size = work
+            .notice
+            .content
+            .as_ref()
+            .map_or(work.notice.size_bytes, |content| {
+                i64::try_from(content.len()).ok()
+            });
         let _room = self.room(size).await;
         let job = Job {
             notice: &work.notice,
@@ -383,9 +423,17 @@ impl Pipeline {
     /// the largest may have.
     async fn room(&self, size_bytes: Option<i64>) -> Option<OwnedSemaphorePermit> {
         let largest = self.stages.config.max_document_bytes;
-        let bytes = size_bytes.and_then(|size| u64::try_from(size).ok()).unwrap_or(largest).min(largest);
-        let permits = u32::try_from(bytes.div_ceil(PERMIT_BYTES)).unwrap_or(u32::MAX).clamp(1, self.all_bytes);
-        Arc::clone(&self.bytes).acquire_many_owned(permits).await.ok()
+        let bytes = size_bytes
+            .and_then(|size| u64::try_from(size).ok())
+            .unwrap_or(largest)
+            .min(largest);
+        let permits = u32::try_from(bytes.div_ceil(PERMIT_BYTES))
+            .unwrap_or(u32::MAX)
+            .clamp(1, self.all_bytes);
+        Arc::clone(&self.bytes)
+            .acquire_many_owned(permits)
+            .await
+            .ok()
     }
 
     async fn refuse(&self, work: Work, refusal: &Refusal) -> Result<(), Interrupted> {
@@ -395,7 +443,10 @@ impl Pipeline {
             message = refusal.reason.message,
             "dead letter"
         );
-        self.stages.publisher.dead_letter(&work.delivery, refusal).await?;
+        self.stages
+            .publisher
+            .dead_letter(&work.delivery, refusal)
+            .await?;
         let finished = Finished {
             outcome: OutcomeKind::DeadLettered,
             version: work.version.get(),
@@ -409,14 +460,22 @@ impl Pipeline {
     }
 
     /// A record that is no notice has no URI but its key, so its outcome goes under that.
-    async fn refuse_unread(&self, delivery: Delivery, _slot: Slot, refusal: Refusal) -> Result<(), Interrupted> {
+    async fn refuse_unread(
+        &self,
+        delivery: Delivery,
+        _slot: Slot,
+        refusal: Refusal,
+    ) -> Result<(), Interrupted> {
         tracing::warn!(
             origin = %delivery.origin(),
             error_type = refusal.reason.error_type,
             message = refusal.reason.message,
             "dead letter"
         );
-        self.stages.publisher.dead_letter(&delivery, &refusal).await?;
+        self.stages
+            .publisher
+            .dead_letter(&delivery, &refusal)
+            .await?;
         if let Some(uri) = delivery.key_text().filter(|key| !key.is_empty()) {
             let traceparent = delivery.event().and_then(|event| event.traceparent);
             let outcome = DocumentOutcome {
@@ -437,7 +496,9 @@ impl Pipeline {
                 origin: delivery.origin(),
                 finished_at_ms: now_ms(),
             };
-            if let Some(trace) = traceparent.or_else(|| TraceParent::new([1; 16], [1; 8], false).ok()) {
+            if let Some(trace) =
+                traceparent.or_else(|| TraceParent::new([1; 16], [1; 8], false).ok())
+            {
                 self.publish_outcome(&outcome, trace).await?;
             }
         }
@@ -459,7 +520,12 @@ impl Pipeline {
         Ok(())
     }
 
-    async fn outcome(&self, work: &Work, finished: &Finished, refusal: Option<&Refusal>) -> Result<(), Interrupted> {
+    async fn outcome(
+        &self,
+        work: &Work,
+        finished: &Finished,
+        refusal: Option<&Refusal>,
+    ) -> Result<(), Interrupted> {
         let ms = |duration: Duration| i64::try_from(duration.as_millis()).unwrap_or(i64::MAX);
         let outcome = DocumentOutcome {
             uri: work.notice.uri.clone(),
@@ -482,7 +548,11 @@ impl Pipeline {
         self.publish_outcome(&outcome, work.trace).await
     }
 
-    async fn publish_outcome(&self, outcome: &DocumentOutcome, trace: TraceParent) -> Result<(), Interrupted> {
+    async fn publish_outcome(
+        &self,
+        outcome: &DocumentOutcome,
+        trace: TraceParent,
+    ) -> Result<(), Interrupted> {
         match self.stages.publisher.outcome(outcome, trace).await {
             // The document is done; that nobody can be told of it is no reason to do it again.
             Err(PublishError::Refused(refusal)) => {

@@ -34,24 +34,56 @@ pub(crate) struct Publisher {
 
 impl Publisher {
     pub fn new(producer: Producer, dead_letters: DeadLetters, counters: Arc<Counters>) -> Self {
-        Self { producer, dead_letters, counters }
+        Self {
+            producer,
+            dead_letters,
+            counters,
+        }
     }
 
     pub async fn signal(&self, signal: &Signal, trace: TraceParent) -> Result<(), PublishError> {
-        let type_ = if signal.deleted { "millrace.signals.removed" } else { "millrace.signals.updated" };
+        let type_ = if signal.deleted {
+            "millrace.signals.removed"
+        } else {
+            "millrace.signals.updated"
+        };
         let id = format!("{}/{}", signal.origin, signal.document_version);
-        self.send(&signal.key(), Some(&signal.item_id), signal, event(id, type_, trace)).await?;
+        self.send(
+            &signal.key(),
+            Some(&signal.item_id),
+            signal,
+            event(id, type_, trace),
+        )
+        .await?;
         self.counters.signals.fetch_add(1, Relaxed);
         Ok(())
     }
 
-    pub async fn outcome(&self, outcome: &DocumentOutcome, trace: TraceParent) -> Result<(), PublishError> {
+    pub async fn outcome(
+        &self,
+        outcome: &DocumentOutcome,
+        trace: TraceParent,
+    ) -> Result<(), PublishError> {
         let id = outcome.origin.to_string();
-        self.send(&outcome.uri, None, outcome, event(id, "millrace.documents.outcome", trace)).await
+        self.send(
+            &outcome.uri,
+            None,
+            outcome,
+            event(id, "millrace.documents.outcome", trace),
+        )
+        .await
     }
 
-    pub async fn dead_letter(&self, record: &Record, refusal: &Refusal) -> Result<(), PublishError> {
-        match self.dead_letters.publish(record, refusal.stage.as_str(), &refusal.reason).await {
+    pub async fn dead_letter(
+        &self,
+        record: &Record,
+        refusal: &Refusal,
+    ) -> Result<(), PublishError> {
+        match self
+            .dead_letters
+            .publish(record, refusal.stage.as_str(), &refusal.reason)
+            .await
+        {
             Ok(_) => {
                 self.counters.dead_lettered(refusal.stage);
                 Ok(())
@@ -68,10 +100,16 @@ impl Publisher {
         event: EventHeaders,
     ) -> Result<(), PublishError> {
         retry::until_done("publishing", || async {
-            match self.producer.send(key, partition_key, message, &event).await {
+            match self
+                .producer
+                .send(key, partition_key, message, &event)
+                .await
+            {
                 Ok(_) => Ok(Ok(())),
                 Err(error) if error.is_retryable() => Err(chain(&error)),
-                Err(error @ ProduceError::Fatal { .. }) => Ok(Err(PublishError::Fatal(chain(&error)))),
+                Err(error @ ProduceError::Fatal { .. }) => {
+                    Ok(Err(PublishError::Fatal(chain(&error))))
+                }
                 Err(error) => Ok(Err(PublishError::Refused(Refusal::new(
                     Stage::Signal,
                     "publish_refused",

@@ -65,7 +65,12 @@ impl Counters {
     pub fn snapshot(&self) -> VectorizerStats {
         let by_stage: BTreeMap<&'static str, u64> = Stage::ALL
             .into_iter()
-            .map(|stage| (stage.as_str(), self.dead_letters[stage as usize].load(Relaxed)))
+            .map(|stage| {
+                (
+                    stage.as_str(),
+                    self.dead_letters[stage as usize].load(Relaxed),
+                )
+            })
             .collect();
         VectorizerStats {
             indexed: self.indexed.load(Relaxed),

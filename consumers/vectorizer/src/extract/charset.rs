@@ -1,9 +1,9 @@
 //! Bytes to characters.
 //!
-//! Order: byte order mark, what the document or its sender declares, UTF-8, a guess from the
-//! bytes. The first one that decodes without a malformed sequence wins: a wrong declaration is
-//! common and must cost nothing, while text full of replacement characters would be indexed as
-//! if it were the document.
+//! A byte order mark decides. Without one the order is: what the document or its sender declares,
+//! UTF-8, a guess from the bytes. The first one that decodes without a malformed sequence wins: a
+//! wrong declaration is common and must cost nothing, while text full of replacement characters
+//! would be indexed as if it were the document.
 
 use std::borrow::Cow;
 
@@ -26,10 +26,11 @@ pub(super) fn decode<'a>(
         tried.push(encoding.name());
         encoding.decode_without_bom_handling_and_without_replacement(bytes)
     };
-    if let Some((encoding, length)) = Encoding::for_bom(bytes)
-        && let Some(text) = attempt(encoding, &bytes[length..])
-    {
-        return Ok(text);
+    if let Some((encoding, length)) = Encoding::for_bom(bytes) {
+        // A mark is no accident: where the rest does not follow it, no guess would be better.
+        return attempt(encoding, &bytes[length..]).ok_or_else(|| ExtractError::UndecodableText {
+            tried: encoding.name().to_owned(),
+        });
     }
     let declared = declared.and_then(|label| Encoding::for_label(label.as_bytes()));
     for encoding in declared.into_iter().chain([UTF_8]) {
@@ -42,7 +43,9 @@ pub(super) fn decode<'a>(
     if let Some(text) = attempt(detector.guess(None, Utf8Detection::Allow), bytes) {
         return Ok(text);
     }
-    Err(ExtractError::UndecodableText { tried: tried.join(", ") })
+    Err(ExtractError::UndecodableText {
+        tried: tried.join(", "),
+    })
 }
 
 #[cfg(test)]
@@ -61,7 +64,10 @@ mod tests {
 
     #[test]
     fn marks_declarations_and_guesses_are_tried_in_this_order() {
-        assert_eq!(decode(b"\xef\xbb\xbfabc", Some("shift_jis")).unwrap(), "abc");
+        assert_eq!(
+            decode(b"\xef\xbb\xbfabc", Some("shift_jis")).unwrap(),
+            "abc"
+        );
         assert_eq!(decode(b"\xff\xfea\0b\0", None).unwrap(), "ab");
         let chinese = "机器学习是人工智能的一个分支，研究如何从数据中学习。";
         let (bytes, ..) = GB18030.encode(chinese);

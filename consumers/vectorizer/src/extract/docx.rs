@@ -18,24 +18,38 @@ use super::{ExtractError, ExtractedText};
 /// Markup around the text: how many times larger than the text a part may be.
 const MARKUP_FACTOR: u64 = 8;
 
+/// What markup alone may take, however small the text limit is.
+const MIN_PART_BYTES: u64 = 1 << 20;
+
 /// Reads the text, and title, keywords, category, language and creation time of the document
 /// properties.
 pub(super) fn read(bytes: &[u8], max_text_bytes: u64) -> Result<ExtractedText, ExtractError> {
     // An encrypted DOCX is no zip but an OLE compound file.
     if bytes.starts_with(&[0xd0, 0xcf, 0x11, 0xe0, 0xa1, 0xb1, 0x1a, 0xe1]) {
-        return Err(ExtractError::Encrypted { format: "DOCX".to_owned() });
+        return Err(ExtractError::Encrypted {
+            format: "DOCX".to_owned(),
+        });
     }
     let mut archive = ZipArchive::new(Cursor::new(bytes)).map_err(|error| malformed(&error))?;
     let mut extracted = ExtractedText::default();
-    let mut budget = Budget { text: max_text_bytes, part: max_text_bytes.saturating_mul(MARKUP_FACTOR) };
-    for (part, required) in
-        [("word/document.xml", true), ("word/footnotes.xml", false), ("word/endnotes.xml", false)]
-    {
+    let mut budget = Budget {
+        text: max_text_bytes,
+        part: max_text_bytes
+            .saturating_mul(MARKUP_FACTOR)
+            .max(MIN_PART_BYTES),
+    };
+    for (part, required) in [
+        ("word/document.xml", true),
+        ("word/footnotes.xml", false),
+        ("word/endnotes.xml", false),
+    ] {
         match archive.by_name(part) {
             Ok(file) => paragraphs(file, &mut extracted.text, &mut budget)?,
             Err(ZipError::FileNotFound) if !required => {}
             Err(ZipError::UnsupportedArchive(ZipError::PASSWORD_REQUIRED)) => {
-                return Err(ExtractError::Encrypted { format: "DOCX".to_owned() });
+                return Err(ExtractError::Encrypted {
+                    format: "DOCX".to_owned(),
+                });
             }
             Err(error) => return Err(malformed(&error)),
         }
@@ -53,11 +67,17 @@ struct Budget {
 
 fn malformed(error: &dyn std::fmt::Display) -> ExtractError {
     let detail: String = error.to_string().chars().take(200).collect();
-    ExtractError::Malformed { format: "DOCX".to_owned(), detail }
+    ExtractError::Malformed {
+        format: "DOCX".to_owned(),
+        detail,
+    }
 }
 
 fn too_large(limit_bytes: u64) -> ExtractError {
-    ExtractError::DecompressedTooLarge { format: "DOCX".to_owned(), limit_bytes }
+    ExtractError::DecompressedTooLarge {
+        format: "DOCX".to_owned(),
+        limit_bytes,
+    }
 }
 
 /// One XML part, event by event, with an error where it decompresses past `limit_bytes`.
@@ -72,7 +92,9 @@ fn events(
         buffer.clear();
         let event = match reader.read_event_into(&mut buffer) {
             Ok(event) => event,
-            Err(_) if reader.get_ref().get_ref().limit() == 0 => return Err(too_large(limit_bytes)),
+            Err(_) if reader.get_ref().get_ref().limit() == 0 => {
+                return Err(too_large(limit_bytes));
+            }
             Err(error) => return Err(malformed(&error)),
         };
         if matches!(event, Event::Eof) {
@@ -80,7 +102,11 @@ fn events(
         }
         on_event(event)?;
     }
-    if reader.get_ref().get_ref().limit() == 0 { Err(too_large(limit_bytes)) } else { Ok(()) }
+    if reader.get_ref().get_ref().limit() == 0 {
+        Err(too_large(limit_bytes))
+    } else {
+        Ok(())
+    }
 }
 
 fn paragraphs(part: impl Read, text: &mut String, budget: &mut Budget) -> Result<(), ExtractError> {
@@ -115,7 +141,11 @@ fn paragraphs(part: impl Read, text: &mut String, budget: &mut Budget) -> Result
     })
 }
 
-fn properties(part: impl Read, extracted: &mut ExtractedText, budget: &Budget) -> Result<(), ExtractError> {
+fn properties(
+    part: impl Read,
+    extracted: &mut ExtractedText,
+    budget: &Budget,
+) -> Result<(), ExtractError> {
     let mut name = String::new();
     let mut value = String::new();
     events(part, budget.part.min(1024 * 1024), |event| {
@@ -127,7 +157,12 @@ fn properties(part: impl Read, extracted: &mut ExtractedText, budget: &Budget) -
             Event::Text(part) => value.push_str(&part),
             Event::GeneralRef(reference) => value.push_str(&resolve(&reference)?),
             Event::End(element) if element.local_name().as_ref() == name => {
-                let split = || value.split([',', ';']).map(str::to_owned).collect::<Vec<_>>();
+                let split = || {
+                    value
+                        .split([',', ';'])
+                        .map(str::to_owned)
+                        .collect::<Vec<_>>()
+                };
                 match name.as_str() {
                     "title" => extracted.title = Some(value.clone()),
                     "keywords" => extracted.tags = split(),
@@ -145,8 +180,13 @@ fn properties(part: impl Read, extracted: &mut ExtractedText, budget: &Budget) -
 
 /// `&amp;`, `&#x41;` and the like; a DOCX has no entities of its own.
 fn resolve(reference: &quick_xml::events::BytesRef<'_>) -> Result<String, ExtractError> {
-    if let Some(c) = reference.resolve_char_ref().map_err(|error| malformed(&error))? {
+    if let Some(c) = reference
+        .resolve_char_ref()
+        .map_err(|error| malformed(&error))?
+    {
         return Ok(c.to_string());
     }
-    Ok(quick_xml::escape::resolve_predefined_entity(reference).unwrap_or_default().to_owned())
+    Ok(quick_xml::escape::resolve_predefined_entity(reference)
+        .unwrap_or_default()
+        .to_owned())
 }

@@ -24,9 +24,14 @@ pub(super) fn apply(block: &str, notation: Notation, extracted: &mut ExtractedTe
     }
     let parsed = match notation {
         Notation::Yaml => serde_saphyr::from_str::<Value>(block).ok(),
-        Notation::Toml => toml::from_str::<toml::Table>(block)
-            .ok()
-            .map(|table| Value::Object(table.into_iter().map(|(key, value)| (key, json(value))).collect())),
+        Notation::Toml => toml::from_str::<toml::Table>(block).ok().map(|table| {
+            Value::Object(
+                table
+                    .into_iter()
+                    .map(|(key, value)| (key, json(value)))
+                    .collect(),
+            )
+        }),
     };
     let Some(Value::Object(fields)) = parsed else {
         tracing::debug!(?notation, "front matter is not a mapping; ignored");
@@ -34,13 +39,18 @@ pub(super) fn apply(block: &str, notation: Notation, extracted: &mut ExtractedTe
     };
     let find = |names: &[&str]| {
         names.iter().find_map(|name| {
-            fields.iter().find(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value)
+            fields
+                .iter()
+                .find(|(key, _)| key.eq_ignore_ascii_case(name))
+                .map(|(_, value)| value)
         })
     };
     extracted.title = find(&["title"]).and_then(scalar);
     extracted.language = find(&["lang", "language"]).and_then(scalar);
     extracted.tags = find(&["tags", "keywords"]).map(labels).unwrap_or_default();
-    extracted.categories = find(&["categories", "category"]).map(labels).unwrap_or_default();
+    extracted.categories = find(&["categories", "category"])
+        .map(labels)
+        .unwrap_or_default();
     extracted.published_at_ms = find(&["date", "published", "published_at", "publishdate"])
         .and_then(scalar)
         .and_then(|text| parse_published(&text));
@@ -67,7 +77,10 @@ fn scalar(value: &Value) -> Option<String> {
 pub(super) fn labels(value: &Value) -> Vec<String> {
     match value {
         Value::Array(items) => items.iter().filter_map(scalar).collect(),
-        Value::String(text) => text.split(',').map(|label| label.trim().to_owned()).collect(),
+        Value::String(text) => text
+            .split(',')
+            .map(|label| label.trim().to_owned())
+            .collect(),
         other => scalar(other).into_iter().collect(),
     }
 }
@@ -78,7 +91,8 @@ mod tests {
 
     #[test]
     fn both_notations_give_the_same() {
-        let yaml = "title: A day\ntags: [sea, sand]\ncategories: travel\ndate: 2024-05-01\nlang: en\n";
+        let yaml =
+            "title: A day\ntags: [sea, sand]\ncategories: travel\ndate: 2024-05-01\nlang: en\n";
         let toml = "title = 'A day'\ntags = ['sea', 'sand']\ncategories = ['travel']\ndate = 2024-05-01\nlang = 'en'\n";
         let (mut first, mut second) = (ExtractedText::default(), ExtractedText::default());
         apply(yaml, Notation::Yaml, &mut first);
@@ -93,8 +107,14 @@ mod tests {
     #[test]
     fn a_broken_block_or_an_alias_bomb_is_ignored() {
         let mut bomb = String::from("a: &a [x,x,x,x,x,x,x,x,x]\n");
-        for (name, of) in ["b", "c", "d", "e", "f", "g", "h"].iter().zip(["a", "b", "c", "d", "e", "f", "g"]) {
-            bomb.push_str(&format!("{name}: &{name} [{}]\n", vec![format!("*{of}"); 9].join(",")));
+        for (name, of) in ["b", "c", "d", "e", "f", "g", "h"]
+            .iter()
+            .zip(["a", "b", "c", "d", "e", "f", "g"])
+        {
+            bomb.push_str(&format!(
+                "{name}: &{name} [{}]\n",
+                vec![format!("*{of}"); 9].join(",")
+            ));
         }
         for block in ["title: [unclosed", "just words", &bomb] {
             let mut extracted = ExtractedText::default();

@@ -12,11 +12,13 @@ pub(super) fn read(source: &str) -> ExtractedText {
     let first = |selector: &str| select(selector).and_then(|s| document.select(&s).next());
     let meta = |names: &[&str]| {
         names.iter().find_map(|name| {
-            first(&format!(r#"meta[name="{name}" i], meta[property="{name}" i]"#))
-                .and_then(|element| element.value().attr("content"))
-                .map(str::trim)
-                .filter(|content| !content.is_empty())
-                .map(str::to_owned)
+            first(&format!(
+                r#"meta[name="{name}" i], meta[property="{name}" i]"#
+            ))
+            .and_then(|element| element.value().attr("content"))
+            .map(str::trim)
+            .filter(|content| !content.is_empty())
+            .map(str::to_owned)
         })
     };
     let mut extracted = ExtractedText {
@@ -25,7 +27,11 @@ pub(super) fn read(source: &str) -> ExtractedText {
             .filter(|title| !title.trim().is_empty())
             .or_else(|| meta(&["og:title"]))
             .or_else(|| first("h1").map(|element| element.text().collect())),
-        language: document.root_element().value().attr("lang").map(str::to_owned),
+        language: document
+            .root_element()
+            .value()
+            .attr("lang")
+            .map(str::to_owned),
         categories: meta(&["article:section"]).into_iter().collect(),
         tags: meta(&["keywords"])
             .map(|keywords| keywords.split(',').map(str::to_owned).collect())
@@ -73,7 +79,10 @@ fn visible_text(root: ElementRef<'_>) -> String {
                 if skipping == Some(node.id()) {
                     skipping = None;
                 } else if skipping.is_none()
-                    && node.value().as_element().is_some_and(|element| is_block(element.name()))
+                    && node
+                        .value()
+                        .as_element()
+                        .is_some_and(|element| is_block(element.name()))
                 {
                     end_line(&mut text);
                 }
@@ -105,18 +114,61 @@ fn push_collapsed(text: &mut String, part: &str) {
 fn is_hidden(name: &str) -> bool {
     matches!(
         name,
-        "script" | "style" | "noscript" | "template" | "svg" | "math" | "iframe" | "object"
-            | "nav" | "select" | "button" | "textarea" | "head"
+        "script"
+            | "style"
+            | "noscript"
+            | "template"
+            | "svg"
+            | "math"
+            | "iframe"
+            | "object"
+            | "nav"
+            | "select"
+            | "button"
+            | "textarea"
+            | "head"
     )
 }
 
 fn is_block(name: &str) -> bool {
     matches!(
         name,
-        "address" | "article" | "aside" | "blockquote" | "br" | "caption" | "dd" | "details"
-            | "div" | "dl" | "dt" | "fieldset" | "figcaption" | "figure" | "footer" | "form"
-            | "h1" | "h2" | "h3" | "h4" | "h5" | "h6" | "header" | "hr" | "li" | "main" | "ol"
-            | "p" | "pre" | "section" | "summary" | "table" | "td" | "th" | "tr" | "ul"
+        "address"
+            | "article"
+            | "aside"
+            | "blockquote"
+            | "br"
+            | "caption"
+            | "dd"
+            | "details"
+            | "div"
+            | "dl"
+            | "dt"
+            | "fieldset"
+            | "figcaption"
+            | "figure"
+            | "footer"
+            | "form"
+            | "h1"
+            | "h2"
+            | "h3"
+            | "h4"
+            | "h5"
+            | "h6"
+            | "header"
+            | "hr"
+            | "li"
+            | "main"
+            | "ol"
+            | "p"
+            | "pre"
+            | "section"
+            | "summary"
+            | "table"
+            | "td"
+            | "th"
+            | "tr"
+            | "ul"
     )
 }
 
@@ -129,7 +181,10 @@ pub(super) fn declared_charset(bytes: &[u8]) -> Option<String> {
         rest = &rest[start + 5..];
         let tag = &rest[..rest.find('>').unwrap_or(rest.len())];
         if let Some(at) = tag.find("charset") {
-            let value = tag[at + 7..].trim_start().strip_prefix('=').map(str::trim_start);
+            let value = tag[at + 7..]
+                .trim_start()
+                .strip_prefix('=')
+                .map(str::trim_start);
             let label: String = value
                 .unwrap_or_default()
                 .trim_start_matches(['"', '\''])
@@ -168,8 +223,14 @@ mod tests {
 
     #[test]
     fn main_is_preferred_and_an_empty_one_is_not() {
-        assert_eq!(read("<body>around<main>content</main></body>").text.trim(), "content");
-        assert_eq!(read("<body>around<main> </main></body>").text.trim(), "around");
+        assert_eq!(
+            read("<body>around<main>content</main></body>").text.trim(),
+            "content"
+        );
+        assert_eq!(
+            read("<body>around<main> </main></body>").text.trim(),
+            "around"
+        );
     }
 
     #[test]
@@ -180,8 +241,12 @@ mod tests {
 
     #[test]
     fn both_spellings_of_the_meta_charset_are_found() {
-        assert_eq!(declared_charset(b"<META CHARSET=\"GBK\">").as_deref(), Some("gbk"));
-        let old = b"<meta name=x><meta http-equiv='Content-Type' content='text/html; charset=shift_jis'>";
+        assert_eq!(
+            declared_charset(b"<META CHARSET=\"GBK\">").as_deref(),
+            Some("gbk")
+        );
+        let old =
+            b"<meta name=x><meta http-equiv='Content-Type' content='text/html; charset=shift_jis'>";
         assert_eq!(declared_charset(old).as_deref(), Some("shift_jis"));
         assert_eq!(declared_charset(b"<p>charset=x"), None);
     }

@@ -9,7 +9,8 @@ use super::{ExtractError, ExtractedText};
 
 /// Reads one JSON value (nested at most 128 deep, `serde_json`'s limit).
 pub(super) fn read(source: &str) -> Result<ExtractedText, ExtractError> {
-    let node: Node = serde_json::from_str(source).map_err(|error| malformed("JSON", None, &error))?;
+    let node: Node =
+        serde_json::from_str(source).map_err(|error| malformed("JSON", None, &error))?;
     let mut extracted = ExtractedText::default();
     describe(&node, &mut extracted);
     append(&node, &mut extracted.text);
@@ -37,7 +38,11 @@ fn malformed(format: &str, line: Option<usize>, error: &serde_json::Error) -> Ex
     let line = line.unwrap_or_else(|| error.line());
     ExtractError::Malformed {
         format: format.to_owned(),
-        detail: format!("{:?} error at line {line}, column {}", error.classify(), error.column()),
+        detail: format!(
+            "{:?} error at line {line}, column {}",
+            error.classify(),
+            error.column()
+        ),
     }
 }
 
@@ -69,7 +74,8 @@ fn append(node: &Node, text: &mut String) {
                         text.push('\n');
                     }
                     // A top-level title is kept as the title; identifiers are no prose.
-                    Node::Text(_) if matches!(key.as_str(), "_id" | "id" | "uuid" | "url" | "uri") => {}
+                    Node::Text(_)
+                        if matches!(key.as_str(), "_id" | "id" | "uuid" | "url" | "uri") => {}
                     value => append(value, text),
                 }
             }
@@ -91,7 +97,11 @@ fn describe(node: &Node, extracted: &mut ExtractedText) {
     let labels = |names: &[&str]| -> Vec<String> {
         names
             .iter()
-            .find_map(|name| fields.iter().find(|(key, _)| key.eq_ignore_ascii_case(name)))
+            .find_map(|name| {
+                fields
+                    .iter()
+                    .find(|(key, _)| key.eq_ignore_ascii_case(name))
+            })
             .map(|(_, value)| match value {
                 Node::Text(text) => text.split(',').map(str::to_owned).collect(),
                 Node::List(items) => items
@@ -109,8 +119,8 @@ fn describe(node: &Node, extracted: &mut ExtractedText) {
     extracted.language = text(&["lang", "language", "inLanguage"]);
     extracted.tags = labels(&["tags", "keywords"]);
     extracted.categories = labels(&["categories", "category", "genres", "section"]);
-    extracted.published_at_ms =
-        text(&["published_at", "datePublished", "published", "date"]).and_then(|time| parse_published(&time));
+    extracted.published_at_ms = text(&["published_at", "datePublished", "published", "date"])
+        .and_then(|time| parse_published(&time));
 }
 
 impl<'de> Deserialize<'de> for Node {
@@ -176,14 +186,22 @@ mod tests {
         assert_eq!(read.tags, ["crime", "la"]);
         assert_eq!(read.categories, ["Drama", " Crime"]);
         assert_eq!(read.published_at_ms, Some(818_985_600_000));
-        assert!(read.text.starts_with("Heat\nyear: 1995\nA thief.\nAl\nBob\n"), "{}", read.text);
+        assert!(
+            read.text
+                .starts_with("Heat\nyear: 1995\nA thief.\nAl\nBob\n"),
+            "{}",
+            read.text
+        );
     }
 
     #[test]
     fn a_broken_line_is_named_by_number_and_not_quoted() {
         let error = read_lines("{\"a\":\"b\"}\n\n{\"secret\": oops}\n").unwrap_err();
         let message = error.to_string();
-        assert!(message.contains("JSONL") && message.contains("line 3"), "{message}");
+        assert!(
+            message.contains("JSONL") && message.contains("line 3"),
+            "{message}"
+        );
         assert!(!message.contains("secret"), "{message}");
         let deep = "[".repeat(100_000);
         assert_eq!(read(&deep).unwrap_err().error_type(), "malformed_document");

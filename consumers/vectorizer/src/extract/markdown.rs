@@ -32,10 +32,16 @@ pub(super) fn read(source: &str) -> ExtractedText {
                     front_matter::apply(&block, notation, &mut extracted);
                 }
             }
-            Event::Start(Tag::Heading { level: HeadingLevel::H1, .. }) if first_heading.is_none() => {
+            Event::Start(Tag::Heading {
+                level: HeadingLevel::H1,
+                ..
+            }) if first_heading.is_none() => {
                 heading = Some(String::new());
             }
-            Event::Text(part) | Event::Code(part) | Event::InlineMath(part) | Event::DisplayMath(part) => {
+            Event::Text(part)
+            | Event::Code(part)
+            | Event::InlineMath(part)
+            | Event::DisplayMath(part) => {
                 if let Some((_, block)) = &mut metadata {
                     block.push_str(&part);
                     continue;
@@ -48,13 +54,21 @@ pub(super) fn read(source: &str) -> ExtractedText {
             Event::SoftBreak => text.push(' '),
             Event::HardBreak | Event::Rule => text.push('\n'),
             Event::End(end) => {
-                if matches!(end, TagEnd::Heading(HeadingLevel::H1)) && let Some(heading) = heading.take() {
+                if matches!(end, TagEnd::Heading(HeadingLevel::H1))
+                    && let Some(heading) = heading.take()
+                {
                     first_heading = Some(heading);
                 }
                 match end {
-                    TagEnd::Paragraph | TagEnd::Heading(_) | TagEnd::CodeBlock | TagEnd::Item
-                    | TagEnd::TableHead | TagEnd::TableRow | TagEnd::FootnoteDefinition
-                    | TagEnd::BlockQuote(_) | TagEnd::HtmlBlock => text.push('\n'),
+                    TagEnd::Paragraph
+                    | TagEnd::Heading(_)
+                    | TagEnd::CodeBlock
+                    | TagEnd::Item
+                    | TagEnd::TableHead
+                    | TagEnd::TableRow
+                    | TagEnd::FootnoteDefinition
+                    | TagEnd::BlockQuote(_)
+                    | TagEnd::HtmlBlock => text.push('\n'),
                     TagEnd::TableCell => text.push_str("  "),
                     _ => {}
                 }
@@ -78,13 +92,31 @@ mod tests {
         let read = read(source);
         assert_eq!(read.title.as_deref(), Some("Tides"));
         assert_eq!(read.tags, ["sea"]);
-        let lines: Vec<_> = read.text.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
-        assert_eq!(lines, ["Heading one", "A link and code, next line.", "a  b", "1  2", "item", "let x;"]);
+        let lines: Vec<_> = read
+            .text
+            .lines()
+            .map(str::trim)
+            .filter(|line| !line.is_empty())
+            .collect();
+        assert_eq!(
+            lines,
+            [
+                "Heading one",
+                "A link and code, next line.",
+                "a  b",
+                "1  2",
+                "item",
+                "let x;"
+            ]
+        );
     }
 
     #[test]
     fn the_first_heading_is_the_title_where_nothing_else_is() {
-        assert_eq!(read("## Two\n\n# One\n\n# Other").title.as_deref(), Some("One"));
+        assert_eq!(
+            read("## Two\n\n# One\n\n# Other").title.as_deref(),
+            Some("One")
+        );
         assert_eq!(read("words").title, None);
     }
 }

@@ -74,7 +74,9 @@ impl MediaType {
 
     /// The type that [`MediaType::as_str`] names.
     pub(crate) fn from_canonical(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|media_type| media_type.as_str() == name)
+        Self::ALL
+            .into_iter()
+            .find(|media_type| media_type.as_str() == name)
     }
 
     fn from_declared(essence: &str) -> Option<Self> {
@@ -82,8 +84,11 @@ impl MediaType {
             "text/markdown" | "text/x-markdown" => Self::Markdown,
             "text/html" | "application/xhtml+xml" => Self::Html,
             "application/json" | "text/json" => Self::Json,
-            "application/jsonl" | "application/x-ndjson" | "application/ndjson"
-            | "application/x-jsonlines" | "application/json-lines" => Self::JsonLines,
+            "application/jsonl"
+            | "application/x-ndjson"
+            | "application/ndjson"
+            | "application/x-jsonlines"
+            | "application/json-lines" => Self::JsonLines,
             "text/csv" | "application/csv" => Self::Csv,
             "text/tab-separated-values" => Self::Tsv,
             "application/pdf" | "application/x-pdf" => Self::Pdf,
@@ -135,7 +140,10 @@ impl Resolved {
     /// What [`Resolved::to_argument`] wrote.
     pub fn from_argument(argument: &str) -> Option<Self> {
         let (essence, charset) = parse(argument);
-        Some(Self { media_type: MediaType::from_canonical(&essence)?, charset })
+        Some(Self {
+            media_type: MediaType::from_canonical(&essence)?,
+            charset,
+        })
     }
 }
 
@@ -147,16 +155,23 @@ pub(super) fn resolve(
 ) -> Result<Resolved, ExtractError> {
     let (essence, charset) = declared.map(parse).unwrap_or_default();
     // Object stores put these on whatever was uploaded without a type: they say nothing.
-    let says_nothing =
-        matches!(essence.as_str(), "" | "application/octet-stream" | "binary/octet-stream");
+    let says_nothing = matches!(
+        essence.as_str(),
+        "" | "application/octet-stream" | "binary/octet-stream"
+    );
     let media_type = if says_nothing {
-        match extension(uri).as_deref().and_then(MediaType::from_extension) {
+        match extension(uri)
+            .as_deref()
+            .and_then(MediaType::from_extension)
+        {
             Some(media_type) => media_type,
             None => sniff(bytes)?,
         }
     } else {
-        let declared = MediaType::from_declared(&essence)
-            .ok_or(ExtractError::UnsupportedMediaType { media_type: essence })?;
+        let declared =
+            MediaType::from_declared(&essence).ok_or(ExtractError::UnsupportedMediaType {
+                media_type: essence,
+            })?;
         match declared {
             // Web servers and buckets call every text file plain; the extension knows better.
             MediaType::PlainText => extension(uri)
@@ -173,7 +188,10 @@ pub(super) fn resolve(
             looks_like: looks_like(bytes).to_owned(),
         });
     }
-    Ok(Resolved { media_type, charset })
+    Ok(Resolved {
+        media_type,
+        charset,
+    })
 }
 
 /// `text/html; charset="utf-8"` to (`text/html`, `utf-8`).
@@ -203,7 +221,9 @@ fn sniff(bytes: &[u8]) -> Result<MediaType, ExtractError> {
     match MediaType::from_declared(looks_like) {
         Some(media_type) => Ok(media_type),
         None if text => Ok(MediaType::PlainText),
-        None => Err(ExtractError::UnsupportedMediaType { media_type: looks_like.to_owned() }),
+        None => Err(ExtractError::UnsupportedMediaType {
+            media_type: looks_like.to_owned(),
+        }),
     }
 }
 
@@ -222,20 +242,48 @@ fn is_binary(bytes: &[u8]) -> bool {
 mod tests {
     use super::*;
 
-    fn resolved(declared: Option<&str>, uri: &str, bytes: &[u8]) -> Result<MediaType, ExtractError> {
+    fn resolved(
+        declared: Option<&str>,
+        uri: &str,
+        bytes: &[u8],
+    ) -> Result<MediaType, ExtractError> {
         resolve(declared, uri, bytes).map(|resolved| resolved.media_type)
     }
 
     #[test]
     fn the_notice_decides_before_the_extension_and_that_before_the_bytes() {
-        assert_eq!(resolved(Some("text/html"), "file:///a.md", b"x"), Ok(MediaType::Html));
-        assert_eq!(resolved(None, "file:///a.MD?x#y.pdf", b"x"), Ok(MediaType::Markdown));
-        assert_eq!(resolved(None, "file:///noext", b"%PDF-1.7\n"), Ok(MediaType::Pdf));
-        assert_eq!(resolved(None, "file:///noext", b"words"), Ok(MediaType::PlainText));
-        assert_eq!(resolved(None, "file:///README", b"<!DOCTYPE html><p>"), Ok(MediaType::Html));
-        assert_eq!(resolved(Some("application/octet-stream"), "s3://b/a.csv", b"a,b"), Ok(MediaType::Csv));
-        assert_eq!(resolved(Some("text/plain"), "s3://b/a.md", b"# a"), Ok(MediaType::Markdown));
-        assert_eq!(resolved(Some("text/x-rust"), "s3://b/a.rs", b"fn"), Ok(MediaType::PlainText));
+        assert_eq!(
+            resolved(Some("text/html"), "file:///a.md", b"x"),
+            Ok(MediaType::Html)
+        );
+        assert_eq!(
+            resolved(None, "file:///a.MD?x#y.pdf", b"x"),
+            Ok(MediaType::Markdown)
+        );
+        assert_eq!(
+            resolved(None, "file:///noext", b"%PDF-1.7\n"),
+            Ok(MediaType::Pdf)
+        );
+        assert_eq!(
+            resolved(None, "file:///noext", b"words"),
+            Ok(MediaType::PlainText)
+        );
+        assert_eq!(
+            resolved(None, "file:///README", b"<!DOCTYPE html><p>"),
+            Ok(MediaType::Html)
+        );
+        assert_eq!(
+            resolved(Some("application/octet-stream"), "s3://b/a.csv", b"a,b"),
+            Ok(MediaType::Csv)
+        );
+        assert_eq!(
+            resolved(Some("text/plain"), "s3://b/a.md", b"# a"),
+            Ok(MediaType::Markdown)
+        );
+        assert_eq!(
+            resolved(Some("text/x-rust"), "s3://b/a.rs", b"fn"),
+            Ok(MediaType::PlainText)
+        );
     }
 
     #[test]
@@ -243,7 +291,12 @@ mod tests {
         let png = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR";
         for (declared, uri) in [(Some("image/png"), "s3://b/a"), (None, "s3://b/a.png")] {
             let error = resolved(declared, uri, png).unwrap_err();
-            assert_eq!(error, ExtractError::UnsupportedMediaType { media_type: "image/png".into() });
+            assert_eq!(
+                error,
+                ExtractError::UnsupportedMediaType {
+                    media_type: "image/png".into()
+                }
+            );
         }
     }
 

@@ -61,7 +61,10 @@ pub struct ExtractedText {
 #[serde(rename_all = "snake_case")]
 pub enum ExtractError {
     /// No reader for this media type.
-    #[error("no reader for media type {media_type}; accepted are {}", MediaType::ACCEPTED)]
+    #[error(
+        "no reader for media type {media_type}; accepted are {}",
+        MediaType::ACCEPTED
+    )]
     UnsupportedMediaType {
         /// The media type as declared, by extension or by content.
         media_type: String,
@@ -101,13 +104,17 @@ pub enum ExtractError {
         format: String,
     },
     /// More text than the configured limit.
-    #[error("more than {limit_bytes} bytes of text (limit extract.max_text_bytes); split the document or raise the limit")]
+    #[error(
+        "more than {limit_bytes} bytes of text (limit extract.max_text_bytes); split the document or raise the limit"
+    )]
     TextTooLarge {
         /// The limit that was passed.
         limit_bytes: u64,
     },
     /// A compressed part is larger than any document of this size should be.
-    #[error("the {format} document decompresses to more than {limit_bytes} bytes, as a zip bomb does")]
+    #[error(
+        "the {format} document decompresses to more than {limit_bytes} bytes, as a zip bomb does"
+    )]
     DecompressedTooLarge {
         /// Format name.
         format: String,
@@ -121,7 +128,9 @@ pub enum ExtractError {
         limit_ms: u64,
     },
     /// The child process ran into its memory limit.
-    #[error("reading the document took more than {limit_bytes} bytes of memory (limit extract.memory_bytes)")]
+    #[error(
+        "reading the document took more than {limit_bytes} bytes of memory (limit extract.memory_bytes)"
+    )]
     OutOfMemory {
         /// The limit that was passed.
         limit_bytes: u64,
@@ -193,7 +202,11 @@ pub struct Extractor {
 impl Extractor {
     /// An extractor whose child processes are started by `command`.
     pub fn new(command: ExtractorCommand, limits: ExtractLimits) -> Self {
-        Self { limits, command, workers: Arc::new(Semaphore::new(limits.workers.max(1))) }
+        Self {
+            limits,
+            command,
+            workers: Arc::new(Semaphore::new(limits.workers.max(1))),
+        }
     }
 
     /// Reads `bytes`, whose media type is what `declared` says (`type/subtype`, parameters
@@ -220,13 +233,20 @@ impl Extractor {
                 });
                 reading.await.map_err(|failure| ExtractError::Crashed {
                     format: media_type.name().to_owned(),
-                    detail: if failure.is_panic() { "panic" } else { "cancelled" }.to_owned(),
+                    detail: if failure.is_panic() {
+                        "panic"
+                    } else {
+                        "cancelled"
+                    }
+                    .to_owned(),
                 })??
             }
         };
         tidy(&mut extracted);
         if extracted.text.is_empty() && extracted.title.is_none() {
-            return Err(ExtractError::NoText { format: media_type.name().to_owned() });
+            return Err(ExtractError::NoText {
+                format: media_type.name().to_owned(),
+            });
         }
         Ok((media_type, extracted))
     }
@@ -247,7 +267,10 @@ fn read_text(
         MediaType::Csv => table::read(&source, None)?,
         MediaType::Tsv => table::read(&source, Some(b'\t'))?,
         MediaType::PlainText | MediaType::Html | MediaType::Pdf | MediaType::Docx => {
-            ExtractedText { text: source.into_owned(), ..ExtractedText::default() }
+            ExtractedText {
+                text: source.into_owned(),
+                ..ExtractedText::default()
+            }
         }
     };
     within(&extracted.text, max_text_bytes)?;
@@ -282,7 +305,10 @@ fn tidy(extracted: &mut ExtractedText) {
         extracted.text = trimmed.to_owned();
     }
     extracted.title = extracted.title.take().and_then(|title| one_line(&title));
-    extracted.language = extracted.language.take().and_then(|language| one_line(&language));
+    extracted.language = extracted
+        .language
+        .take()
+        .and_then(|language| one_line(&language));
     for labels in [&mut extracted.categories, &mut extracted.tags] {
         *labels = labels.iter().filter_map(|label| one_line(label)).collect();
         let mut seen = std::collections::HashSet::new();
@@ -327,6 +353,9 @@ mod tests {
     #[test]
     fn a_text_over_the_limit_is_refused_by_size() {
         assert_eq!(within("abc", 3), Ok(()));
-        assert_eq!(within("abcd", 3), Err(ExtractError::TextTooLarge { limit_bytes: 3 }));
+        assert_eq!(
+            within("abcd", 3),
+            Err(ExtractError::TextTooLarge { limit_bytes: 3 })
+        );
     }
 }

@@ -12,7 +12,9 @@ pub(super) fn read(bytes: &[u8], max_text_bytes: u64) -> Result<ExtractedText, E
     // A document may be encrypted with an empty user password: everyone may read it, only
     // editing is restricted.
     if document.is_encrypted() && document.decrypt("").is_err() {
-        return Err(ExtractError::Encrypted { format: "PDF".to_owned() });
+        return Err(ExtractError::Encrypted {
+            format: "PDF".to_owned(),
+        });
     }
     let mut extracted = ExtractedText {
         title: info(&document, b"Title"),
@@ -22,15 +24,24 @@ pub(super) fn read(bytes: &[u8], max_text_bytes: u64) -> Result<ExtractedText, E
         published_at_ms: info(&document, b"CreationDate").and_then(|date| parse_pdf_date(&date)),
         ..ExtractedText::default()
     };
-    let mut text = Capped { text: Vec::new(), limit: max_text_bytes, passed: false };
+    let mut text = Capped {
+        text: Vec::new(),
+        limit: max_text_bytes,
+        passed: false,
+    };
     let mut output = PlainTextOutput::new(&mut text as &mut dyn std::io::Write);
     let result = pdf_extract::output_doc(&document, &mut output);
     if text.passed {
-        return Err(ExtractError::TextTooLarge { limit_bytes: max_text_bytes });
+        return Err(ExtractError::TextTooLarge {
+            limit_bytes: max_text_bytes,
+        });
     }
     result.map_err(|error| match error {
         OutputError::PdfError(error) => malformed(&error),
-        _ => ExtractError::Malformed { format: "PDF".to_owned(), detail: "unreadable page".to_owned() },
+        _ => ExtractError::Malformed {
+            format: "PDF".to_owned(),
+            detail: "unreadable page".to_owned(),
+        },
     })?;
     extracted.text = String::from_utf8_lossy(&text.text).into_owned();
     Ok(extracted)
@@ -39,14 +50,21 @@ pub(super) fn read(bytes: &[u8], max_text_bytes: u64) -> Result<ExtractedText, E
 fn malformed(error: &pdf_extract::Error) -> ExtractError {
     // lopdf's messages name objects and offsets, which say nothing of the text.
     let detail: String = error.to_string().chars().take(200).collect();
-    ExtractError::Malformed { format: "PDF".to_owned(), detail }
+    ExtractError::Malformed {
+        format: "PDF".to_owned(),
+        detail,
+    }
 }
 
 fn info(document: &Document, key: &[u8]) -> Option<String> {
     let info = document.trailer.get(b"Info").ok()?;
     let (_, info) = document.dereference(info).ok()?;
-    let (_, value) = document.dereference(info.as_dict().ok()?.get(key).ok()?).ok()?;
-    pdf_extract::decode_text_string(value).ok().filter(|text| !text.trim().is_empty())
+    let (_, value) = document
+        .dereference(info.as_dict().ok()?.get(key).ok()?)
+        .ok()?;
+    pdf_extract::decode_text_string(value)
+        .ok()
+        .filter(|text| !text.trim().is_empty())
 }
 
 /// `D:20240501120000+02'00'` (PDF 32000-1, 7.9.4).
@@ -54,14 +72,22 @@ fn parse_pdf_date(date: &str) -> Option<i64> {
     let date = date.strip_prefix("D:").unwrap_or(date);
     let digits: String = date.chars().take_while(char::is_ascii_digit).collect();
     let part = |from: usize, to: usize, default: &str| {
-        digits.get(from..to).filter(|part| part.len() == to - from).unwrap_or(default).to_owned()
+        digits
+            .get(from..to)
+            .filter(|part| part.len() == to - from)
+            .unwrap_or(default)
+            .to_owned()
     };
     let year = digits.get(0..4)?;
     let rest = &date[digits.len()..];
     let offset = match rest.chars().next() {
         Some(sign @ ('+' | '-')) => {
             let numbers: Vec<&str> = rest[1..].split('\'').collect();
-            format!("{sign}{}:{}", numbers.first()?, numbers.get(1).filter(|m| !m.is_empty()).unwrap_or(&"00"))
+            format!(
+                "{sign}{}:{}",
+                numbers.first()?,
+                numbers.get(1).filter(|m| !m.is_empty()).unwrap_or(&"00")
+            )
         }
         _ => "Z".to_owned(),
     };
@@ -103,7 +129,10 @@ mod tests {
 
     #[test]
     fn pdf_dates_may_stop_early_and_carry_an_offset() {
-        assert_eq!(parse_pdf_date("D:20240501140000+02'00'"), Some(1_714_564_800_000));
+        assert_eq!(
+            parse_pdf_date("D:20240501140000+02'00'"),
+            Some(1_714_564_800_000)
+        );
         assert_eq!(parse_pdf_date("D:20240501120000Z"), Some(1_714_564_800_000));
         assert_eq!(parse_pdf_date("D:20240501"), Some(1_714_521_600_000));
         assert_eq!(parse_pdf_date("yesterday"), None);

@@ -7,13 +7,18 @@ use super::{ExtractError, ExtractedText};
 /// not given. Rows may be shorter or longer than the header.
 pub(super) fn read(source: &str, delimiter: Option<u8>) -> Result<ExtractedText, ExtractError> {
     let delimiter = delimiter.unwrap_or_else(|| guess_delimiter(source));
-    let mut reader =
-        csv::ReaderBuilder::new().delimiter(delimiter).flexible(true).from_reader(source.as_bytes());
+    let mut reader = csv::ReaderBuilder::new()
+        .delimiter(delimiter)
+        .flexible(true)
+        .from_reader(source.as_bytes());
     let header = reader.headers().map_err(|error| malformed(&error))?.clone();
     let mut text = String::with_capacity(source.len());
     let mut record = csv::StringRecord::new();
     let mut rows = 0_u64;
-    while reader.read_record(&mut record).map_err(|error| malformed(&error))? {
+    while reader
+        .read_record(&mut record)
+        .map_err(|error| malformed(&error))?
+    {
         rows += 1;
         let mut first = true;
         for (column, value) in record.iter().enumerate() {
@@ -36,14 +41,20 @@ pub(super) fn read(source: &str, delimiter: Option<u8>) -> Result<ExtractedText,
         // A single row is not a header of nothing: it is all there is.
         text = header.iter().collect::<Vec<_>>().join("; ");
     }
-    Ok(ExtractedText { text, ..ExtractedText::default() })
+    Ok(ExtractedText {
+        text,
+        ..ExtractedText::default()
+    })
 }
 
 fn guess_delimiter(source: &str) -> u8 {
     let header = source.lines().next().unwrap_or_default().as_bytes();
     let count = |delimiter: u8| header.iter().filter(|byte| **byte == delimiter).count();
     // The first of equals wins: a comma where nothing else is more frequent.
-    [b'|', b'\t', b';', b','].into_iter().max_by_key(|delimiter| count(*delimiter)).unwrap_or(b',')
+    [b'|', b'\t', b';', b',']
+        .into_iter()
+        .max_by_key(|delimiter| count(*delimiter))
+        .unwrap_or(b',')
 }
 
 fn malformed(error: &csv::Error) -> ExtractError {
@@ -51,7 +62,10 @@ fn malformed(error: &csv::Error) -> ExtractError {
         Some(position) => format!("line {}", position.line()),
         None => "unreadable row".to_owned(),
     };
-    ExtractError::Malformed { format: "CSV".to_owned(), detail }
+    ExtractError::Malformed {
+        format: "CSV".to_owned(),
+        detail,
+    }
 }
 
 #[cfg(test)]
@@ -66,8 +80,17 @@ mod tests {
 
     #[test]
     fn the_delimiter_is_found_in_the_header() {
-        assert_eq!(super::read("a;b\n1;2\n", None).unwrap().text, "a: 1; b: 2\n");
-        assert_eq!(super::read("a\tb\n1\t2\n", None).unwrap().text, "a: 1; b: 2\n");
-        assert_eq!(super::read("only one row", None).unwrap().text, "only one row");
+        assert_eq!(
+            super::read("a;b\n1;2\n", None).unwrap().text,
+            "a: 1; b: 2\n"
+        );
+        assert_eq!(
+            super::read("a\tb\n1\t2\n", None).unwrap().text,
+            "a: 1; b: 2\n"
+        );
+        assert_eq!(
+            super::read("only one row", None).unwrap().text,
+            "only one row"
+        );
     }
 }

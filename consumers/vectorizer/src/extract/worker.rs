@@ -15,7 +15,9 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::process::{Child, Command};
 
 use super::media_type::Resolved;
-use super::{ExtractError, ExtractLimits, ExtractedText, MediaType, charset, docx, html, pdf, within};
+use super::{
+    ExtractError, ExtractLimits, ExtractedText, MediaType, charset, docx, html, pdf, within,
+};
 
 /// The environment variable that holds the worker's limits.
 const LIMITS: &str = "MILLRACE_EXTRACT_LIMITS";
@@ -44,7 +46,10 @@ impl ExtractorCommand {
         } else {
             std::env::current_exe()?
         };
-        Ok(Self { program, args: vec!["extract-worker".into()] })
+        Ok(Self {
+            program,
+            args: vec!["extract-worker".into()],
+        })
     }
 }
 
@@ -60,8 +65,9 @@ pub(super) async fn run(
         program: command.program.display().to_string(),
         detail: error.to_string(),
     };
-    let timed_out =
-        || ExtractError::TimedOut { limit_ms: u64::try_from(limits.timeout.as_millis()).unwrap_or(u64::MAX) };
+    let timed_out = || ExtractError::TimedOut {
+        limit_ms: u64::try_from(limits.timeout.as_millis()).unwrap_or(u64::MAX),
+    };
     let mut child = Command::new(&command.program)
         .args(&command.args)
         .arg(document.to_argument())
@@ -75,13 +81,18 @@ pub(super) async fn run(
         .kill_on_drop(true)
         .spawn()
         .map_err(|error| unavailable(&error))?;
-    let Ok(exchanged) = tokio::time::timeout(limits.timeout, exchange(&mut child, bytes, limits)).await
+    let Ok(exchanged) =
+        tokio::time::timeout(limits.timeout, exchange(&mut child, bytes, limits)).await
     else {
         // Reaped here, so that a stream of hostile files leaves no row of zombies.
         let _ = child.kill().await;
         return Err(timed_out());
     };
-    let Exchange { status, stdout, stderr } = exchanged.map_err(|error| unavailable(&error))?;
+    let Exchange {
+        status,
+        stdout,
+        stderr,
+    } = exchanged.map_err(|error| unavailable(&error))?;
     if status.success() {
         return serde_json::from_slice(&stdout).unwrap_or_else(|_| {
             Err(ExtractError::Crashed {
@@ -102,7 +113,11 @@ struct Exchange {
     stderr: Vec<u8>,
 }
 
-async fn exchange(child: &mut Child, bytes: &[u8], limits: &ExtractLimits) -> std::io::Result<Exchange> {
+async fn exchange(
+    child: &mut Child,
+    bytes: &[u8],
+    limits: &ExtractLimits,
+) -> std::io::Result<Exchange> {
     let (Some(mut stdin), Some(stdout), Some(stderr)) =
         (child.stdin.take(), child.stdout.take(), child.stderr.take())
     else {
@@ -115,7 +130,10 @@ async fn exchange(child: &mut Child, bytes: &[u8], limits: &ExtractLimits) -> st
         drop(stdin);
     };
     // Six times: JSON writes a control character as `\u0000`.
-    let answer_bytes = limits.max_text_bytes.saturating_mul(6).saturating_add(64 * 1024);
+    let answer_bytes = limits
+        .max_text_bytes
+        .saturating_mul(6)
+        .saturating_add(64 * 1024);
     let (mut answer, mut log) = (Vec::new(), Vec::new());
     let read = async {
         let mut stdout = stdout.take(answer_bytes);
@@ -123,14 +141,21 @@ async fn exchange(child: &mut Child, bytes: &[u8], limits: &ExtractLimits) -> st
     };
     let read_log = async {
         let mut stderr = stderr;
-        (&mut stderr).take(STDERR_BYTES).read_to_end(&mut log).await?;
+        (&mut stderr)
+            .take(STDERR_BYTES)
+            .read_to_end(&mut log)
+            .await?;
         tokio::io::copy(&mut stderr, &mut tokio::io::sink()).await
     };
     let ((), answered, logged) = tokio::join!(write, read, read_log);
     answered?;
     logged?;
     let status = child.wait().await?;
-    Ok(Exchange { status, stdout: answer, stderr: log })
+    Ok(Exchange {
+        status,
+        stdout: answer,
+        stderr: log,
+    })
 }
 
 fn classify(
@@ -145,12 +170,16 @@ fn classify(
     const SIGKILL: i32 = 9;
     // Both lines are the standard library's own, printed before it aborts.
     if stderr.contains("memory allocation of") || stderr.contains("capacity overflow") {
-        return ExtractError::OutOfMemory { limit_bytes: limits.memory_bytes };
+        return ExtractError::OutOfMemory {
+            limit_bytes: limits.memory_bytes,
+        };
     }
     match status.signal() {
         Some(SIGXCPU) => timed_out(),
         // Nobody but the kernel's memory killer and an operator sends this to a worker.
-        Some(SIGKILL) => ExtractError::OutOfMemory { limit_bytes: limits.memory_bytes },
+        Some(SIGKILL) => ExtractError::OutOfMemory {
+            limit_bytes: limits.memory_bytes,
+        },
         Some(signal) => ExtractError::Crashed {
             format: media_type.name().to_owned(),
             detail: if stderr.contains("has overflowed its stack") {
@@ -159,7 +188,10 @@ fn classify(
                 format!("signal {signal}")
             },
         },
-        None => ExtractError::Crashed { format: media_type.name().to_owned(), detail: status.to_string() },
+        None => ExtractError::Crashed {
+            format: media_type.name().to_owned(),
+            detail: status.to_string(),
+        },
     }
 }
 
@@ -183,15 +215,28 @@ impl Limits {
 
     fn from_environment() -> Option<Self> {
         let text = std::env::var(LIMITS).ok()?;
-        let numbers: Vec<u64> = text.split(' ').map(|number| number.parse().ok()).collect::<Option<_>>()?;
-        let [max_text_bytes, memory_bytes, cpu_seconds] = numbers[..] else { return None };
-        Some(Self { max_text_bytes, memory_bytes, cpu_seconds })
+        let numbers: Vec<u64> = text
+            .split(' ')
+            .map(|number| number.parse().ok())
+            .collect::<Option<_>>()?;
+        let [max_text_bytes, memory_bytes, cpu_seconds] = numbers[..] else {
+            return None;
+        };
+        Some(Self {
+            max_text_bytes,
+            memory_bytes,
+            cpu_seconds,
+        })
     }
 }
 
 impl std::fmt::Display for Limits {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{} {} {}", self.max_text_bytes, self.memory_bytes, self.cpu_seconds)
+        write!(
+            f,
+            "{} {} {}",
+            self.max_text_bytes, self.memory_bytes, self.cpu_seconds
+        )
     }
 }
 
@@ -204,10 +249,18 @@ pub fn extract_worker_main(media_type: &str) -> ExitCode {
         return usage("unknown media type");
     };
     let Some(limits) = Limits::from_environment() else {
-        return usage("no limits in MILLRACE_EXTRACT_LIMITS; this command is for the vectorizer's own use");
+        return usage(
+            "no limits in MILLRACE_EXTRACT_LIMITS; this command is for the vectorizer's own use",
+        );
     };
     let limit = |resource, amount| {
-        setrlimit(resource, Rlimit { current: Some(amount), maximum: Some(amount) })
+        setrlimit(
+            resource,
+            Rlimit {
+                current: Some(amount),
+                maximum: Some(amount),
+            },
+        )
     };
     // No limit, no parsing: a worker without limits is what this process exists to avoid.
     if limit(Resource::As, limits.memory_bytes)
@@ -236,16 +289,25 @@ fn answer(document: &Resolved, max_text_bytes: u64) -> std::io::Result<()> {
         MediaType::Pdf => pdf::read(&bytes, max_text_bytes),
         MediaType::Docx => docx::read(&bytes, max_text_bytes),
         MediaType::Html => {
-            let declared = document.charset.clone().or_else(|| html::declared_charset(&bytes));
+            let declared = document
+                .charset
+                .clone()
+                .or_else(|| html::declared_charset(&bytes));
             let extracted = html::read(&charset::decode(&bytes, declared.as_deref())?);
             within(&extracted.text, max_text_bytes)?;
             Ok(extracted)
         }
-        other => Err(ExtractError::UnsupportedMediaType { media_type: other.as_str().to_owned() }),
+        other => Err(ExtractError::UnsupportedMediaType {
+            media_type: other.as_str().to_owned(),
+        }),
     };
-    let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(read)).unwrap_or_else(|_| {
-        Err(ExtractError::Crashed { format: media_type.name().to_owned(), detail: "panic".to_owned() })
-    });
+    let result =
+        std::panic::catch_unwind(std::panic::AssertUnwindSafe(read)).unwrap_or_else(|_| {
+            Err(ExtractError::Crashed {
+                format: media_type.name().to_owned(),
+                detail: "panic".to_owned(),
+            })
+        });
     serde_json::to_writer(&mut out, &result)?;
     out.flush()
 }

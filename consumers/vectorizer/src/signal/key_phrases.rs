@@ -47,9 +47,15 @@ pub(super) fn key_phrases(text: &str, count: usize) -> Vec<String> {
     }
     // Plain RAKE prefers whatever is longest; a phrase that comes back is likelier to be what the
     // text is about, hence the logarithm of its occurrences as a factor.
-    let weight = |(score, _, times, _): &(f64, usize, u32, &Vec<&str>)| score * (1.0 + f64::from(*times).ln());
+    let weight = |(score, _, times, _): &(f64, usize, u32, &Vec<&str>)| {
+        score * (1.0 + f64::from(*times).ln())
+    };
     scored.sort_by(|a, b| weight(b).total_cmp(&weight(a)).then(a.1.cmp(&b.1)));
-    scored.into_iter().take(count).map(|(.., phrase)| phrase.join(" ")).collect()
+    scored
+        .into_iter()
+        .take(count)
+        .map(|(.., phrase)| phrase.join(" "))
+        .collect()
 }
 
 fn candidates(lower: &str) -> Vec<Vec<&str>> {
@@ -74,28 +80,27 @@ fn candidates(lower: &str) -> Vec<Vec<&str>> {
 /// Function words of English, German, French, Spanish, Italian and Portuguese of three letters or
 /// more: enough to cut phrases, not a linguistic resource.
 const STOP_WORDS: &[&str] = &[
-    "about", "above", "after", "again", "against", "all", "also", "and", "any", "are", "because", "been",
-    "before", "being", "below", "between", "both", "but", "can", "could", "did", "does", "doing", "down",
-    "during", "each", "few", "for", "from", "further", "had", "has", "have", "having", "her", "here",
-    "hers", "him", "his", "how", "however", "into", "its", "itself", "just", "may", "might", "more", "most",
-    "must", "nor", "not", "now", "off", "once", "one", "only", "other", "our", "out", "over", "own", "same",
-    "shall", "she", "should", "some", "such", "than", "that", "the", "their", "them", "then", "there",
-    "these", "they", "this", "those", "through", "too", "two", "under", "until", "upon", "very", "was",
-    "were", "what", "when", "where", "which", "while", "who", "whom", "why", "will", "with", "within",
-    "without", "would", "you", "your", "it's", "don't", "isn't",
-    "aber", "als", "auch", "auf", "aus", "bei", "bis", "das", "dass", "dem", "den", "der", "des", "die",
-    "doch", "durch", "ein", "eine", "einem", "einen", "einer", "eines", "für", "hat", "ich", "ihr", "ihre",
-    "ist", "mit", "nach", "nicht", "noch", "nur", "oder", "sich", "sie", "sind", "über", "und", "uns",
-    "von", "vor", "war", "wenn", "werden", "wie", "wir", "wird", "zum", "zur",
-    "avec", "aux", "ces", "cette", "comme", "dans", "des", "donc", "elle", "est", "été", "être", "les",
-    "leur", "mais", "nous", "ont", "par", "pas", "plus", "pour", "que", "qui", "sans", "ses", "son",
-    "sont", "sur", "une", "vous",
-    "como", "con", "cuando", "del", "desde", "donde", "ella", "entre", "era", "esta", "este", "esto", "fue",
-    "hasta", "las", "los", "más", "muy", "para", "pero", "por", "porque", "sin", "sobre", "son", "sus",
-    "una", "uno", "unos", "unas",
-    "che", "come", "dal", "dalla", "dei", "della", "delle", "gli", "nel", "nella", "non", "per", "più",
-    "sono", "tra", "una",
-    "com", "das", "dos", "ela", "ele", "foi", "mais", "mas", "não", "nas", "nos", "pela", "pelo", "são",
+    "about", "above", "after", "again", "against", "all", "also", "and", "any", "are", "because",
+    "been", "before", "being", "below", "between", "both", "but", "can", "could", "did", "does",
+    "doing", "down", "during", "each", "few", "for", "from", "further", "had", "has", "have",
+    "having", "her", "here", "hers", "him", "his", "how", "however", "into", "its", "itself",
+    "just", "may", "might", "more", "most", "must", "nor", "not", "now", "off", "once", "one",
+    "only", "other", "our", "out", "over", "own", "same", "shall", "she", "should", "some", "such",
+    "than", "that", "the", "their", "them", "then", "there", "these", "they", "this", "those",
+    "through", "too", "two", "under", "until", "upon", "very", "was", "were", "what", "when",
+    "where", "which", "while", "who", "whom", "why", "will", "with", "within", "without", "would",
+    "you", "your", "it's", "don't", "isn't", "aber", "als", "auch", "auf", "aus", "bei", "bis",
+    "das", "dass", "dem", "den", "der", "des", "die", "doch", "durch", "ein", "eine", "einem",
+    "einen", "einer", "eines", "für", "hat", "ich", "ihr", "ihre", "ist", "mit", "nach", "nicht",
+    "noch", "nur", "oder", "sich", "sie", "sind", "über", "und", "uns", "von", "vor", "war",
+    "wenn", "werden", "wie", "wir", "wird", "zum", "zur", "avec", "aux", "ces", "cette", "comme",
+    "dans", "des", "donc", "elle", "est", "été", "être", "les", "leur", "mais", "nous", "ont",
+    "par", "pas", "plus", "pour", "que", "qui", "sans", "ses", "son", "sont", "sur", "une", "vous",
+    "como", "con", "cuando", "del", "desde", "donde", "ella", "entre", "era", "esta", "este",
+    "esto", "fue", "hasta", "las", "los", "más", "muy", "para", "pero", "por", "porque", "sin",
+    "sobre", "son", "sus", "una", "uno", "unos", "unas", "che", "come", "dal", "dalla", "dei",
+    "della", "delle", "gli", "nel", "nella", "non", "per", "più", "sono", "tra", "una", "com",
+    "das", "dos", "ela", "ele", "foi", "mais", "mas", "não", "nas", "nos", "pela", "pelo", "são",
     "seu", "sua", "uma",
 ];
 
@@ -115,7 +120,14 @@ mod tests {
         let phrases = key_phrases(text, 3);
         // Table 1.1 of the paper: minimal generating sets 8.7, linear diophantine equations 8.5,
         // minimal supporting set 7.7.
-        assert_eq!(phrases, ["minimal generating sets", "linear diophantine equations", "minimal supporting set"]);
+        assert_eq!(
+            phrases,
+            [
+                "minimal generating sets",
+                "linear diophantine equations",
+                "minimal supporting set"
+            ]
+        );
     }
 
     #[test]

@@ -36,7 +36,12 @@ impl Features {
         extracted: &ExtractedText,
         key_phrases: usize,
     ) -> Self {
-        let metadata = |names: &[&str]| names.iter().find_map(|name| notice.metadata.get(*name)).map(String::as_str);
+        let metadata = |names: &[&str]| {
+            names
+                .iter()
+                .find_map(|name| notice.metadata.get(*name))
+                .map(String::as_str)
+        };
         let mut categories = labels(metadata(&["categories", "category"]));
         if categories.is_empty() {
             categories.clone_from(&extracted.categories);
@@ -52,7 +57,11 @@ impl Features {
         }
         let declared = metadata(&["language", "lang"]).or(extracted.language.as_deref());
         Self {
-            title: notice.title.as_deref().and_then(one_line).or_else(|| extracted.title.clone()),
+            title: notice
+                .title
+                .as_deref()
+                .and_then(one_line)
+                .or_else(|| extracted.title.clone()),
             language: language::language(&extracted.text, declared),
             media_type: media_type.as_str().to_owned(),
             categories,
@@ -96,8 +105,15 @@ impl Features {
 }
 
 /// The signal of a document that is gone.
-pub(crate) fn tombstone(doc_id: &DocId, uri: &str, version: i64, model_version: &str, origin: Origin) -> Signal {
-    let mut signal = Features::default().signal(doc_id, uri, version, model_version, Vec::new(), origin);
+pub(crate) fn tombstone(
+    doc_id: &DocId,
+    uri: &str,
+    version: i64,
+    model_version: &str,
+    origin: Origin,
+) -> Signal {
+    let mut signal =
+        Features::default().signal(doc_id, uri, version, model_version, Vec::new(), origin);
     signal.deleted = true;
     signal
 }
@@ -113,7 +129,11 @@ pub(crate) fn mean_vector(vectors: &[Vec<f32>]) -> Vec<f32> {
             *sum += component;
         }
     }
-    let norm = sum.iter().map(|component| component * component).sum::<f32>().sqrt();
+    let norm = sum
+        .iter()
+        .map(|component| component * component)
+        .sum::<f32>()
+        .sqrt();
     // Chunks that cancel each other out have no common direction; the first one's is a choice.
     if norm <= f32::EPSILON {
         return vectors.first().cloned().unwrap_or_default();
@@ -122,7 +142,10 @@ pub(crate) fn mean_vector(vectors: &[Vec<f32>]) -> Vec<f32> {
 }
 
 fn labels(text: Option<&str>) -> Vec<String> {
-    text.unwrap_or_default().split(',').filter_map(one_line).collect()
+    text.unwrap_or_default()
+        .split(',')
+        .filter_map(one_line)
+        .collect()
 }
 
 /// The folder that an object lies in, where its name is a word: `s3://b/reports/a.pdf` is of
@@ -134,7 +157,11 @@ fn folder(uri: &str) -> Option<String> {
     let folder = segments.next()?;
     // The bucket, or the root of the file system, is not a folder.
     segments.next()?;
-    folder.chars().any(char::is_alphabetic).then(|| one_line(folder)).flatten()
+    folder
+        .chars()
+        .any(char::is_alphabetic)
+        .then(|| one_line(folder))
+        .flatten()
 }
 
 #[cfg(test)]
@@ -148,14 +175,20 @@ mod tests {
     #[test]
     fn the_notice_speaks_before_the_document_and_that_before_the_folder() {
         let plain = notice(r#"{"uri":"s3://b/reports/a.md","event":"created","event_time_ms":1}"#);
-        let mut extracted = ExtractedText { text: "Some words".to_owned(), ..ExtractedText::default() };
+        let mut extracted = ExtractedText {
+            text: "Some words".to_owned(),
+            ..ExtractedText::default()
+        };
         let features = Features::of(&plain, MediaType::Markdown, &extracted, 3);
         assert_eq!(features.categories, ["reports"]);
         extracted.categories = vec!["own".to_owned()];
         extracted.title = Some("Own title".to_owned());
         extracted.tags = vec!["b".to_owned(), "c".to_owned()];
         let features = Features::of(&plain, MediaType::Markdown, &extracted, 3);
-        assert_eq!((features.categories, features.title.as_deref()), (vec!["own".to_owned()], Some("Own title")));
+        assert_eq!(
+            (features.categories, features.title.as_deref()),
+            (vec!["own".to_owned()], Some("Own title"))
+        );
         let told = notice(
             r#"{"uri":"s3://b/reports/a.md","event":"created","event_time_ms":1,"title":"Told",
                 "metadata":{"categories":"x, y","tags":"a,b","published_at":"2024-05-01"}}"#,
@@ -179,7 +212,10 @@ mod tests {
     fn the_mean_is_normalised_and_one_vector_is_its_own_mean() {
         assert_eq!(mean_vector(&[vec![0.6, 0.8]]), [0.6, 0.8]);
         let mean = mean_vector(&[vec![1.0, 0.0], vec![0.0, 1.0]]);
-        assert!((mean[0] - std::f32::consts::FRAC_1_SQRT_2).abs() < 1e-6 && mean[0].total_cmp(&mean[1]).is_eq());
+        assert!(
+            (mean[0] - std::f32::consts::FRAC_1_SQRT_2).abs() < 1e-6
+                && mean[0].total_cmp(&mean[1]).is_eq()
+        );
         assert_eq!(mean_vector(&[vec![1.0, 0.0], vec![-1.0, 0.0]]), [1.0, 0.0]);
         assert!(mean_vector(&[]).is_empty());
     }

@@ -1,0 +1,9 @@
+//! The vectorizer on an embedded broker, an embedded index and the real MiniLM model.
+
+#![allow(clippy::unwrap_used, reason = "a test that meets an error has failed")]
+
+mod extraction;
+mod order;
+mod pipeline;
+mod poison;
+mod stack;
