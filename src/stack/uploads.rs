@@ -58,7 +58,7 @@ impl Uploads {
             bearer_token: config.api.notices_token.clone().map(Secret::new),
             ..NoticesConfig::default()
         };
-        router(self.publisher.clone(), self.objects.allow_list().clone(), notices)
+        router(self.publisher.clone(), ObjectStores::clone(&self.objects), notices)
     }
 
     /// Publishes what was noticed already, then stops.

@@ -47,7 +47,8 @@ pub async fn serve(listener: TcpListener, service: Arc<Service>, stopping: Cance
             };
             match served {
                 Ok(()) => debug!(%peer, "connection closed"),
-                Err(error) => warn!(%peer, %error, "connection closed"),
+                // A client that leaves is no trouble of the broker's, however it leaves.
+                Err(error) => debug!(%peer, %error, "connection closed"),
             }
         });
     }
