@@ -216,6 +216,10 @@ pub fn unique(prefix: &str) -> String {
 }
 
 /// Tries until it is there or the deadline has passed.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "this is the wait on a condition with a deadline"
+)]
 pub fn eventually<T>(what: &str, mut attempt: impl FnMut() -> Result<Option<T>>) -> Result<T> {
     let start = Instant::now();
     loop {
@@ -251,13 +255,16 @@ pub fn send(
 pub fn enqueue(producer: &TestProducer, record: BaseRecord<'_, str, str>) -> Result<()> {
     let mut record = Some(record);
     eventually("room in the producer's queue", || {
-        match record.take().map(|record| producer.send(record)) {
-            None | Some(Ok(())) => Ok(Some(())),
-            Some(Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), back))) => {
+        let Some(next) = record.take() else {
+            return Ok(Some(()));
+        };
+        match producer.send(next) {
+            Ok(()) => Ok(Some(())),
+            Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), back)) => {
                 record = Some(back);
                 Ok(None)
             }
-            Some(Err((error, _))) => Err(error.into()),
+            Err((error, _)) => Err(error.into()),
         }
     })
 }

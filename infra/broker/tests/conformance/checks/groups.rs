@@ -282,11 +282,7 @@ pub fn delete_group_forgets_offsets(target: &Target) -> Result<()> {
     read(&consumer, 5)?;
     consumer.commit_consumer_state(CommitMode::Sync)?;
     let admin = target.admin()?;
-    let delete = || {
-        Ok::<_, anyhow::Error>(one(wait(
-            admin.delete_groups(&[&group], &admin_options()),
-        )?)?)
-    };
+    let delete = || one(wait(admin.delete_groups(&[&group], &admin_options()))?);
     ensure!(delete()?.is_err(), "a group with members was deleted");
     ensure!(target.committed(&group, &topic, 0)?.0 == Offset::Offset(5));
     drop(consumer);
