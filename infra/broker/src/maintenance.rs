@@ -40,7 +40,7 @@ pub async fn run(service: Arc<Service>, stopping: CancellationToken) {
         move || flush(&service)
     });
     let cleaning = every(service.config.maintenance_interval, stopping, move || {
-        clean(&service)
+        clean(&service);
     });
     tokio::join!(timeouts, flushes, cleaning);
 }

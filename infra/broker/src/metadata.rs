@@ -188,7 +188,7 @@ impl Metadata {
             Fact::NextTopicId { id } => self.next_topic_id = self.next_topic_id.max(id),
             Fact::NextProducerId { id } => self.next_producer_id = self.next_producer_id.max(id),
             Fact::Offsets { group, offsets } => {
-                self.offsets.entry(group).or_default().extend(offsets)
+                self.offsets.entry(group).or_default().extend(offsets);
             }
             Fact::OffsetsDeleted { group, partitions } => {
                 if let Some(offsets) = self.offsets.get_mut(&group) {

@@ -183,7 +183,7 @@ impl Topics {
     }
 
     fn open_partition(&self, dir: &Path, index: i32) -> Result<Arc<Partition>, RecoveryError> {
-        let log = PartitionLog::open(dir.join(index.to_string()), Arc::clone(&self.quota))?;
+        let log = PartitionLog::open(&dir.join(index.to_string()), Arc::clone(&self.quota))?;
         Ok(Arc::new(Partition::new(log)))
     }
 

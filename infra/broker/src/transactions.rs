@@ -133,7 +133,7 @@ impl Transactions {
                 self.decide(id, record, false)?
             }
             TransactionState::PrepareCommit | TransactionState::PrepareAbort => {
-                self.finish(id, record)?
+                self.finish(id, &record)?
             }
             TransactionState::Empty
             | TransactionState::CompleteCommit
@@ -279,7 +279,7 @@ impl Transactions {
                 Ok(())
             }
             (TransactionState::PrepareCommit, true) | (TransactionState::PrepareAbort, false) => {
-                self.finish(id, record).map(drop)
+                self.finish(id, &record).map(drop)
             }
             _ => Err(ResponseError::InvalidTxnState),
         }
@@ -297,13 +297,13 @@ impl Transactions {
             TransactionState::PrepareAbort
         };
         self.record(id, record.clone())?;
-        self.finish(id, record)
+        self.finish(id, &record)
     }
 
     fn finish(
         &self,
         id: &str,
-        record: TransactionRecord,
+        record: &TransactionRecord,
     ) -> Result<TransactionRecord, ResponseError> {
         let commit = record.state == TransactionState::PrepareCommit;
         for at in &record.partitions {
@@ -355,7 +355,7 @@ impl Transactions {
             };
             let finished = match record.state {
                 TransactionState::PrepareCommit | TransactionState::PrepareAbort => {
-                    self.finish(&id, record)
+                    self.finish(&id, &record)
                 }
                 TransactionState::Ongoing
                     if now_ms() - record.started_ms > i64::from(record.timeout_ms) =>

@@ -128,7 +128,6 @@ fn delete_before(log: &mut PartitionLog, offset: i64) -> Result<i64, ResponseErr
     Ok(log.start_offset())
 }
 
-#[expect(clippy::needless_pass_by_value, reason = "for map_err")]
 fn storage(cause: io::Error) -> ResponseError {
     error!(%cause, "the log could not be read or written");
     ResponseError::KafkaStorageError

@@ -1,6 +1,11 @@
 //! The requests, one file a family. A handler takes a decoded request and makes the answer; what is
 //! wrong with one topic or partition stands in its place in the answer.
 
+#![allow(
+    clippy::needless_pass_by_value,
+    reason = "dispatch hands each handler its own request"
+)]
+
 pub mod cluster;
 pub mod configs;
 pub mod fetch;

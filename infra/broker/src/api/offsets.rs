@@ -48,7 +48,7 @@ pub fn offset_commit(
     request: OffsetCommitRequest,
 ) -> OffsetCommitResponse {
     let mut accepted = Vec::new();
-    let mut checked: Vec<(TopicName, Vec<(i32, Result<(), ResponseError>)>)> = Vec::new();
+    let mut checked = Vec::new();
     for topic in request.topics {
         let mut partitions = Vec::new();
         for partition in topic.partitions {

@@ -108,7 +108,7 @@ fn refusal(topic: &str, partition: i32, error: &AppendError) -> Refusal {
     };
     match error {
         AppendError::Storage(cause) => {
-            error!(topic, partition, %cause, "a batch could not be written")
+            error!(topic, partition, %cause, "a batch could not be written");
         }
         refused => warn!(topic, partition, reason = %refused, "a batch was refused"),
     }

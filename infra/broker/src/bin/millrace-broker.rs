@@ -7,7 +7,9 @@ use millrace_broker::{Broker, BrokerConfig};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut arguments = std::env::args().skip(1);
-    let folder = arguments.next().ok_or("usage: millrace-broker FOLDER [ADDRESS]")?;
+    let folder = arguments
+        .next()
+        .ok_or("usage: millrace-broker FOLDER [ADDRESS]")?;
     let mut config = BrokerConfig::new(folder);
     if let Some(address) = arguments.next() {
         config.listen = address.parse()?;

@@ -186,17 +186,17 @@ impl Group {
         if join.member_id.is_empty() {
             let id = new_id();
             return match owner {
-                Some(old) => self.replace_static(&old, id, join, now),
+                Some(old) => self.replace_static(&old, &id, join, now),
                 None if join.id_required_first && join.instance_id.is_none() => {
                     self.pending.insert(id.clone(), now + join.session_timeout);
                     refuse(ResponseError::MemberIdRequired, &id)
                 }
-                None => self.add(id, join, now),
+                None => self.add(&id, join, now),
             };
         }
         let id = join.member_id.clone();
         if self.pending.remove(&id).is_some() {
-            return self.add(id, join, now);
+            return self.add(&id, join, now);
         }
         if join.instance_id.is_some() && owner.as_ref().is_some_and(|owner| *owner != id) {
             return refuse(ResponseError::FencedInstanceId, &id);
@@ -247,12 +247,12 @@ impl Group {
         owner.map(|member| member.id.clone())
     }
 
-    fn add(&mut self, id: String, join: Join, now: Instant) -> Outcome<JoinReply> {
+    fn add(&mut self, id: &str, join: Join, now: Instant) -> Outcome<JoinReply> {
         if self.members.is_empty() {
             self.protocol_type = join.protocol_type;
         }
         let member = Member {
-            id: id.clone(),
+            id: id.to_owned(),
             instance_id: join.instance_id,
             client_id: join.client_id,
             client_host: join.client_host,
@@ -264,8 +264,8 @@ impl Group {
             joining: None,
             syncing: None,
         };
-        self.members.insert(id.clone(), member);
-        self.await_rebalance(&id, now)
+        self.members.insert(id.to_owned(), member);
+        self.await_rebalance(id, now)
     }
 
     fn rejoin(&mut self, id: &str, join: Join, now: Instant) -> Outcome<JoinReply> {
@@ -293,7 +293,7 @@ impl Group {
     fn replace_static(
         &mut self,
         old_id: &str,
-        id: String,
+        id: &str,
         join: Join,
         now: Instant,
     ) -> Outcome<JoinReply> {
@@ -308,7 +308,7 @@ impl Group {
         member.answer_sync(Err(fenced));
         let protocol = self.protocol.clone().unwrap_or_default();
         let subscribed_before = subscribed_topics(&member.metadata(&protocol));
-        member.id.clone_from(&id);
+        member.id = id.to_owned();
         member.client_id = join.client_id;
         member.client_host = join.client_host;
         member.session_timeout = join.session_timeout;
@@ -316,10 +316,10 @@ impl Group {
         member.protocols = join.protocols;
         member.last_seen = now;
         let same_topics = subscribed_topics(&member.metadata(&protocol)) == subscribed_before;
-        self.members.insert(id.clone(), member);
+        self.members.insert(id.to_owned(), member);
         let led = self.leader.as_deref() == Some(old_id);
         if led {
-            self.leader = Some(id.clone());
+            self.leader = Some(id.to_owned());
         }
         self.changed = true;
         if self.state == State::Stable
@@ -327,9 +327,9 @@ impl Group {
             && same_topics
             && self.select_protocol() == self.protocol
         {
-            return Outcome::Now(Ok(self.joined(&id)));
+            return Outcome::Now(Ok(self.joined(id)));
         }
-        self.await_rebalance(&id, now)
+        self.await_rebalance(id, now)
     }
 
     fn prepare_rebalance(&mut self, now: Instant) {

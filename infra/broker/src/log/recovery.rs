@@ -42,16 +42,16 @@ pub enum RecoveryError {
 
 impl PartitionLog {
     /// Opens or makes the log in `dir`.
-    pub fn open(dir: PathBuf, quota: Arc<StorageQuota>) -> Result<PartitionLog, RecoveryError> {
+    pub fn open(dir: &Path, quota: Arc<StorageQuota>) -> Result<PartitionLog, RecoveryError> {
         let failed = |source| RecoveryError::Io {
-            dir: dir.clone(),
+            dir: dir.to_owned(),
             source,
         };
-        fs::create_dir_all(&dir).map_err(failed)?;
-        compaction::remove_unfinished(&dir).map_err(failed)?;
-        let checkpoint = Checkpoint::load(&dir).map_err(failed)?;
+        fs::create_dir_all(dir).map_err(failed)?;
+        compaction::remove_unfinished(dir).map_err(failed)?;
+        let checkpoint = Checkpoint::load(dir).map_err(failed)?;
         let mut log = PartitionLog {
-            dir: dir.clone(),
+            dir: dir.to_owned(),
             segments: Vec::new(),
             checkpoint: Checkpoint::default(),
             producers: checkpoint.producers.clone(),
@@ -60,7 +60,7 @@ impl PartitionLog {
             residue: false,
         };
         log.checkpoint = checkpoint;
-        let paths = segment_paths(&dir).map_err(failed)?;
+        let paths = segment_paths(dir).map_err(failed)?;
         // After a power loss the log may end before the checkpoint: its producers then remember
         // batches that are gone, and only the log can be believed.
         let newest = paths.last().map(|(base, _)| *base);
@@ -78,7 +78,7 @@ impl PartitionLog {
                 .start_offset
                 .max(log.checkpoint.producers_until);
             log.segments
-                .push(Segment::create(Segment::path_of(&dir, base), base).map_err(failed)?);
+                .push(Segment::create(Segment::path_of(dir, base), base).map_err(failed)?);
         }
         log.checkpoint.start_offset = log.checkpoint.start_offset.min(log.end_offset());
         Ok(log)

@@ -37,20 +37,32 @@ impl Target {
     pub fn embedded() -> Result<Target> {
         let dir = tempfile::tempdir()?;
         let broker = Broker::start(BrokerConfig::new(dir.path()))?;
-        Ok(Target { bootstrap: broker.bootstrap(), _embedded: Some((broker, dir)) })
+        Ok(Target {
+            bootstrap: broker.bootstrap(),
+            _embedded: Some((broker, dir)),
+        })
     }
 
     pub fn real() -> Result<Target> {
-        Ok(Target { bootstrap: millrace_servers::kafka()?, _embedded: None })
+        Ok(Target {
+            bootstrap: millrace_servers::kafka()?,
+            _embedded: None,
+        })
     }
 
     pub fn at(bootstrap: String) -> Target {
-        Target { bootstrap, _embedded: None }
+        Target {
+            bootstrap,
+            _embedded: None,
+        }
     }
 
     pub fn client(&self) -> ClientConfig {
         let mut config = ClientConfig::new();
-        config.set("bootstrap.servers", &self.bootstrap).set("socket.timeout.ms", "10000").set("log_level", "3");
+        config
+            .set("bootstrap.servers", &self.bootstrap)
+            .set("socket.timeout.ms", "10000")
+            .set("log_level", "3");
         config
     }
 
@@ -59,7 +71,12 @@ impl Target {
     }
 
     /// Makes a topic of a name that no other check has.
-    pub fn topic(&self, prefix: &str, partitions: i32, settings: &[(&str, &str)]) -> Result<String> {
+    pub fn topic(
+        &self,
+        prefix: &str,
+        partitions: i32,
+        settings: &[(&str, &str)],
+    ) -> Result<String> {
         let name = unique(prefix);
         let mut topic = NewTopic::new(&name, partitions, TopicReplication::Fixed(1));
         for (key, value) in settings {
@@ -97,8 +114,19 @@ impl Target {
             ("transactional.id", id),
             ("transaction.timeout.ms", timeout_ms),
             ("message.timeout.ms", timeout_ms),
+            // librdkafka wants it no longer than the transaction.
+            (
+                "socket.timeout.ms",
+                if timeout_ms.len() > 4 {
+                    "10000"
+                } else {
+                    timeout_ms
+                },
+            ),
         ])?;
-        producer.init_transactions(DEADLINE).context("init_transactions")?;
+        producer
+            .init_transactions(DEADLINE)
+            .context("init_transactions")?;
         Ok(producer)
     }
 
@@ -122,7 +150,12 @@ impl Target {
     }
 
     /// A consumer that reads one partition from its start.
-    pub fn reader(&self, topic: &str, partition: i32, settings: &[(&str, &str)]) -> Result<BaseConsumer> {
+    pub fn reader(
+        &self,
+        topic: &str,
+        partition: i32,
+        settings: &[(&str, &str)],
+    ) -> Result<BaseConsumer> {
         let consumer = self.consumer(&unique("reader"), settings)?;
         let mut from = TopicPartitionList::new();
         from.add_partition_offset(topic, partition, Offset::Beginning)?;
@@ -133,38 +166,60 @@ impl Target {
     pub fn committed(&self, group: &str, topic: &str, partition: i32) -> Result<(Offset, String)> {
         let mut asked = TopicPartitionList::new();
         asked.add_partition(topic, partition);
-        let committed = self.consumer(group, &[])?.committed_offsets(asked, DEADLINE)?;
-        let found = committed.find_partition(topic, partition).context("the partition is not in the answer")?;
+        let committed = self
+            .consumer(group, &[])?
+            .committed_offsets(asked, DEADLINE)?;
+        let found = committed
+            .find_partition(topic, partition)
+            .context("the partition is not in the answer")?;
         Ok((found.offset(), found.metadata().to_owned()))
     }
 }
 
 pub fn admin_options() -> AdminOptions {
-    AdminOptions::new().operation_timeout(Some(DEADLINE)).request_timeout(Some(DEADLINE))
+    AdminOptions::new()
+        .operation_timeout(Some(DEADLINE))
+        .request_timeout(Some(DEADLINE))
 }
 
 /// The only result of an answer.
 pub fn one<T>(mut results: Vec<T>) -> Result<T> {
     let first = results.pop().context("the answer is empty")?;
-    if results.is_empty() { Ok(first) } else { bail!("the answer has more than one result") }
+    if results.is_empty() {
+        Ok(first)
+    } else {
+        bail!("the answer has more than one result")
+    }
 }
 
 /// Waits for one of rdkafka's futures.
 pub fn wait<T, E: std::error::Error + Send + Sync + 'static>(
     future: impl Future<Output = Result<T, E>>,
 ) -> Result<T> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
     Ok(runtime.block_on(future)?)
 }
 
 pub fn unique(prefix: &str) -> String {
     static COUNTER: AtomicU64 = AtomicU64::new(0);
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let since = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
     let number = COUNTER.fetch_add(1, Ordering::Relaxed);
-    format!("{prefix}-{:x}-{:x}-{number}", since.as_millis(), std::process::id())
+    format!(
+        "{prefix}-{:x}-{:x}-{number}",
+        since.as_millis(),
+        std::process::id()
+    )
 }
 
 /// Tries until it is there or the deadline has passed.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "this is the wait on a condition with a deadline"
+)]
 pub fn eventually<T>(what: &str, mut attempt: impl FnMut() -> Result<Option<T>>) -> Result<T> {
     let start = Instant::now();
     loop {
@@ -179,10 +234,17 @@ pub fn eventually<T>(what: &str, mut attempt: impl FnMut() -> Result<Option<T>>)
 }
 
 /// Sends `k<i>` = `v<i>` and waits until all are acknowledged.
-pub fn send(producer: &TestProducer, topic: &str, range: std::ops::Range<usize>, partition: Option<i32>) -> Result<()> {
+pub fn send(
+    producer: &TestProducer,
+    topic: &str,
+    range: std::ops::Range<usize>,
+    partition: Option<i32>,
+) -> Result<()> {
     for number in range {
         let (key, payload) = (format!("k{number}"), format!("v{number}"));
-        let mut record = BaseRecord::to(topic).key(&key).payload(&payload);
+        let mut record = BaseRecord::to(topic)
+            .key(key.as_str())
+            .payload(payload.as_str());
         record.partition = partition;
         enqueue(producer, record)?;
     }
@@ -191,20 +253,29 @@ pub fn send(producer: &TestProducer, topic: &str, range: std::ops::Range<usize>,
 
 /// Sends one record, waiting while the queue is full.
 pub fn enqueue(producer: &TestProducer, record: BaseRecord<'_, str, str>) -> Result<()> {
-    let mut record = record;
-    eventually("room in the producer's queue", || match producer.send(record.clone()) {
-        Ok(()) => Ok(Some(())),
-        Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), back)) => {
-            record = back;
-            Ok(None)
+    let mut record = Some(record);
+    eventually("room in the producer's queue", || {
+        let Some(next) = record.take() else {
+            return Ok(Some(()));
+        };
+        match producer.send(next) {
+            Ok(()) => Ok(Some(())),
+            Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), back)) => {
+                record = Some(back);
+                Ok(None)
+            }
+            Err((error, _)) => Err(error.into()),
         }
-        Err((error, _)) => Err(error.into()),
     })
 }
 
 pub fn flush(producer: &TestProducer) -> Result<()> {
     producer.flush(DEADLINE)?;
-    if producer.in_flight_count() == 0 { Ok(()) } else { bail!("records are still in flight") }
+    if producer.in_flight_count() == 0 {
+        Ok(())
+    } else {
+        bail!("records are still in flight")
+    }
 }
 
 /// Reads until `count` records are there.
@@ -216,7 +287,8 @@ pub fn read(consumer: &BaseConsumer, count: usize) -> Result<Vec<Seen>> {
             Some(Ok(message)) => seen.push(Seen {
                 partition: message.partition(),
                 offset: message.offset(),
-                payload: String::from_utf8_lossy(message.payload().unwrap_or_default()).into_owned(),
+                payload: String::from_utf8_lossy(message.payload().unwrap_or_default())
+                    .into_owned(),
             }),
             Some(Err(error)) if start.elapsed() > DEADLINE => return Err(error.into()),
             Some(Err(_)) | None => {}

@@ -13,7 +13,7 @@ use kafka_protocol::messages::{ApiKey, FetchRequest, FetchResponse};
 use millrace_broker::{Broker, BrokerConfig, FlushPolicy};
 use rdkafka::consumer::{CommitMode, Consumer};
 use rdkafka::producer::Producer;
-use rdkafka::{Message, Offset, TopicPartitionList};
+use rdkafka::{Message, Offset};
 
 use crate::client::{DEADLINE, Target, eventually, payloads, read, read_nothing, send, unique};
 use crate::raw::{Raw, RawRecord, batch, topic_name, unchanging};
@@ -24,8 +24,10 @@ use crate::raw::{Raw, RawRecord, batch, topic_name, unchanging};
 fn member_process() -> Result<()> {
     let of = |name: &str| std::env::var(name).with_context(|| format!("{name} is not set"));
     let target = Target::at(of("MEMBER_BOOTSTRAP")?);
-    let consumer =
-        target.consumer(&of("MEMBER_GROUP")?, &[("partition.assignment.strategy", "cooperative-sticky")])?;
+    let consumer = target.consumer(
+        &of("MEMBER_GROUP")?,
+        &[("partition.assignment.strategy", "cooperative-sticky")],
+    )?;
     consumer.subscribe(&[&of("MEMBER_TOPIC")?])?;
     let start = std::time::Instant::now();
     while start.elapsed() < 4 * DEADLINE {
@@ -50,7 +52,10 @@ impl Process {
         let mut line = String::new();
         BufReader::new(child.stdout.take().context("no stdout")?).read_line(&mut line)?;
         ensure!(!line.is_empty(), "the broker did not start");
-        Ok(Process { child, bootstrap: line.trim().to_owned() })
+        Ok(Process {
+            child,
+            bootstrap: line.trim().to_owned(),
+        })
     }
 
     /// As `kill -9`.
@@ -87,9 +92,14 @@ fn busy(dir: &Path) -> BrokerConfig {
 
 /// The partition's folder.
 fn partition_dir(dir: &Path, topic: &str) -> Result<PathBuf> {
-    let found = fs::read_dir(dir.join("topics"))?.filter_map(Result::ok).map(|entry| entry.path()).find(|path| {
-        path.file_name().and_then(|name| name.to_str()).is_some_and(|name| name.starts_with(&format!("{topic}@")))
-    });
+    let found = fs::read_dir(dir.join("topics"))?
+        .filter_map(Result::ok)
+        .map(|entry| entry.path())
+        .find(|path| {
+            path.file_name()
+                .and_then(|name| name.to_str())
+                .is_some_and(|name| name.starts_with(&format!("{topic}@")))
+        });
     Ok(found.context("the topic has no folder")?.join("0"))
 }
 
@@ -112,8 +122,13 @@ fn fetch(target: &Target, topic: &str, offset: i64) -> Result<Bytes> {
     let request = FetchRequest::default()
         .with_max_wait_ms(100)
         .with_max_bytes(1 << 20)
-        .with_topics(vec![FetchTopic::default().with_topic(topic_name(topic)).with_partitions(vec![partition])]);
-    let mut answer: FetchResponse = Raw::connect(&target.bootstrap)?.ask(ApiKey::Fetch, 11, &request)?;
+        .with_topics(vec![
+            FetchTopic::default()
+                .with_topic(topic_name(topic))
+                .with_partitions(vec![partition]),
+        ]);
+    let mut answer: FetchResponse =
+        Raw::connect(&target.bootstrap)?.ask(ApiKey::Fetch, 11, &request)?;
     let data = answer.responses.remove(0).partitions.remove(0);
     ensure!(data.error_code == 0, "error {}", data.error_code);
     Ok(data.records.unwrap_or_default())
@@ -126,15 +141,32 @@ fn kill_9_loses_nothing_acknowledged() -> Result<()> {
         let process = Process::start(dir.path())?;
         let target = Target::at(process.bootstrap.clone());
         let topic = target.topic("durable", 1, &[])?;
-        let config = [("linger.ms", "1"), ("compression.type", "zstd"), ("message.timeout.ms", "60000")];
+        let config = [
+            ("linger.ms", "1"),
+            ("compression.type", "zstd"),
+            ("message.timeout.ms", "60000"),
+        ];
         let acknowledged = produce_until_killed(&target, &topic, &config, process)?;
-        ensure!(acknowledged > 0, "nothing was acknowledged in round {round}");
+        ensure!(
+            acknowledged > 0,
+            "nothing was acknowledged in round {round}"
+        );
         let (broker, target) = start(dir.path())?;
-        let high = target.consumer("any", &[])?.fetch_watermarks(&topic, 0, DEADLINE)?.1;
-        ensure!(high >= acknowledged, "{high} of {acknowledged} acknowledged records are there");
+        let high = target
+            .consumer("any", &[])?
+            .fetch_watermarks(&topic, 0, DEADLINE)?
+            .1;
+        ensure!(
+            high >= acknowledged,
+            "{high} of {acknowledged} acknowledged records are there"
+        );
         let seen = read(&target.reader(&topic, 0, &[])?, usize::try_from(high)?)?;
         for (number, record) in seen.iter().enumerate() {
-            ensure!(record.payload == format!("v{number}"), "offset {number} holds {}", record.payload);
+            ensure!(
+                record.payload == format!("v{number}"),
+                "offset {number} holds {}",
+                record.payload
+            );
         }
         broker.stop();
     }
@@ -142,7 +174,12 @@ fn kill_9_loses_nothing_acknowledged() -> Result<()> {
 }
 
 /// Streams records and kills the broker in the middle; returns how many were acknowledged.
-fn produce_until_killed(target: &Target, topic: &str, settings: &[(&str, &str)], process: Process) -> Result<i64> {
+fn produce_until_killed(
+    target: &Target,
+    topic: &str,
+    settings: &[(&str, &str)],
+    process: Process,
+) -> Result<i64> {
     use rdkafka::producer::{BaseRecord, DeliveryResult, ProducerContext, ThreadedProducer};
     use std::sync::Arc;
     use std::sync::atomic::{AtomicI64, Ordering};
@@ -162,11 +199,15 @@ fn produce_until_killed(target: &Target, topic: &str, settings: &[(&str, &str)],
     for (key, value) in settings {
         config.set(*key, *value);
     }
-    let producer: ThreadedProducer<Count> = config.create_with_context(Count(Arc::clone(&acknowledged)))?;
+    let producer: ThreadedProducer<Count> =
+        config.create_with_context(Count(Arc::clone(&acknowledged)))?;
     let mut process = Some(process);
     for number in 0..200_000 {
         let payload = format!("v{number}");
-        if producer.send(BaseRecord::<str, str>::to(topic).key("k").payload(&payload)).is_err() {
+        if producer
+            .send(BaseRecord::<str, str>::to(topic).key("k").payload(&payload))
+            .is_err()
+        {
             // The queue is full; what is in it is enough.
             break;
         }
@@ -204,7 +245,10 @@ fn torn_tail_is_cut() -> Result<()> {
     ensure!(fs::metadata(&path)?.len() == whole.len() as u64);
     send(&target.producer(&[])?, &topic, 10..12, None)?;
     let seen = read(&target.reader(&topic, 0, &[])?, 12)?;
-    ensure!(seen[11].offset == 11 && seen[11].payload == "v11", "{seen:?}");
+    ensure!(
+        seen[11].offset == 11 && seen[11].payload == "v11",
+        "{seen:?}"
+    );
     Ok(())
 }
 
@@ -221,9 +265,14 @@ fn corruption_in_the_middle_is_reported() -> Result<()> {
     let mut content = fs::read(&path)?;
     content[65] ^= 1;
     fs::write(&path, &content)?;
-    let Err(error) = Broker::start(BrokerConfig::new(dir.path())) else { bail!("it started over a hole") };
+    let Err(error) = Broker::start(BrokerConfig::new(dir.path())) else {
+        bail!("it started over a hole")
+    };
     let chain = format!("{:#}", anyhow::Error::from(error));
-    ensure!(chain.contains("corrupt at byte 0") && chain.contains(&path.display().to_string()), "{chain}");
+    ensure!(
+        chain.contains("corrupt at byte 0") && chain.contains(&path.display().to_string()),
+        "{chain}"
+    );
     Ok(())
 }
 
@@ -231,9 +280,14 @@ fn corruption_in_the_middle_is_reported() -> Result<()> {
 fn second_process_is_refused_by_pid() -> Result<()> {
     let dir = tempfile::tempdir()?;
     let process = Process::start(dir.path())?;
-    let Err(error) = Broker::start(BrokerConfig::new(dir.path())) else { bail!("two processes on one folder") };
+    let Err(error) = Broker::start(BrokerConfig::new(dir.path())) else {
+        bail!("two processes on one folder")
+    };
     let message = error.to_string();
-    ensure!(message.contains(&format!("process {}", process.child.id())), "{message}");
+    ensure!(
+        message.contains(&format!("process {}", process.child.id())),
+        "{message}"
+    );
     process.kill()?;
     // The dead hold nothing.
     start(dir.path())?.0.stop();
@@ -245,7 +299,9 @@ fn only_loopback_unless_told() -> Result<()> {
     let dir = tempfile::tempdir()?;
     let mut config = BrokerConfig::new(dir.path());
     config.listen = "0.0.0.0:0".parse()?;
-    let Err(error) = Broker::start(config.clone()) else { bail!("it listens to everybody") };
+    let Err(error) = Broker::start(config.clone()) else {
+        bail!("it listens to everybody")
+    };
     ensure!(error.to_string().contains("allow_remote"), "{error}");
     config.allow_remote = true;
     config.advertised = Some("127.0.0.1:9".to_owned());
@@ -281,7 +337,11 @@ fn full_disk_refuses_writes_and_recovers() -> Result<()> {
     let mut raw = Raw::connect(&target.bootstrap)?;
     let producer = raw.new_producer()?;
     let value = "x".repeat(1000);
-    let record = || RawRecord { key: Some(b"k"), value: Some(value.as_bytes()), headers: &[] };
+    let record = || RawRecord {
+        key: Some(b"k"),
+        value: Some(value.as_bytes()),
+        headers: &[],
+    };
     broker.set_storage_limit(Some(broker.stored_bytes() + 5000));
     let mut acknowledged = 0;
     let refused = loop {
@@ -293,13 +353,21 @@ fn full_disk_refuses_writes_and_recovers() -> Result<()> {
         acknowledged += 1;
         ensure!(acknowledged < 100, "the limit has no effect");
     };
-    ensure!(refused == 56 && acknowledged == 4, "KAFKA_STORAGE_ERROR after 4, not {refused} after {acknowledged}");
+    ensure!(
+        refused == 56 && acknowledged == 4,
+        "KAFKA_STORAGE_ERROR after 4, not {refused} after {acknowledged}"
+    );
     broker.set_storage_limit(None);
     let again = raw.produce(&topic, &batch(&[record()], producer, acknowledged, 0))?;
     ensure!(again == (0, 4), "{again:?}");
     broker.stop();
     let (_broker, target) = start(dir.path())?;
-    ensure!(target.consumer("any", &[])?.fetch_watermarks(&topic, 0, DEADLINE)? == (0, 5));
+    ensure!(
+        target
+            .consumer("any", &[])?
+            .fetch_watermarks(&topic, 0, DEADLINE)?
+            == (0, 5)
+    );
     Ok(())
 }
 
@@ -311,13 +379,20 @@ fn restart_keeps_offsets_members_and_sequences() -> Result<()> {
     let topic = target.topic("kept", 2, &[("cleanup.policy", "compact")])?;
     let group = unique("kept");
     send(&target.producer(&[])?, &topic, 0..20, Some(0))?;
-    let consumer = target.consumer(&group, &[("partition.assignment.strategy", "cooperative-sticky")])?;
+    let consumer = target.consumer(
+        &group,
+        &[("partition.assignment.strategy", "cooperative-sticky")],
+    )?;
     consumer.subscribe(&[&topic])?;
     read(&consumer, 20)?;
     consumer.commit_consumer_state(CommitMode::Sync)?;
     let mut raw = Raw::connect(&target.bootstrap)?;
     let producer = raw.new_producer()?;
-    let record = || RawRecord { key: Some(b"k"), value: Some(b"v"), headers: &[] };
+    let record = || RawRecord {
+        key: Some(b"k"),
+        value: Some(b"v"),
+        headers: &[],
+    };
     ensure!(raw.produce(&topic, &batch(&[record()], producer, 0, 0))?.0 == 0);
     broker.stop();
     let mut config = BrokerConfig::new(dir.path());
@@ -325,8 +400,14 @@ fn restart_keeps_offsets_members_and_sequences() -> Result<()> {
     let (_broker, target) = start_with(config)?;
     ensure!(target.committed(&group, &topic, 0)?.0 == Offset::Offset(20));
     let mut raw = Raw::connect(&target.bootstrap)?;
-    ensure!(raw.produce(&topic, &batch(&[record()], producer, 0, 0))? == (0, 20), "the duplicate was appended");
-    ensure!(raw.produce(&topic, &batch(&[record()], producer, 5, 0))?.0 == 45, "the gap was accepted");
+    ensure!(
+        raw.produce(&topic, &batch(&[record()], producer, 0, 0))? == (0, 20),
+        "the duplicate was appended"
+    );
+    ensure!(
+        raw.produce(&topic, &batch(&[record()], producer, 5, 0))?.0 == 45,
+        "the gap was accepted"
+    );
     let newer = raw.new_producer()?;
     ensure!(newer.0 != producer.0, "a producer id was given out twice");
     // The member goes on where it was: same generation, no rebalance.
@@ -376,8 +457,15 @@ fn segments_roll_by_size_and_retention_takes_the_oldest() -> Result<()> {
         Ok((low > 100).then_some(low))
     })?;
     let seen = read(&target.reader(&topic, 0, &[])?, usize::try_from(200 - low)?)?;
-    ensure!(seen[0].offset == low && seen[0].payload == format!("v{low}"), "{:?}", seen[0]);
-    let bytes: u64 = segments(dir.path(), &topic)?.iter().map(|path| fs::metadata(path).map_or(0, |of| of.len())).sum();
+    ensure!(
+        seen[0].offset == low && seen[0].payload == format!("v{low}"),
+        "{:?}",
+        seen[0]
+    );
+    let bytes: u64 = segments(dir.path(), &topic)?
+        .iter()
+        .map(|path| fs::metadata(path).map_or(0, |of| of.len()))
+        .sum();
     ensure!((6000..=10_000).contains(&bytes), "{bytes} bytes are left");
     Ok(())
 }
@@ -394,7 +482,12 @@ fn retention_by_time_takes_even_the_last_segment() -> Result<()> {
     })?;
     broker.stop();
     let (_broker, target) = start(dir.path())?;
-    ensure!(target.consumer("any", &[])?.fetch_watermarks(&topic, 0, DEADLINE)? == (10, 10));
+    ensure!(
+        target
+            .consumer("any", &[])?
+            .fetch_watermarks(&topic, 0, DEADLINE)?
+            == (10, 10)
+    );
     Ok(())
 }
 
@@ -415,31 +508,65 @@ fn compaction_keeps_the_latest_byte_for_byte() -> Result<()> {
     // Duplicate header keys, which a decoder into a map would lose.
     let headers: [(&str, &[u8]); 3] = [("h", b"1"), ("h", b"2"), ("g", b"")];
     let kept = [
-        RawRecord { key: Some(b"once"), value: Some(b"whole"), headers: &headers },
-        RawRecord { key: Some(b"too"), value: Some(b"whole"), headers: &headers },
+        RawRecord {
+            key: Some(b"once"),
+            value: Some(b"whole"),
+            headers: &headers,
+        },
+        RawRecord {
+            key: Some(b"too"),
+            value: Some(b"whole"),
+            headers: &headers,
+        },
     ];
     let whole = batch(&kept, (-1, -1), -1, 5);
     ensure!(raw.produce(&topic, &whole)? == (0, 0));
     let partly = [
-        RawRecord { key: Some(b"often"), value: Some(b"old"), headers: &headers },
-        RawRecord { key: Some(b"stays"), value: Some(b"new"), headers: &headers },
+        RawRecord {
+            key: Some(b"often"),
+            value: Some(b"old"),
+            headers: &headers,
+        },
+        RawRecord {
+            key: Some(b"stays"),
+            value: Some(b"new"),
+            headers: &headers,
+        },
     ];
     ensure!(raw.produce(&topic, &batch(&partly, (-1, -1), -1, 5))? == (0, 2));
     let filler = "x".repeat(300);
     for number in 0..20 {
         let value = format!("{filler}{number}");
-        let record = RawRecord { key: Some(b"often"), value: Some(value.as_bytes()), headers: &headers };
+        let record = RawRecord {
+            key: Some(b"often"),
+            value: Some(value.as_bytes()),
+            headers: &headers,
+        };
         ensure!(raw.produce(&topic, &batch(&[record], (-1, -1), -1, 5))?.0 == 0);
     }
     eventually("superseded records are gone", || {
-        Ok((read_keys(&fetch_all(&target, &topic)?)? .iter().filter(|key| *key == b"often").count() == 1).then_some(()))
+        Ok((read_keys(&fetch_all(&target, &topic)?)?
+            .iter()
+            .filter(|key| *key == b"often")
+            .count()
+            == 1)
+            .then_some(()))
     })?;
     let left = fetch_all(&target, &topic)?;
-    ensure!(left.windows(whole.len() - 16).any(|found| found == unchanging(whole.clone())), "the whole batch changed");
+    ensure!(
+        left.windows(whole.len() - 16)
+            .any(|found| found == unchanging(whole.clone())),
+        "the whole batch changed"
+    );
     // Of the second batch one record stays, at its offset, with all its headers.
     let alone = batch(&partly[1..], (-1, -1), -1, 5);
-    let record_bytes = &alone[63..];
-    ensure!(left.windows(record_bytes.len()).any(|found| found == record_bytes), "the raw record changed");
+    let original = batch(&partly, (-1, -1), -1, 5);
+    let record_bytes = &original[original.len() - (alone.len() - 61)..];
+    ensure!(
+        left.windows(record_bytes.len())
+            .any(|found| found == record_bytes),
+        "the raw record changed"
+    );
     let seen = read(&target.reader(&topic, 0, &[("check.crcs", "true")])?, 4)?;
     let offsets: Vec<i64> = seen.iter().map(|record| record.offset).collect();
     ensure!(offsets == [0, 1, 3, 23], "{offsets:?}");
@@ -471,7 +598,9 @@ fn read_keys(batches: &[u8]) -> Result<Vec<Vec<u8>>> {
     let mut bytes = Bytes::copy_from_slice(batches);
     let sets = kafka_protocol::records::RecordBatchDecoder::decode_all(&mut bytes)?;
     let records = sets.into_iter().flat_map(|set| set.records);
-    Ok(records.map(|record| record.key.unwrap_or_default().to_vec()).collect())
+    Ok(records
+        .map(|record| record.key.unwrap_or_default().to_vec())
+        .collect())
 }
 
 #[test]
@@ -481,18 +610,33 @@ fn tombstones_go_after_their_time_and_sequences_stay() -> Result<()> {
     let topic = target.topic("tombs", 1, &COMPACT)?;
     let mut raw = Raw::connect(&target.bootstrap)?;
     let producer = raw.new_producer()?;
-    let put = |value| [RawRecord { key: Some(b"gone"), value, headers: &[] }];
-    ensure!(raw.produce(&topic, &batch(&put(Some(b"v")), producer, 0, 5))?.0 == 0);
+    let put = |value| {
+        [RawRecord {
+            key: Some(b"gone"),
+            value,
+            headers: &[],
+        }]
+    };
+    ensure!(
+        raw.produce(&topic, &batch(&put(Some(b"v")), producer, 0, 5))?
+            .0
+            == 0
+    );
     ensure!(raw.produce(&topic, &batch(&put(None), producer, 1, 5))?.0 == 0);
     eventually("the value is gone, the tombstone not yet", || {
         Ok((read_keys(&fetch_all(&target, &topic)?)?.len() == 1).then_some(()))
     })?;
-    eventually("the tombstone is gone", || Ok(fetch_all(&target, &topic)?.is_empty().then_some(())))?;
+    eventually("the tombstone is gone", || {
+        Ok(fetch_all(&target, &topic)?.is_empty().then_some(()))
+    })?;
     broker.stop();
     let (_broker, target) = start(dir.path())?;
     let mut raw = Raw::connect(&target.bootstrap)?;
     // Nothing in the log tells the producer's last sequence any more.
-    ensure!(raw.produce(&topic, &batch(&put(None), producer, 1, 5))? == (0, 1), "the duplicate was appended");
+    ensure!(
+        raw.produce(&topic, &batch(&put(None), producer, 1, 5))? == (0, 1),
+        "the duplicate was appended"
+    );
     ensure!(raw.produce(&topic, &batch(&put(None), producer, 2, 5))? == (0, 2));
     Ok(())
 }
@@ -507,14 +651,20 @@ fn compressed_batches_are_compacted() -> Result<()> {
         for _ in 0..10 {
             send(&producer, &topic, 0..50, Some(0))?;
         }
-        eventually(&format!("{codec}: 50 keys are left in sealed segments"), || {
-            let reader = target.reader(&topic, 0, &[])?;
-            let high = reader.fetch_watermarks(&topic, 0, DEADLINE)?.1;
-            let left = read_keys(&fetch_all(&target, &topic)?)?.len();
-            Ok((high == 500 && left == 50).then_some(()))
-        })?;
+        eventually(
+            &format!("{codec}: 50 keys are left in sealed segments"),
+            || {
+                let reader = target.reader(&topic, 0, &[])?;
+                let high = reader.fetch_watermarks(&topic, 0, DEADLINE)?.1;
+                let left = read_keys(&fetch_all(&target, &topic)?)?.len();
+                Ok((high == 500 && left == 50).then_some(()))
+            },
+        )?;
         let seen = read(&target.reader(&topic, 0, &[("check.crcs", "true")])?, 50)?;
-        ensure!(seen.iter().all(|record| record.offset >= 450), "{codec}: {seen:?}");
+        ensure!(
+            seen.iter().all(|record| record.offset >= 450),
+            "{codec}: {seen:?}"
+        );
     }
     Ok(())
 }
@@ -542,7 +692,9 @@ fn missing_topics_are_made_when_that_is_asked_for() -> Result<()> {
     let (_broker, target) = start_with(config)?;
     let topic = unique("auto");
     send(&target.producer(&[])?, &topic, 0..10, None)?;
-    let metadata = target.consumer("any", &[])?.fetch_metadata(Some(&topic), DEADLINE)?;
+    let metadata = target
+        .consumer("any", &[])?
+        .fetch_metadata(Some(&topic), DEADLINE)?;
     ensure!(metadata.topics()[0].partitions().len() == 2);
     Ok(())
 }
@@ -554,8 +706,14 @@ fn journal_that_is_gone_is_not_taken_for_an_empty_broker() -> Result<()> {
     target.topic("orphan", 1, &[])?;
     broker.stop();
     fs::remove_file(dir.path().join("journal"))?;
-    let Err(error) = Broker::start(BrokerConfig::new(dir.path())) else { bail!("it started without its journal") };
-    ensure!(error.to_string().contains("journal is missing") || error.to_string().contains("is missing"), "{error}");
+    let Err(error) = Broker::start(BrokerConfig::new(dir.path())) else {
+        bail!("it started without its journal")
+    };
+    ensure!(
+        error.to_string().contains("journal is missing")
+            || error.to_string().contains("is missing"),
+        "{error}"
+    );
     std::io::stdout().flush()?;
     Ok(())
 }

@@ -7,8 +7,9 @@ use anyhow::{Context, Result};
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use kafka_protocol::messages::produce_request::{PartitionProduceData, TopicProduceData};
 use kafka_protocol::messages::{
-    ApiKey, FindCoordinatorRequest, FindCoordinatorResponse, InitProducerIdRequest, InitProducerIdResponse,
-    ProduceRequest, ProduceResponse, RequestHeader, ResponseHeader, TopicName,
+    ApiKey, FindCoordinatorRequest, FindCoordinatorResponse, InitProducerIdRequest,
+    InitProducerIdResponse, ProduceRequest, ProduceResponse, RequestHeader, ResponseHeader,
+    TopicName,
 };
 use kafka_protocol::protocol::{Decodable, Encodable, StrBytes};
 
@@ -21,12 +22,18 @@ pub struct Raw {
 
 impl Raw {
     pub fn connect(bootstrap: &str) -> Result<Raw> {
-        let stream = TcpStream::connect(bootstrap).with_context(|| format!("connecting to {bootstrap}"))?;
+        let stream =
+            TcpStream::connect(bootstrap).with_context(|| format!("connecting to {bootstrap}"))?;
         stream.set_read_timeout(Some(DEADLINE))?;
         Ok(Raw { stream })
     }
 
-    pub fn ask<Q: Encodable, A: Decodable>(&mut self, key: ApiKey, version: i16, request: &Q) -> Result<A> {
+    pub fn ask<Q: Encodable, A: Decodable>(
+        &mut self,
+        key: ApiKey,
+        version: i16,
+        request: &Q,
+    ) -> Result<A> {
         let mut frame = BytesMut::new();
         frame.put_i32(0);
         let header = RequestHeader::default()
@@ -58,16 +65,25 @@ impl Raw {
 
     /// The error code and the base offset.
     pub fn produce(&mut self, topic: &str, batch: &Bytes) -> Result<(i16, i64)> {
-        let data = PartitionProduceData::default().with_index(0).with_records(Some(batch.clone()));
-        let topic_data = TopicProduceData::default().with_name(topic_name(topic)).with_partition_data(vec![data]);
-        let request = ProduceRequest::default().with_acks(-1).with_timeout_ms(10_000).with_topic_data(vec![topic_data]);
+        let data = PartitionProduceData::default()
+            .with_index(0)
+            .with_records(Some(batch.clone()));
+        let topic_data = TopicProduceData::default()
+            .with_name(topic_name(topic))
+            .with_partition_data(vec![data]);
+        let request = ProduceRequest::default()
+            .with_acks(-1)
+            .with_timeout_ms(10_000)
+            .with_topic_data(vec![topic_data]);
         let answer: ProduceResponse = self.ask(ApiKey::Produce, 8, &request)?;
         let partition = &answer.responses[0].partition_responses[0];
         Ok((partition.error_code, partition.base_offset))
     }
 
     pub fn new_producer(&mut self) -> Result<(i64, i16)> {
-        let request = InitProducerIdRequest::default().with_transactional_id(None).with_transaction_timeout_ms(60_000);
+        let request = InitProducerIdRequest::default()
+            .with_transactional_id(None)
+            .with_transaction_timeout_ms(60_000);
         eventually("a producer id", || {
             let answer: InitProducerIdResponse = self.ask(ApiKey::InitProducerId, 1, &request)?;
             let ready = answer.error_code == 0;
@@ -77,7 +93,8 @@ impl Raw {
 
     /// Waits until the group's coordinator is ready: a real one loads its state first.
     pub fn await_coordinator(&mut self, group: &str) -> Result<()> {
-        let request = FindCoordinatorRequest::default().with_key(StrBytes::from_string(group.to_owned()));
+        let request =
+            FindCoordinatorRequest::default().with_key(StrBytes::from_string(group.to_owned()));
         eventually("a coordinator", || {
             let answer: FindCoordinatorResponse = self.ask(ApiKey::FindCoordinator, 2, &request)?;
             Ok((answer.error_code == 0).then_some(()))
@@ -116,7 +133,12 @@ fn nullable(out: &mut Vec<u8>, bytes: Option<&[u8]>) {
 }
 
 /// A batch of an idempotent producer (or of none, with −1, −1, −1).
-pub fn batch(records: &[RawRecord<'_>], producer: (i64, i16), sequence: i32, time_ms: i64) -> Bytes {
+pub fn batch(
+    records: &[RawRecord<'_>],
+    producer: (i64, i16),
+    sequence: i32,
+    time_ms: i64,
+) -> Bytes {
     let mut body = BytesMut::new();
     body.put_i16(0);
     body.put_i32(i32::try_from(records.len()).unwrap_or(0) - 1);

@@ -8,16 +8,24 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, ensure};
-use kafka_protocol::messages::offset_commit_request::{OffsetCommitRequestPartition, OffsetCommitRequestTopic};
-use kafka_protocol::messages::offset_delete_request::{OffsetDeleteRequestPartition, OffsetDeleteRequestTopic};
+use kafka_protocol::messages::offset_commit_request::{
+    OffsetCommitRequestPartition, OffsetCommitRequestTopic,
+};
+use kafka_protocol::messages::offset_delete_request::{
+    OffsetDeleteRequestPartition, OffsetDeleteRequestTopic,
+};
 use kafka_protocol::messages::{
-    ApiKey, GroupId, OffsetCommitRequest, OffsetCommitResponse, OffsetDeleteRequest, OffsetDeleteResponse,
+    ApiKey, GroupId, OffsetCommitRequest, OffsetCommitResponse, OffsetDeleteRequest,
+    OffsetDeleteResponse,
 };
 use kafka_protocol::protocol::StrBytes;
 use rdkafka::consumer::{CommitMode, Consumer};
 use rdkafka::{Message, Offset, TopicPartitionList};
 
-use crate::client::{DEADLINE, Target, admin_options, eventually, one, payloads, read, read_nothing, send, unique, wait};
+use crate::client::{
+    DEADLINE, Target, admin_options, eventually, one, payloads, read, read_nothing, send, unique,
+    wait,
+};
 use crate::raw::{Raw, topic_name};
 
 /// A member on a thread of its own, which reads and commits.
@@ -30,23 +38,44 @@ struct Member {
 type Counts = Arc<Mutex<BTreeMap<String, usize>>>;
 
 impl Member {
-    fn start(target: &Target, group: &str, topic: &str, strategy: &str, counts: &Counts) -> Result<Member> {
+    fn start(
+        target: &Target,
+        group: &str,
+        topic: &str,
+        strategy: &str,
+        counts: &Counts,
+    ) -> Result<Member> {
         let consumer = target.consumer(group, &[("partition.assignment.strategy", strategy)])?;
         consumer.subscribe(&[topic])?;
-        let (owned, stop) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicBool::new(false)));
+        let (owned, stop) = (
+            Arc::new(AtomicUsize::new(0)),
+            Arc::new(AtomicBool::new(false)),
+        );
         let (owns, stopped, counts) = (Arc::clone(&owned), Arc::clone(&stop), Arc::clone(counts));
         let thread = std::thread::spawn(move || {
             while !stopped.load(Ordering::Relaxed) {
                 if let Some(Ok(message)) = consumer.poll(Duration::from_millis(50)) {
-                    let payload = String::from_utf8_lossy(message.payload().unwrap_or_default()).into_owned();
-                    *counts.lock().unwrap_or_else(PoisonError::into_inner).entry(payload).or_default() += 1;
+                    let payload =
+                        String::from_utf8_lossy(message.payload().unwrap_or_default()).into_owned();
+                    *counts
+                        .lock()
+                        .unwrap_or_else(PoisonError::into_inner)
+                        .entry(payload)
+                        .or_default() += 1;
                     // What was not committed comes again, and the check allows for that.
                     let _committed = consumer.commit_message(&message, CommitMode::Async);
                 }
-                owns.store(consumer.assignment().map_or(0, |all| all.count()), Ordering::Relaxed);
+                owns.store(
+                    consumer.assignment().map_or(0, |all| all.count()),
+                    Ordering::Relaxed,
+                );
             }
         });
-        Ok(Member { owned, stop, thread: Some(thread) })
+        Ok(Member {
+            owned,
+            stop,
+            thread: Some(thread),
+        })
     }
 
     fn owns(&self) -> usize {
@@ -78,13 +107,19 @@ fn join_split_and_leave(target: &Target, strategy: &str) -> Result<()> {
     let producer = target.producer(&[])?;
     send(&producer, &topic, 0..60, None)?;
     let first = Member::start(target, &group, &topic, strategy, &counts)?;
-    eventually("the first owns all", || Ok((first.owns() == 6).then_some(())))?;
+    eventually("the first owns all", || {
+        Ok((first.owns() == 6).then_some(()))
+    })?;
     let second = Member::start(target, &group, &topic, strategy, &counts)?;
-    eventually("both own half", || Ok((first.owns() == 3 && second.owns() == 3).then_some(())))?;
+    eventually("both own half", || {
+        Ok((first.owns() == 3 && second.owns() == 3).then_some(()))
+    })?;
     send(&producer, &topic, 60..120, None)?;
     all_seen(&counts, 120)?;
     drop(second);
-    eventually("the first owns all again", || Ok((first.owns() == 6).then_some(())))?;
+    eventually("the first owns all again", || {
+        Ok((first.owns() == 6).then_some(()))
+    })?;
     send(&producer, &topic, 120..180, None)?;
     all_seen(&counts, 180)
 }
@@ -113,17 +148,25 @@ pub fn crashed_member_is_replaced(target: &Target) -> Result<()> {
     let group = unique("crash");
     let counts = Counts::default();
     let first = Member::start(target, &group, &topic, "cooperative-sticky", &counts)?;
-    eventually("the first owns all", || Ok((first.owns() == 4).then_some(())))?;
+    eventually("the first owns all", || {
+        Ok((first.owns() == 4).then_some(()))
+    })?;
     let child = Command::new(std::env::current_exe()?)
-        .args(["--exact", "member_process", "--ignored"])
-        .envs([("MEMBER_BOOTSTRAP", &target.bootstrap), ("MEMBER_GROUP", &group), ("MEMBER_TOPIC", &topic)])
+        .args(["--exact", "only_embedded::member_process", "--ignored"])
+        .envs([
+            ("MEMBER_BOOTSTRAP", &target.bootstrap),
+            ("MEMBER_GROUP", &group),
+            ("MEMBER_TOPIC", &topic),
+        ])
         .stdout(Stdio::null())
         .stderr(Stdio::null())
         .spawn()?;
     let child = KilledOnDrop(child);
     eventually("both own half", || Ok((first.owns() == 2).then_some(())))?;
     drop(child);
-    eventually("the first owns all again", || Ok((first.owns() == 4).then_some(())))?;
+    eventually("the first owns all again", || {
+        Ok((first.owns() == 4).then_some(()))
+    })?;
     send(&target.producer(&[])?, &topic, 0..40, None)?;
     all_seen(&counts, 40)
 }
@@ -132,7 +175,13 @@ pub fn static_member_comes_back_without_a_rebalance(target: &Target) -> Result<(
     let topic = target.topic("static", 4, &[])?;
     let group = unique("static");
     let join = |instance: &str| {
-        let consumer = target.consumer(&group, &[("group.instance.id", instance), ("session.timeout.ms", "30000")])?;
+        let consumer = target.consumer(
+            &group,
+            &[
+                ("group.instance.id", instance),
+                ("session.timeout.ms", "30000"),
+            ],
+        )?;
         consumer.subscribe(&[&topic])?;
         anyhow::Ok(consumer)
     };
@@ -142,7 +191,9 @@ pub fn static_member_comes_back_without_a_rebalance(target: &Target) -> Result<(
         let _nothing = consumer.poll(Duration::from_millis(20));
         consumer.assignment().map_or(0, |all| all.count())
     };
-    eventually("both own half", || Ok((owned(&one) == 2 && owned(&two) == 2).then_some(())))?;
+    eventually("both own half", || {
+        Ok((owned(&one) == 2 && owned(&two) == 2).then_some(()))
+    })?;
     drop(two);
     let two = join("two")?;
     eventually("it owns its half again", || {
@@ -173,8 +224,10 @@ pub fn commit_and_resume(target: &Target) -> Result<()> {
     consumer.subscribe(&[&topic])?;
     let rest = read(&consumer, 25)?;
     read_nothing(&consumer, Duration::from_millis(300))?;
-    let (first, rest): (HashSet<_>, HashSet<_>) =
-        (payloads(&first).into_iter().collect(), payloads(&rest).into_iter().collect());
+    let (first, rest): (HashSet<_>, HashSet<_>) = (
+        payloads(&first).into_iter().collect(),
+        payloads(&rest).into_iter().collect(),
+    );
     ensure!(first.is_disjoint(&rest));
     Ok(())
 }
@@ -204,9 +257,19 @@ pub fn list_and_describe_groups(target: &Target) -> Result<()> {
     consumer.commit_consumer_state(CommitMode::Sync)?;
     let probe = target.consumer("any", &[])?;
     let all = probe.fetch_group_list(None, DEADLINE)?;
-    let listed = all.groups().iter().find(|listed| listed.name() == group).context("the group is not listed")?;
-    ensure!(listed.state() == "Stable" && listed.protocol_type() == "consumer", "{listed:?}");
-    ensure!(listed.members().len() == 1 && listed.protocol() == "range", "{listed:?}");
+    let listed = all
+        .groups()
+        .iter()
+        .find(|listed| listed.name() == group)
+        .context("the group is not listed")?;
+    ensure!(
+        listed.state() == "Stable" && listed.protocol_type() == "consumer",
+        "{listed:?}"
+    );
+    ensure!(
+        listed.members().len() == 1 && listed.protocol() == "range",
+        "{listed:?}"
+    );
     Ok(())
 }
 
@@ -219,7 +282,7 @@ pub fn delete_group_forgets_offsets(target: &Target) -> Result<()> {
     read(&consumer, 5)?;
     consumer.commit_consumer_state(CommitMode::Sync)?;
     let admin = target.admin()?;
-    let delete = || Ok::<_, anyhow::Error>(one(wait(admin.delete_groups(&[&group], &admin_options()))?)?);
+    let delete = || one(wait(admin.delete_groups(&[&group], &admin_options()))?);
     ensure!(delete()?.is_err(), "a group with members was deleted");
     ensure!(target.committed(&group, &topic, 0)?.0 == Offset::Offset(5));
     drop(consumer);
@@ -243,7 +306,9 @@ pub fn offset_delete_spares_subscribed_topics(target: &Target) -> Result<()> {
     let asked = |topic: &str| {
         OffsetDeleteRequestTopic::default()
             .with_name(topic_name(topic))
-            .with_partitions(vec![OffsetDeleteRequestPartition::default().with_partition_index(0)])
+            .with_partitions(vec![
+                OffsetDeleteRequestPartition::default().with_partition_index(0),
+            ])
     };
     let request = OffsetDeleteRequest::default()
         .with_group_id(GroupId(StrBytes::from_string(group.clone())))
@@ -252,10 +317,19 @@ pub fn offset_delete_spares_subscribed_topics(target: &Target) -> Result<()> {
         Raw::connect(&target.bootstrap)?.ask(ApiKey::OffsetDelete, 0, &request)?;
     ensure!(answer.error_code == 0, "{answer:?}");
     let code = |topic: &str| {
-        let found = answer.topics.iter().find(|answered| answered.name == topic_name(topic));
-        found.map(|answered| answered.partitions[0].error_code).ok_or_else(|| anyhow!("{topic} is not answered"))
+        let found = answer
+            .topics
+            .iter()
+            .find(|answered| answered.name == topic_name(topic));
+        found
+            .map(|answered| answered.partitions[0].error_code)
+            .ok_or_else(|| anyhow!("{topic} is not answered"))
     };
-    ensure!(code(&read_topic)? == 86, "GROUP_SUBSCRIBED_TO_TOPIC, not {}", code(&read_topic)?);
+    ensure!(
+        code(&read_topic)? == 86,
+        "GROUP_SUBSCRIBED_TO_TOPIC, not {}",
+        code(&read_topic)?
+    );
     ensure!(code(&other_topic)? == 0);
     ensure!(target.committed(&group, &read_topic, 0)?.0 == Offset::Offset(5));
     ensure!(target.committed(&group, &other_topic, 0)?.0 == Offset::Invalid);
@@ -274,10 +348,14 @@ pub fn zombie_commit_is_refused(target: &Target) -> Result<()> {
     let mut raw = Raw::connect(&target.bootstrap)?;
     raw.await_coordinator(&group)?;
     let mut commit = |member: &str, generation| {
-        let partition =
-            OffsetCommitRequestPartition::default().with_partition_index(0).with_committed_offset(1);
-        let topics =
-            vec![OffsetCommitRequestTopic::default().with_name(topic_name(&topic)).with_partitions(vec![partition])];
+        let partition = OffsetCommitRequestPartition::default()
+            .with_partition_index(0)
+            .with_committed_offset(1);
+        let topics = vec![
+            OffsetCommitRequestTopic::default()
+                .with_name(topic_name(&topic))
+                .with_partitions(vec![partition]),
+        ];
         let request = OffsetCommitRequest::default()
             .with_group_id(GroupId(StrBytes::from_string(group.clone())))
             .with_member_id(StrBytes::from_string(member.to_owned()))
@@ -287,10 +365,15 @@ pub fn zombie_commit_is_refused(target: &Target) -> Result<()> {
         anyhow::Ok(answer.topics[0].partitions[0].error_code)
     };
     ensure!(commit("nobody", 1)? == 25, "UNKNOWN_MEMBER_ID");
-    let listed = target.consumer("any", &[])?.fetch_group_list(Some(&group), DEADLINE)?;
+    let listed = target
+        .consumer("any", &[])?
+        .fetch_group_list(Some(&group), DEADLINE)?;
     let member = listed.groups()[0].members()[0].id().to_owned();
     ensure!(commit(&member, 9999)? == 22, "ILLEGAL_GENERATION");
-    ensure!(commit("", -1)? == 25, "UNKNOWN_MEMBER_ID for one that assigns itself while there are members");
+    ensure!(
+        commit("", -1)? == 25,
+        "UNKNOWN_MEMBER_ID for one that assigns itself while there are members"
+    );
     ensure!(target.committed(&group, &topic, 0)?.0 == Offset::Offset(5));
     Ok(())
 }

@@ -21,17 +21,35 @@ pub fn keys_headers_and_times_survive(target: &Target) -> Result<()> {
     let producer: FutureProducer = target.client().set("enable.idempotence", "true").create()?;
     let mut delivered = HashSet::new();
     for number in 0..20i64 {
-        let (key, payload, trace) = (format!("key{number}"), format!("val{number}"), format!("h{number}"));
+        let (key, payload, trace) = (
+            format!("key{number}"),
+            format!("val{number}"),
+            format!("h{number}"),
+        );
         let headers = OwnedHeaders::new()
-            .insert(Header { key: "trace", value: Some(&trace) })
-            .insert(Header::<&str> { key: "nothing", value: None })
-            .insert(Header { key: "trace", value: Some("again") });
+            .insert(Header {
+                key: "trace",
+                value: Some(&trace),
+            })
+            .insert(Header::<&str> {
+                key: "nothing",
+                value: None,
+            })
+            .insert(Header {
+                key: "trace",
+                value: Some("again"),
+            });
         let record = FutureRecord::to(&topic)
             .key(&key)
             .payload(&payload)
             .timestamp(LONG_AGO_MS + number * 1000)
             .headers(headers);
-        let sent = wait(async { producer.send(record, DEADLINE).await.map_err(|(error, _)| error) })?;
+        let sent = wait(async {
+            producer
+                .send(record, DEADLINE)
+                .await
+                .map_err(|(error, _)| error)
+        })?;
         delivered.insert((sent.partition, sent.offset));
     }
     let consumer = target.consumer(&unique("whole"), &[])?;
@@ -43,25 +61,41 @@ pub fn keys_headers_and_times_survive(target: &Target) -> Result<()> {
         ensure!(message.payload() == Some(format!("val{number}").as_bytes()));
         ensure!(message.timestamp().to_millis() == Some(LONG_AGO_MS + number * 1000));
         let headers = message.headers().context("headers")?;
-        let all: Vec<_> = headers.iter().map(|header| (header.key, header.value.map(<[u8]>::to_vec))).collect();
+        let all: Vec<_> = headers
+            .iter()
+            .map(|header| (header.key, header.value.map(<[u8]>::to_vec)))
+            .collect();
         let trace = format!("h{number}").into_bytes();
-        ensure!(all == [("trace", Some(trace)), ("nothing", None), ("trace", Some(b"again".to_vec()))], "{all:?}");
+        ensure!(
+            all == [
+                ("trace", Some(trace)),
+                ("nothing", None),
+                ("trace", Some(b"again".to_vec()))
+            ],
+            "{all:?}"
+        );
         ensure!(delivered.remove(&(message.partition(), message.offset())));
     }
     Ok(())
 }
 
 fn next(consumer: &BaseConsumer) -> Result<rdkafka::message::OwnedMessage> {
-    crate::client::eventually("a record", || match consumer.poll(Duration::from_millis(100)) {
-        Some(Ok(message)) => Ok(Some(message.detach())),
-        Some(Err(_)) | None => Ok(None),
+    crate::client::eventually("a record", || {
+        match consumer.poll(Duration::from_millis(100)) {
+            Some(Ok(message)) => Ok(Some(message.detach())),
+            Some(Err(_)) | None => Ok(None),
+        }
     })
 }
 
 fn numbered(raw_values: &[String]) -> Vec<RawRecord<'_>> {
     raw_values
         .iter()
-        .map(|value| RawRecord { key: Some(b"k"), value: Some(value.as_bytes()), headers: &[] })
+        .map(|value| RawRecord {
+            key: Some(b"k"),
+            value: Some(value.as_bytes()),
+            headers: &[],
+        })
         .collect()
 }
 
@@ -78,7 +112,12 @@ pub fn idempotent_produce_survives_retry(target: &Target) -> Result<()> {
     let mut raw = Raw::connect(&target.bootstrap)?;
     ensure!(raw.produce(&topic, &first)? == (0, 0));
     ensure!(raw.produce(&topic, &second)? == (0, 3));
-    ensure!(target.consumer("any", &[])?.fetch_watermarks(&topic, 0, DEADLINE)? == (0, 4));
+    ensure!(
+        target
+            .consumer("any", &[])?
+            .fetch_watermarks(&topic, 0, DEADLINE)?
+            == (0, 4)
+    );
     Ok(())
 }
 
@@ -87,11 +126,19 @@ pub fn idempotent_gap_is_refused(target: &Target) -> Result<()> {
     let mut raw = Raw::connect(&target.bootstrap)?;
     let producer = raw.new_producer()?;
     let values = ["v".to_owned()];
-    ensure!(raw.produce(&topic, &batch(&numbered(&values), producer, 0, LONG_AGO_MS))?.0 == 0);
+    ensure!(
+        raw.produce(&topic, &batch(&numbered(&values), producer, 0, LONG_AGO_MS))?
+            .0
+            == 0
+    );
     let gap = raw.produce(&topic, &batch(&numbered(&values), producer, 5, LONG_AGO_MS))?;
     ensure!(gap.0 == 45, "OUT_OF_ORDER_SEQUENCE_NUMBER, not {}", gap.0);
     let newer = (producer.0, producer.1 + 1);
-    ensure!(raw.produce(&topic, &batch(&numbered(&values), newer, 0, LONG_AGO_MS))?.0 == 0);
+    ensure!(
+        raw.produce(&topic, &batch(&numbered(&values), newer, 0, LONG_AGO_MS))?
+            .0
+            == 0
+    );
     let older = raw.produce(&topic, &batch(&numbered(&values), producer, 1, LONG_AGO_MS))?;
     ensure!(older.0 == 47, "INVALID_PRODUCER_EPOCH, not {}", older.0);
     Ok(())
@@ -106,13 +153,21 @@ pub fn parallel_idempotent_producers_lose_nothing(target: &Target) -> Result<()>
                 let producer = target.producer(&[("compression.type", "zstd")])?;
                 for number in 0..1000 {
                     let name = format!("{thread}:{number}");
-                    enqueue(&producer, BaseRecord::to(topic).key(&name).payload(&name))?;
+                    enqueue(
+                        &producer,
+                        BaseRecord::to(topic)
+                            .key(name.as_str())
+                            .payload(name.as_str()),
+                    )?;
                 }
                 flush(&producer)
             })
         });
         let threads: Vec<_> = threads.collect();
-        threads.into_iter().map(|thread| thread.join().expect("a producer's thread panicked")).collect()
+        threads
+            .into_iter()
+            .map(|thread| thread.join().expect("a producer's thread panicked"))
+            .collect()
     });
     sent.into_iter().collect::<Result<()>>()?;
     let consumer = target.consumer(&unique("parallel"), &[])?;
@@ -132,12 +187,20 @@ fn round_trip(target: &Target, codec: &str) -> Result<()> {
     let producer = target.producer(&[("compression.type", codec), ("linger.ms", "50")])?;
     let filler = "abcdefghij".repeat(100);
     for number in 0..300 {
-        enqueue(&producer, BaseRecord::to(&topic).key("k").payload(&format!("{number}{filler}")))?;
+        enqueue(
+            &producer,
+            BaseRecord::to(&topic)
+                .key("k")
+                .payload(&format!("{number}{filler}")),
+        )?;
     }
     flush(&producer)?;
     let seen = read(&target.reader(&topic, 0, &[("check.crcs", "true")])?, 300)?;
     for (number, record) in seen.iter().enumerate() {
-        ensure!(record.payload == format!("{number}{filler}"), "record {number} differs");
+        ensure!(
+            record.payload == format!("{number}{filler}"),
+            "record {number} differs"
+        );
     }
     Ok(())
 }
@@ -167,8 +230,19 @@ pub fn large_messages(target: &Target) -> Result<()> {
     }
     flush(&producer)?;
     // Smaller than one record: a reader must get it all the same.
-    let reader = target.reader(&topic, 0, &[("max.partition.fetch.bytes", "1000"), ("fetch.max.bytes", "1000000")])?;
-    ensure!(read(&reader, 6)?.iter().all(|record| record.payload == payload));
+    let reader = target.reader(
+        &topic,
+        0,
+        &[
+            ("max.partition.fetch.bytes", "1000"),
+            ("fetch.max.bytes", "1000000"),
+        ],
+    )?;
+    ensure!(
+        read(&reader, 6)?
+            .iter()
+            .all(|record| record.payload == payload)
+    );
     Ok(())
 }
 
@@ -176,10 +250,19 @@ pub fn oversized_batch_is_refused(target: &Target) -> Result<()> {
     let topic = target.topic("small", 1, &[("max.message.bytes", "1000")])?;
     let mut raw = Raw::connect(&target.bootstrap)?;
     let values = ["x".repeat(2000)];
-    let refused = raw.produce(&topic, &batch(&numbered(&values), (-1, -1), -1, LONG_AGO_MS))?;
+    let refused = raw.produce(
+        &topic,
+        &batch(&numbered(&values), (-1, -1), -1, LONG_AGO_MS),
+    )?;
     ensure!(refused.0 == 10, "MESSAGE_TOO_LARGE, not {}", refused.0);
     let values = ["x".repeat(500)];
-    ensure!(raw.produce(&topic, &batch(&numbered(&values), (-1, -1), -1, LONG_AGO_MS))?.0 == 0);
+    ensure!(
+        raw.produce(
+            &topic,
+            &batch(&numbered(&values), (-1, -1), -1, LONG_AGO_MS)
+        )?
+        .0 == 0
+    );
     Ok(())
 }
 
@@ -197,7 +280,11 @@ pub fn corrupt_batch_is_refused(target: &Target) -> Result<()> {
 pub fn compacted_topic_needs_keys(target: &Target) -> Result<()> {
     let topic = target.topic("keyed", 1, &[("cleanup.policy", "compact")])?;
     let mut raw = Raw::connect(&target.bootstrap)?;
-    let record = RawRecord { key: None, value: Some(b"v"), headers: &[] };
+    let record = RawRecord {
+        key: None,
+        value: Some(b"v"),
+        headers: &[],
+    };
     let refused = raw.produce(&topic, &batch(&[record], (-1, -1), -1, LONG_AGO_MS))?;
     ensure!(refused.0 == 87, "INVALID_RECORD, not {}", refused.0);
     Ok(())
@@ -216,7 +303,10 @@ fn times(target: &Target, settings: &[(&str, &str)]) -> Result<()> {
     let topic = target.topic("times", 1, &KEEP)?;
     let producer = target.producer(settings)?;
     for number in 0..20i64 {
-        let record = BaseRecord::to(&topic).key("k").payload("v").timestamp(LONG_AGO_MS + number * 1000);
+        let record = BaseRecord::to(&topic)
+            .key("k")
+            .payload("v")
+            .timestamp(LONG_AGO_MS + number * 1000);
         enqueue(&producer, record)?;
     }
     flush(&producer)?;
@@ -239,7 +329,10 @@ pub fn offsets_for_times(target: &Target) -> Result<()> {
 }
 
 pub fn offsets_for_times_inside_a_compressed_batch(target: &Target) -> Result<()> {
-    times(target, &[("linger.ms", "200"), ("compression.type", "zstd")])
+    times(
+        target,
+        &[("linger.ms", "200"), ("compression.type", "zstd")],
+    )
 }
 
 pub fn assign_seek_and_tail(target: &Target) -> Result<()> {
