@@ -48,7 +48,7 @@ impl PollLoop {
                 Some(deadline) if self.shared.is_idle() || Instant::now() >= deadline => {
                     break None;
                 }
-                Some(_) => self.shared.set_health(ConsumerState::Draining),
+                Some(_) => self.begin_drain(),
                 None => {}
             }
         };
@@ -75,6 +75,19 @@ impl PollLoop {
         // Closes: revokes what is left and leaves the group.
         drop(consumer);
         shared.set_health(ConsumerState::Stopped);
+    }
+
+    /// Polls on for the membership's sake, but fetches no more: nobody would take it.
+    fn begin_drain(&self) {
+        if self.shared.current_health() == ConsumerState::Draining {
+            return;
+        }
+        self.shared.set_health(ConsumerState::Draining);
+        let assigned = group::list(&self.shared.assigned());
+        if let Err(error) = self.consumer.pause(&assigned) {
+            // What is fetched then is dropped, and read again after the next start.
+            tracing::warn!(%error, "partitions cannot be paused for draining");
+        }
     }
 
     fn step(&mut self) -> Result<(), Evicted> {
