@@ -385,7 +385,7 @@ fn compare(spec: &TopicSpec, found: &TopicDescription) -> Created {
         match found.settings.get(setting) {
             Some(value) if *value == declared => {}
             Some(value) => {
-                differences.push(format!("{setting}: declared {declared}, found {value}"))
+                differences.push(format!("{setting}: declared {declared}, found {value}"));
             }
             None => differences.push(format!(
                 "{setting}: declared {declared}, not told by the brokers"

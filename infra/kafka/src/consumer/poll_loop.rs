@@ -105,7 +105,7 @@ impl PollLoop {
                     tracing::warn!(%error, "a full partition cannot be paused");
                 }
             }
-            Some(Err(error)) => self.handle(error)?,
+            Some(Err(error)) => self.handle(&error)?,
         }
         if idle || self.last_upkeep.elapsed() >= UPKEEP_INTERVAL {
             self.upkeep();
@@ -124,7 +124,7 @@ impl PollLoop {
         group::store(&self.consumer, &self.shared);
     }
 
-    fn handle(&self, error: KafkaError) -> Result<(), Evicted> {
+    fn handle(&self, error: &KafkaError) -> Result<(), Evicted> {
         match error.rdkafka_error_code() {
             Some(RDKafkaErrorCode::PollExceeded) => Err(Evicted(
                 "the process did not run for max.poll.interval.ms".to_owned(),

@@ -140,3 +140,11 @@ pub async fn until<F: Future<Output = Result<bool>>>(
     }
     Ok(())
 }
+
+/// Milliseconds since 1970.
+pub fn now_ms() -> i64 {
+    let since = std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .unwrap();
+    i64::try_from(since.as_millis()).unwrap()
+}

@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result, ensure};
 use millrace_kafka::topics::{self, DOCUMENTS};
 use millrace_kafka::{Admin, AdminError, Created, RawRecord, ReadFrom, ReadUntil, TopicReader};
 
-use crate::cluster::{Cluster, PATIENCE, next, numbered, until};
+use crate::cluster::{Cluster, PATIENCE, next, now_ms, numbered, until};
 
 pub async fn declared_topics_are_made_once(cluster: &Cluster) -> Result<()> {
     let admin = Admin::connect(&cluster.config)?;
@@ -57,7 +57,9 @@ pub async fn lag_is_told_in_records_and_seconds(cluster: &Cluster) -> Result<()>
         };
         producer.send_raw(record).await?;
     }
-    let before = admin.group_lag(&cluster.group(), &[topic.clone()]).await?;
+    let before = admin
+        .group_lag(&cluster.group(), std::slice::from_ref(&topic))
+        .await?;
     ensure!(
         before.len() == 6 && before.iter().map(|lag| lag.lag).sum::<i64>() == 10,
         "{before:?}"
@@ -131,11 +133,13 @@ pub async fn a_reader_begins_where_it_is_told(cluster: &Cluster) -> Result<()> {
     cluster.with_topics().await?;
     let topic = cluster.config.topic(DOCUMENTS);
     let producer = cluster.producer()?;
+    // Recent, or retention might remove them.
+    let start_ms = now_ms() - 3_600_000;
     let mut partition = 0;
     for number in 0..10 {
         let record = RawRecord {
             partition_key: Some("one".into()),
-            timestamp_ms: Some(1_700_000_000_000 + i64::from(number)),
+            timestamp_ms: Some(start_ms + i64::from(number)),
             ..numbered(topic.clone(), number)
         };
         partition = producer.send_raw(record).await?.partition;
@@ -145,8 +149,8 @@ pub async fn a_reader_begins_where_it_is_told(cluster: &Cluster) -> Result<()> {
         (ReadFrom::End, 10..10),
         (ReadFrom::Latest(3), 7..10),
         (ReadFrom::Latest(99), 0..10),
-        (ReadFrom::Timestamp(1_700_000_000_004), 4..10),
-        (ReadFrom::Timestamp(1_800_000_000_000), 10..10),
+        (ReadFrom::Timestamp(start_ms + 4), 4..10),
+        (ReadFrom::Timestamp(start_ms + 1000), 10..10),
         (ReadFrom::Offsets(BTreeMap::from([(partition, 8)])), 8..10),
     ] {
         let reader =
@@ -184,11 +188,4 @@ pub async fn a_reader_follows(cluster: &Cluster) -> Result<()> {
     seen.sort_unstable();
     ensure!(seen == (10..20).collect::<Vec<u32>>(), "{seen:?}");
     Ok(())
-}
-
-fn now_ms() -> i64 {
-    let since = std::time::SystemTime::now()
-        .duration_since(std::time::UNIX_EPOCH)
-        .unwrap();
-    i64::try_from(since.as_millis()).unwrap()
 }

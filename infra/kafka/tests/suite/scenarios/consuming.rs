@@ -64,9 +64,9 @@ pub async fn an_unacknowledged_delivery_holds_the_offset_and_comes_again(
         let delivery = next(&mut consumer).await?;
         ensure!(number(&delivery) == expected);
         if expected == 7 {
-            held = Some(delivery)
+            held = Some(delivery);
         } else {
-            delivery.ack()
+            delivery.ack();
         }
     }
     until("the offset moves up to the held record", async || {

@@ -14,7 +14,7 @@ use rdkafka::ClientConfig;
 use rdkafka::admin::{AdminClient, AdminOptions};
 use rdkafka::client::DefaultClientContext;
 
-use crate::cluster::{Cluster, PATIENCE, next, until};
+use crate::cluster::{Cluster, PATIENCE, next, now_ms, until};
 
 fn reason() -> DeadLetterReason {
     DeadLetterReason {
@@ -39,7 +39,8 @@ fn original(cluster: &Cluster) -> RawRecord {
             ("twice".into(), Some(Bytes::from_static(b"2"))),
             ("absent".into(), None),
         ],
-        timestamp_ms: Some(1_600_000_000_123),
+        // Not so old that retention removes it.
+        timestamp_ms: Some(now_ms() - 3_600_123),
         partition_key: None,
     }
 }
