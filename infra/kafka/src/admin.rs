@@ -2,13 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, ResourceSpecifier, TopicReplication};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::metadata::Metadata;
+use rdkafka::metadata::{Metadata, MetadataPartition, MetadataTopic};
 use rdkafka::{Offset, TopicPartitionList};
 
 use crate::topics::{self, TopicSpec};
@@ -41,6 +41,22 @@ pub enum AdminError {
     /// The runtime is shutting down.
     #[error("cancelled")]
     Cancelled,
+}
+
+/// How long a topic may be without its leaders, after it was made or while a broker restarts.
+const SETTLE_TIMEOUT: Duration = Duration::from_secs(10);
+const SETTLE_INTERVAL: Duration = Duration::from_millis(50);
+
+fn is_settling(error: &KafkaError) -> bool {
+    matches!(
+        error.rdkafka_error_code(),
+        Some(
+            RDKafkaErrorCode::LeaderNotAvailable
+                | RDKafkaErrorCode::NotLeaderForPartition
+                | RDKafkaErrorCode::UnknownPartition
+                | RDKafkaErrorCode::UnknownTopicOrPartition
+        )
+    )
 }
 
 pub(crate) fn failed(action: impl Into<String>) -> impl FnOnce(KafkaError) -> AdminError {
@@ -185,7 +201,28 @@ impl Admin {
         match results.into_iter().next() {
             Some(Err((_, RDKafkaErrorCode::TopicAlreadyExists))) => Ok(false),
             Some(Err((_, code))) => Err(failed(action())(KafkaError::AdminOp(code))),
-            Some(Ok(_)) | None => Ok(true),
+            Some(Ok(_)) | None => {
+                self.until_led(topic, spec.partitions).await?;
+                Ok(true)
+            }
+        }
+    }
+
+    /// Waits until the brokers tell of a topic just made, with a leader for each partition.
+    async fn until_led(&self, topic: &str, partitions: i32) -> Result<(), AdminError> {
+        let deadline = Instant::now() + SETTLE_TIMEOUT;
+        loop {
+            let metadata = self.metadata(Some(topic)).await?;
+            let found = metadata.topics().iter().flat_map(MetadataTopic::partitions);
+            let led = found.filter(|partition| partition.leader() >= 0).count();
+            if i32::try_from(led) == Ok(partitions) {
+                return Ok(());
+            }
+            if Instant::now() >= deadline {
+                let source = KafkaError::MetadataFetch(RDKafkaErrorCode::LeaderNotAvailable);
+                return Err(failed(format!("use the new topic {topic}"))(source));
+            }
+            tokio::time::sleep(SETTLE_INTERVAL).await;
         }
     }
 
@@ -212,11 +249,7 @@ impl Admin {
     pub async fn describe(&self, topic: &str) -> Result<TopicDescription, AdminError> {
         let metadata = self.metadata(Some(topic)).await?;
         let mut partitions = Vec::new();
-        for partition in metadata
-            .topics()
-            .iter()
-            .flat_map(rdkafka::metadata::MetadataTopic::partitions)
-        {
+        for partition in metadata.topics().iter().flat_map(MetadataTopic::partitions) {
             let (start_offset, end_offset) = self.watermarks(topic, partition.id()).await?;
             partitions.push(PartitionDescription {
                 partition: partition.id(),
@@ -257,13 +290,8 @@ impl Admin {
     /// [`AdminError::UnknownTopic`], or the brokers cannot be reached.
     pub async fn partitions(&self, topic: &str) -> Result<Vec<i32>, AdminError> {
         let metadata = self.metadata(Some(topic)).await?;
-        let found = metadata
-            .topics()
-            .iter()
-            .flat_map(rdkafka::metadata::MetadataTopic::partitions);
-        let mut partitions: Vec<i32> = found
-            .map(rdkafka::metadata::MetadataPartition::id)
-            .collect();
+        let found = metadata.topics().iter().flat_map(MetadataTopic::partitions);
+        let mut partitions: Vec<i32> = found.map(MetadataPartition::id).collect();
         if partitions.is_empty() {
             return Err(AdminError::UnknownTopic {
                 topic: topic.to_owned(),
@@ -278,10 +306,21 @@ impl Admin {
     /// # Errors
     /// The brokers cannot be reached, or there is no such partition.
     pub async fn watermarks(&self, topic: &str, partition: i32) -> Result<(i64, i64), AdminError> {
-        let (reader, name) = (Arc::clone(&self.reader), topic.to_owned());
-        blocking(move || reader.fetch_watermarks(&name, partition, REQUEST_TIMEOUT))
-            .await?
-            .map_err(failed(format!("read the offsets of {topic}/{partition}")))
+        let deadline = Instant::now() + SETTLE_TIMEOUT;
+        loop {
+            let (reader, name) = (Arc::clone(&self.reader), topic.to_owned());
+            let asked = move || reader.fetch_watermarks(&name, partition, REQUEST_TIMEOUT);
+            match blocking(asked).await? {
+                // Just made, or just moved to another broker.
+                Err(error) if is_settling(&error) && Instant::now() < deadline => {
+                    tokio::time::sleep(SETTLE_INTERVAL).await;
+                }
+                asked => {
+                    return asked
+                        .map_err(failed(format!("read the offsets of {topic}/{partition}")));
+                }
+            }
+        }
     }
 
     /// The first offset of this time (ms since 1970) or later; partitions without one are absent.
@@ -365,7 +404,7 @@ fn compare(spec: &TopicSpec, found: &TopicDescription) -> Created {
         match found.settings.get(setting) {
             Some(value) if *value == declared => {}
             Some(value) => {
-                differences.push(format!("{setting}: declared {declared}, found {value}"))
+                differences.push(format!("{setting}: declared {declared}, found {value}"));
             }
             None => differences.push(format!(
                 "{setting}: declared {declared}, not told by the brokers"

@@ -108,6 +108,8 @@ const REFUSED: &[(&str, &str)] = &[
     ),
 ];
 
+const FETCH_QUEUE_BACKOFF_MS: &str = "10";
+
 /// Makes each client's `client.id` unique within the process.
 static NEXT_CLIENT: AtomicU64 = AtomicU64::new(1);
 
@@ -190,6 +192,9 @@ impl KafkaConfig {
             .set("max.poll.interval.ms", "300000")
             .set("queued.max.messages.kbytes", "32768")
             .set("queued.min.messages", "1000")
+            // How long a partition whose local queue is full waits before it fetches again. The
+            // default of 1000 ms cut a backlog of 100k records from 91k/s to 9.5k/s.
+            .set("fetch.queue.backoff.ms", FETCH_QUEUE_BACKOFF_MS)
             .set("statistics.interval.ms", "5000");
         // KIP-848 moves both to the brokers, and librdkafka refuses them then.
         if self
@@ -218,7 +223,8 @@ impl KafkaConfig {
             .set("auto.offset.reset", "earliest")
             .set("isolation.level", "read_committed")
             .set("check.crcs", "true")
-            .set("queued.max.messages.kbytes", "16384");
+            .set("queued.max.messages.kbytes", "16384")
+            .set("fetch.queue.backoff.ms", FETCH_QUEUE_BACKOFF_MS);
         Ok(self.with_options(client))
     }
 

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::time::Instant;
 
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
-use rdkafka::error::KafkaError;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::Message as _;
 use rdkafka::{Offset, TopicPartitionList};
 use serde::Serialize;
@@ -115,61 +115,71 @@ impl Admin {
 
     /// Reads the next unread record of each partition that is behind, for its time.
     async fn fill_ages(&self, lags: &mut [PartitionLag]) -> Result<(), AdminError> {
-        let behind: Vec<(String, i32, i64)> = lags
-            .iter()
-            .filter(|lag| lag.lag > 0)
-            .map(|lag| (lag.topic.clone(), lag.partition, lag.current))
-            .collect();
-        if behind.is_empty() {
-            return Ok(());
+        let mut behind: BTreeMap<String, BTreeMap<i32, i64>> = BTreeMap::new();
+        for lag in lags.iter().filter(|lag| lag.lag > 0) {
+            behind
+                .entry(lag.topic.clone())
+                .or_default()
+                .insert(lag.partition, lag.current);
         }
-        let client = self.config.reader_client()?;
-        let times = blocking(move || next_record_times(&client.create()?, &behind))
-            .await?
-            .map_err(failed("read the next unread records"))?;
         let now_ms = now_ms();
-        for lag in lags {
-            if let Some(time_ms) = times.get(&(lag.topic.clone(), lag.partition)) {
-                #[expect(clippy::cast_precision_loss, reason = "an age in ms is far below 2^52")]
-                let age_ms = now_ms.saturating_sub(*time_ms).max(0) as f64;
-                lag.lag_seconds = age_ms / 1000.0;
+        for (topic, positions) in behind {
+            let client = self.config.reader_client()?;
+            let name = topic.clone();
+            let times = blocking(move || next_record_times(&client.create()?, &name, positions))
+                .await?
+                .map_err(failed(format!("read the next unread records of {topic}")))?;
+            for lag in lags.iter_mut().filter(|lag| lag.topic == topic) {
+                if let Some(time_ms) = times.get(&lag.partition) {
+                    #[expect(
+                        clippy::cast_precision_loss,
+                        reason = "an age in ms is far below 2^52"
+                    )]
+                    let age_ms = now_ms.saturating_sub(*time_ms).max(0) as f64;
+                    lag.lag_seconds = age_ms / 1000.0;
+                }
             }
         }
         Ok(())
     }
 }
 
+/// The time of the first record at or after each position, ms since 1970. One topic at a time:
+/// librdkafka reports the end of a partition by its number alone.
 fn next_record_times(
     consumer: &BaseConsumer,
-    positions: &[(String, i32, i64)],
-) -> Result<HashMap<(String, i32), i64>, KafkaError> {
+    topic: &str,
+    mut positions: BTreeMap<i32, i64>,
+) -> Result<BTreeMap<i32, i64>, KafkaError> {
     let mut list = TopicPartitionList::with_capacity(positions.len());
-    for (topic, partition, offset) in positions {
-        list.add_partition_offset(topic, *partition, Offset::Offset(*offset))?;
+    for (&partition, &offset) in &positions {
+        list.add_partition_offset(topic, partition, Offset::Offset(offset))?;
     }
     consumer.assign(&list)?;
-    let mut times = HashMap::new();
-    // Ends of partitions come without a topic's name, so they are only counted.
-    let mut ended = 0;
+    let mut times = BTreeMap::new();
     let deadline = Instant::now() + REQUEST_TIMEOUT;
-    while times.len() + ended < positions.len() && Instant::now() < deadline {
+    while !positions.is_empty() {
         match consumer.poll(deadline.saturating_duration_since(Instant::now())) {
             Some(Ok(message)) => {
-                let partition = (message.topic().to_owned(), message.partition());
-                if let std::collections::hash_map::Entry::Vacant(entry) = times.entry(partition) {
-                    let (topic, number) = entry.key().clone();
-                    entry.insert(message.timestamp().to_millis().unwrap_or(0));
+                let partition = message.partition();
+                if positions.remove(&partition).is_some() {
+                    times.insert(partition, message.timestamp().to_millis().unwrap_or(0));
                     let mut done = TopicPartitionList::new();
-                    done.add_partition(&topic, number);
+                    done.add_partition(topic, partition);
                     consumer.pause(&done)?;
                 }
             }
-            // Only gaps are left before the end: no record is unread. The end of a partition whose
-            // record was read may be counted too; then another age stays 0, which a later call
-            // corrects.
-            Some(Err(KafkaError::PartitionEOF(_))) => ended += 1,
+            // Only gaps are left before the end: no record is unread.
+            Some(Err(KafkaError::PartitionEOF(partition))) => {
+                positions.remove(&partition);
+            }
             Some(Err(error)) => return Err(error),
-            None => break,
+            None if Instant::now() >= deadline => {
+                return Err(KafkaError::MessageConsumption(
+                    RDKafkaErrorCode::OperationTimedOut,
+                ));
+            }
+            None => {}
         }
     }
     Ok(times)

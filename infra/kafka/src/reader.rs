@@ -215,11 +215,10 @@ fn read(
                 }
             }
             // The records before the end may be gone: compacted, or markers of transactions.
-            Some(Err(KafkaError::PartitionEOF(partition))) => {
-                if until == ReadUntil::PresentEnd {
-                    bounds.remove(&partition);
-                }
+            Some(Err(KafkaError::PartitionEOF(partition))) if until == ReadUntil::PresentEnd => {
+                bounds.remove(&partition);
             }
+            Some(Err(KafkaError::PartitionEOF(_))) => {}
             Some(Err(source)) if is_transient(&source) => {
                 tracing::debug!(topic, error = %source, "while reading");
             }

@@ -47,7 +47,10 @@ impl Group {
             );
             self.shared.count(|counters| counters.drain_timeouts += 1);
         }
-        commit(consumer, &self.shared);
+        // The wait itself may have outlasted the membership.
+        if !consumer.assignment_lost() {
+            commit(consumer, &self.shared);
+        }
         self.shared.revoke(partitions);
         tracing::info!(
             partitions = partitions.len(),

@@ -48,7 +48,7 @@ impl PollLoop {
                 Some(deadline) if self.shared.is_idle() || Instant::now() >= deadline => {
                     break None;
                 }
-                Some(_) => self.shared.set_health(ConsumerState::Draining),
+                Some(_) => self.begin_drain(),
                 None => {}
             }
         };
@@ -77,6 +77,19 @@ impl PollLoop {
         shared.set_health(ConsumerState::Stopped);
     }
 
+    /// Polls on for the membership's sake, but fetches no more: nobody would take it.
+    fn begin_drain(&self) {
+        if self.shared.current_health() == ConsumerState::Draining {
+            return;
+        }
+        self.shared.set_health(ConsumerState::Draining);
+        let assigned = group::list(&self.shared.assigned());
+        if let Err(error) = self.consumer.pause(&assigned) {
+            // What is fetched then is dropped, and read again after the next start.
+            tracing::warn!(%error, "partitions cannot be paused for draining");
+        }
+    }
+
     fn step(&mut self) -> Result<(), Evicted> {
         let polled = self.consumer.poll(POLL_TIMEOUT);
         let idle = polled.is_none();
@@ -92,7 +105,7 @@ impl PollLoop {
                     tracing::warn!(%error, "a full partition cannot be paused");
                 }
             }
-            Some(Err(error)) => self.handle(error)?,
+            Some(Err(error)) => self.handle(&error)?,
         }
         if idle || self.last_upkeep.elapsed() >= UPKEEP_INTERVAL {
             self.upkeep();
@@ -111,7 +124,7 @@ impl PollLoop {
         group::store(&self.consumer, &self.shared);
     }
 
-    fn handle(&self, error: KafkaError) -> Result<(), Evicted> {
+    fn handle(&self, error: &KafkaError) -> Result<(), Evicted> {
         match error.rdkafka_error_code() {
             Some(RDKafkaErrorCode::PollExceeded) => Err(Evicted(
                 "the process did not run for max.poll.interval.ms".to_owned(),

@@ -1,0 +1,65 @@
+//! The Kafka client against running brokers: the same scenarios by name on the embedded broker
+//! (`embedded::`) and on the real Kafka (`real::`, whose address `millrace-servers` knows).
+
+#![allow(clippy::unwrap_used)]
+
+mod cluster;
+mod registry;
+mod scenarios;
+
+/// One test a scenario and target.
+macro_rules! on_both {
+    ($($module:ident: [$($scenario:ident),+ $(,)?]),+ $(,)?) => {
+        mod embedded {
+            $(mod $module {$(
+                #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+                async fn $scenario() -> anyhow::Result<()> {
+                    crate::scenarios::$module::$scenario(&crate::cluster::Cluster::embedded()?).await
+                }
+            )+})+
+        }
+        mod real {
+            $(mod $module {$(
+                #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+                async fn $scenario() -> anyhow::Result<()> {
+                    crate::scenarios::$module::$scenario(&crate::cluster::Cluster::real()?).await
+                }
+            )+})+
+        }
+    };
+}
+
+on_both! {
+    consuming: [
+        everything_is_consumed_and_a_restart_resumes_after_it,
+        an_unacknowledged_delivery_holds_the_offset_and_comes_again,
+        a_full_queue_pauses_and_a_slow_handler_keeps_its_membership,
+        a_missing_topic_is_waited_for,
+    ],
+    rebalancing: [
+        two_members_lose_nothing_and_double_nothing_acknowledged,
+        a_late_acknowledgement_from_a_dead_epoch_is_ignored,
+        a_shutdown_drains_and_commits,
+        a_shutdown_ends_at_its_deadline,
+        an_evicted_member_stops_and_says_so,
+    ],
+    producing: [
+        a_signal_is_partitioned_by_its_item,
+        our_partition_is_librdkafkas,
+        a_record_that_is_too_large_is_rejected,
+        a_traceparent_travels,
+        a_registry_frames_what_is_sent,
+    ],
+    dead_letters: [
+        a_dead_letter_is_the_original_byte_for_byte,
+        an_unwritable_topic_is_waited_for,
+        the_same_failure_is_counted_once,
+    ],
+    administering: [
+        declared_topics_are_made_once,
+        lag_is_told_in_records_and_seconds,
+        a_reader_stops_at_the_end_it_saw,
+        a_reader_begins_where_it_is_told,
+        a_reader_follows,
+    ],
+}

@@ -1,0 +1,7 @@
+//! What the client must do on any broker.
+
+pub mod administering;
+pub mod consuming;
+pub mod dead_letters;
+pub mod producing;
+pub mod rebalancing;
