@@ -78,7 +78,11 @@ impl Cli {
             Ok(code) => code,
             Err(error) => {
                 output.error(&error);
-                ExitCode::from(if error.is::<crate::config::ConfigError>() { 2 } else { 1 })
+                ExitCode::from(if error.is::<crate::config::ConfigError>() {
+                    2
+                } else {
+                    1
+                })
             }
         }
     }
@@ -104,7 +108,9 @@ impl Cli {
             },
         )?;
         let _telemetry = millrace_telemetry::init(&config.telemetry)?;
-        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .enable_all()
+            .build()?;
         runtime.block_on(async {
             match self.command {
                 Command::Up(args) => commands::up::run(args, config, output).await,

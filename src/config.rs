@@ -127,13 +127,18 @@ impl Default for Config {
 
 impl Default for ApiConfig {
     fn default() -> Self {
-        Self { listen: loopback(7070), notices_token: None }
+        Self {
+            listen: loopback(7070),
+            notices_token: None,
+        }
     }
 }
 
 impl Default for BrokerSection {
     fn default() -> Self {
-        Self { listen: loopback(7092) }
+        Self {
+            listen: loopback(7092),
+        }
     }
 }
 
@@ -149,7 +154,11 @@ impl Default for IndexSection {
 
 impl Default for ModelSection {
     fn default() -> Self {
-        Self { name: "all-MiniLM-L6-v2".to_owned(), path: None, threads: None }
+        Self {
+            name: "all-MiniLM-L6-v2".to_owned(),
+            path: None,
+            threads: None,
+        }
     }
 }
 
@@ -207,8 +216,8 @@ impl Config {
     /// A missing or malformed file, an unknown key, a value of another type,
     /// values that contradict each other.
     pub fn load(file: Option<&Path>, overrides: Overrides) -> Result<Self, ConfigError> {
-        let mut figment = Figment::new()
-            .merge(Serialized::default("telemetry.log", overrides.default_log));
+        let mut figment =
+            Figment::new().merge(Serialized::default("telemetry.log", overrides.default_log));
         match file {
             Some(path) if !path.is_file() => {
                 return Err(ConfigError::Missing(path.to_owned()));
@@ -259,25 +268,35 @@ fn environment() -> Env {
     Env::prefixed("MILLRACE_")
         .filter(|name| {
             let name = name.as_str();
-            name.contains("__") || ["PROFILE", "DATA_DIR"].iter().any(|top| name.eq_ignore_ascii_case(top))
+            name.contains("__")
+                || ["PROFILE", "DATA_DIR"]
+                    .iter()
+                    .any(|top| name.eq_ignore_ascii_case(top))
         })
         .split("__")
 }
 
 fn describe(error: &figment::Error) -> ConfigError {
-    let origin = error
-        .metadata
-        .as_ref()
-        .map_or_else(|| "the configuration".to_owned(), |metadata| match &metadata.source {
+    let origin = error.metadata.as_ref().map_or_else(
+        || "the configuration".to_owned(),
+        |metadata| match &metadata.source {
             Some(source) => source.to_string(),
             None => metadata.name.to_string(),
-        });
+        },
+    );
     let path = error.path.join(".");
     match &error.kind {
         figment::error::Kind::UnknownField(field, expected) => {
-            let parent = path.strip_suffix(field.as_str()).unwrap_or(&path).trim_end_matches('.');
+            let parent = path
+                .strip_suffix(field.as_str())
+                .unwrap_or(&path)
+                .trim_end_matches('.');
             let full = |name: &str| {
-                if parent.is_empty() { name.to_owned() } else { format!("{parent}.{name}") }
+                if parent.is_empty() {
+                    name.to_owned()
+                } else {
+                    format!("{parent}.{name}")
+                }
             };
             let nearest = expected
                 .iter()
@@ -285,7 +304,11 @@ fn describe(error: &figment::Error) -> ConfigError {
                     strsim::jaro_winkler(field, a).total_cmp(&strsim::jaro_winkler(field, b))
                 })
                 .map(|name| full(name));
-            ConfigError::UnknownKey { key: full(field), origin, nearest }
+            ConfigError::UnknownKey {
+                key: full(field),
+                origin,
+                nearest,
+            }
         }
         kind => ConfigError::Invalid {
             message: if path.is_empty() {
@@ -302,7 +325,10 @@ mod tests {
     use super::*;
 
     fn load(text: &str) -> Result<Config, ConfigError> {
-        Figment::new().merge(Toml::string(text)).extract().map_err(|errors| describe(&errors))
+        Figment::new()
+            .merge(Toml::string(text))
+            .extract()
+            .map_err(|errors| describe(&errors))
     }
 
     #[test]
@@ -328,7 +354,13 @@ mod tests {
     #[test]
     fn notices_from_elsewhere_need_a_token() {
         let mut config = load("[api]\nlisten = \"0.0.0.0:7070\"").unwrap();
-        assert!(config.validate().unwrap_err().to_string().contains("notices_token"));
+        assert!(
+            config
+                .validate()
+                .unwrap_err()
+                .to_string()
+                .contains("notices_token")
+        );
         config.api.notices_token = Some("secret".to_owned());
         config.validate().unwrap();
     }

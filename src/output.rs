@@ -32,7 +32,11 @@ impl Output {
         value: &T,
         text: impl FnOnce() -> String,
     ) -> anyhow::Result<()> {
-        let line = if self.json { serde_json::to_string(value)? } else { text() };
+        let line = if self.json {
+            serde_json::to_string(value)?
+        } else {
+            text()
+        };
         self.line(&line)
     }
 
@@ -56,7 +60,11 @@ impl Output {
                 causes.push(cause);
             }
         }
-        let label = if use_colour() { "\u{1b}[1;31merror\u{1b}[0m" } else { "error" };
+        let label = if use_colour() {
+            "\u{1b}[1;31merror\u{1b}[0m"
+        } else {
+            "error"
+        };
         let mut message = format!("{label}: {}\n", causes.first().map_or("", String::as_str));
         for cause in causes.iter().skip(1) {
             message.push_str(&format!("  because: {cause}\n"));
@@ -75,7 +83,10 @@ impl Output {
     /// The same for bytes.
     pub fn byte_progress(self, total: Option<u64>) -> ProgressBar {
         let bar = ProgressBar::with_draw_target(total, ProgressDrawTarget::stderr_with_hz(10));
-        self.styled(bar, "{bytes}/{total_bytes} · {binary_bytes_per_sec} · {eta} left {msg}")
+        self.styled(
+            bar,
+            "{bytes}/{total_bytes} · {binary_bytes_per_sec} · {eta} left {msg}",
+        )
     }
 
     fn styled(self, bar: ProgressBar, counts: &str) -> ProgressBar {
@@ -93,7 +104,10 @@ pub fn table(rows: &[Vec<String>]) -> String {
     let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
     let widths: Vec<usize> = (0..columns)
         .map(|column| {
-            rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max()
+            rows.iter()
+                .filter_map(|row| row.get(column))
+                .map(|cell| cell.chars().count())
+                .max()
         })
         .map(Option::unwrap_or_default)
         .collect();
@@ -119,8 +133,8 @@ fn use_colour() -> bool {
 mod tests {
     #[test]
     fn columns_line_up() {
-        let rows = [["a", "long header"], ["longer", "x"]]
-            .map(|row| row.map(str::to_owned).to_vec());
+        let rows =
+            [["a", "long header"], ["longer", "x"]].map(|row| row.map(str::to_owned).to_vec());
         assert_eq!(super::table(&rows), "a       long header\nlonger  x");
     }
 }

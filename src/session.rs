@@ -25,13 +25,29 @@ pub struct Needs {
 
 impl Needs {
     /// The index and the encoder alone.
-    pub const SEARCH: Self = Self { topics: false, pipeline: false, uploads: false };
+    pub const SEARCH: Self = Self {
+        topics: false,
+        pipeline: false,
+        uploads: false,
+    };
     /// The index and the topics, to look at.
-    pub const STATUS: Self = Self { topics: true, pipeline: false, uploads: false };
+    pub const STATUS: Self = Self {
+        topics: true,
+        pipeline: false,
+        uploads: false,
+    };
     /// All that takes a notice to the index.
-    pub const INGEST: Self = Self { topics: true, pipeline: true, uploads: false };
+    pub const INGEST: Self = Self {
+        topics: true,
+        pipeline: true,
+        uploads: false,
+    };
     /// All that there is.
-    pub const UP: Self = Self { topics: true, pipeline: true, uploads: true };
+    pub const UP: Self = Self {
+        topics: true,
+        pipeline: true,
+        uploads: true,
+    };
 }
 
 /// A pipeline to speak to.
@@ -68,7 +84,9 @@ impl Session {
 
     /// Cancelled when this process's own stack can't go on; never for a running `up`.
     pub fn failed(&self) -> CancellationToken {
-        self.own.as_ref().map_or_else(CancellationToken::new, Stack::failed)
+        self.own
+            .as_ref()
+            .map_or_else(CancellationToken::new, Stack::failed)
     }
 
     /// Stops what this session started; a running `up` goes on.
@@ -93,14 +111,26 @@ impl TopicsSession {
     /// The broker can't be started, or the data folder is another process's.
     pub fn attach_or_start(config: &Config) -> anyhow::Result<Self> {
         if let Some(address) = RunningAddress::read(&config.data_dir)? {
-            return Ok(Self { kafka: kafka_of(config, &address), own: None });
+            return Ok(Self {
+                kafka: kafka_of(config, &address),
+                own: None,
+            });
         }
         if config.profile == Profile::Cluster {
-            return Ok(Self { kafka: config.kafka.clone(), own: None });
+            return Ok(Self {
+                kafka: config.kafka.clone(),
+                own: None,
+            });
         }
         let broker = embedded_broker(&on_free_ports(config))?;
-        let kafka = KafkaConfig { bootstrap: broker.bootstrap(), ..config.kafka.clone() };
-        Ok(Self { kafka, own: Some(broker) })
+        let kafka = KafkaConfig {
+            bootstrap: broker.bootstrap(),
+            ..config.kafka.clone()
+        };
+        Ok(Self {
+            kafka,
+            own: Some(broker),
+        })
     }
 
     /// Stops the broker if this session started it.

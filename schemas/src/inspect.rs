@@ -26,9 +26,15 @@ pub fn to_json(value: &[u8]) -> Result<Json, SchemaError> {
                 });
             };
             let read = |mut datum: &[u8]| -> Result<Value, BoxError> {
-                Ok(GenericDatumReader::builder(writer).build()?.read_value(&mut datum)?)
+                Ok(GenericDatumReader::builder(writer)
+                    .build()?
+                    .read_value(&mut datum)?)
             };
-            let source = |source| SchemaError::Malformed { topic, framing: "Avro", source };
+            let source = |source| SchemaError::Malformed {
+                topic,
+                framing: "Avro",
+                source,
+            };
             Ok(json(read(datum).map_err(source)?))
         }
         Framed::Confluent { id, .. } => Err(SchemaError::RegistryNotConfigured { id }),
@@ -42,12 +48,17 @@ pub fn to_json(value: &[u8]) -> Result<Json, SchemaError> {
 
 fn json(value: Value) -> Json {
     match value {
-        Value::Record(fields) => {
-            Json::Object(fields.into_iter().map(|(name, value)| (name, json(value))).collect())
-        }
+        Value::Record(fields) => Json::Object(
+            fields
+                .into_iter()
+                .map(|(name, value)| (name, json(value)))
+                .collect(),
+        ),
         Value::Map(entries) => {
-            let entries: Map<String, Json> =
-                entries.into_iter().map(|(name, value)| (name, json(value))).collect();
+            let entries: Map<String, Json> = entries
+                .into_iter()
+                .map(|(name, value)| (name, json(value)))
+                .collect();
             Json::Object(entries)
         }
         Value::Array(items) => Json::Array(items.into_iter().map(json).collect()),
@@ -89,7 +100,11 @@ mod tests {
             error_type: Some("empty".to_owned()),
             message: None,
             traceparent: None,
-            origin: Origin { topic: "documents".to_owned(), partition: 3, offset: 9 },
+            origin: Origin {
+                topic: "documents".to_owned(),
+                partition: 3,
+                offset: 9,
+            },
             finished_at_ms: 11,
         };
         let value = encode(&outcome, &Framing::SingleObject).unwrap();

@@ -44,13 +44,12 @@ impl ApiClient {
     }
 
     /// Looks up the header records of documents, in the order of their ids.
-    pub async fn headers(
-        &self,
-        doc_ids: &[String],
-    ) -> anyhow::Result<Vec<Option<DocumentHeader>>> {
+    pub async fn headers(&self, doc_ids: &[String]) -> anyhow::Result<Vec<Option<DocumentHeader>>> {
         let mut headers = Vec::with_capacity(doc_ids.len());
         for page in doc_ids.chunks(MAX_IDS) {
-            let query = RecordsQuery { doc_ids: page.to_vec() };
+            let query = RecordsQuery {
+                doc_ids: page.to_vec(),
+            };
             let found: Vec<Option<DocumentHeader>> = self.post("/v1/records", &query).await?;
             headers.extend(found);
         }
@@ -59,18 +58,25 @@ impl ApiClient {
 
     /// What the index is and holds.
     pub async fn info(&self) -> anyhow::Result<Info> {
-        self.answer(self.http.get(format!("{}/v1/info", self.base))).await
+        self.answer(self.http.get(format!("{}/v1/info", self.base)))
+            .await
     }
 
     /// Makes all writes so far searchable.
     pub async fn refresh(&self) -> anyhow::Result<()> {
-        self.post::<_, serde_json::Value>("/v1/refresh", &serde_json::json!({})).await.map(drop)
+        self.post::<_, serde_json::Value>("/v1/refresh", &serde_json::json!({}))
+            .await
+            .map(drop)
     }
 
     /// Lets the process read documents from this path.
     pub async fn allow_root(&self, path: &Path) -> anyhow::Result<()> {
-        let root = AllowRoot { path: path.to_owned() };
-        self.post::<_, serde_json::Value>("/v1/roots", &root).await.map(drop)
+        let root = AllowRoot {
+            path: path.to_owned(),
+        };
+        self.post::<_, serde_json::Value>("/v1/roots", &root)
+            .await
+            .map(drop)
     }
 
     async fn post<B: Serialize, A: DeserializeOwned>(
@@ -86,8 +92,10 @@ impl ApiClient {
         &self,
         request: reqwest::RequestBuilder,
     ) -> anyhow::Result<A> {
-        let response =
-            request.send().await.with_context(|| format!("no answer from {}", self.base))?;
+        let response = request
+            .send()
+            .await
+            .with_context(|| format!("no answer from {}", self.base))?;
         let status = response.status();
         let body = response.bytes().await?;
         if !status.is_success() {

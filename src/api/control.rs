@@ -45,17 +45,29 @@ pub async fn allow_root(
     State(state): State<ApiState>,
     Json(root): Json<AllowRoot>,
 ) -> Result<Json<Value>, ApiError> {
-    state.objects.allow_list().add_root(&root.path).map_err(|error| ApiError::bad_request(&error))?;
+    state
+        .objects
+        .allow_list()
+        .add_root(&root.path)
+        .map_err(|error| ApiError::bad_request(&error))?;
     tracing::info!(path = %root.path.display(), "documents may be read from this path from now on");
     Ok(Json(json!({ "allowed": root.path })))
 }
 
 pub async fn refresh(State(state): State<ApiState>) -> Result<Json<Value>, ApiError> {
-    state.index.refresh().await.map_err(|error| ApiError::unavailable(&error))?;
+    state
+        .index
+        .refresh()
+        .await
+        .map_err(|error| ApiError::unavailable(&error))?;
     Ok(Json(json!({})))
 }
 
 /// Takes as long for a nearly right token as for a wrong one.
 fn constant_time_eq(a: &[u8], b: &[u8]) -> bool {
-    a.len() == b.len() && a.iter().zip(b).fold(0, |difference, (a, b)| difference | (a ^ b)) == 0
+    a.len() == b.len()
+        && a.iter()
+            .zip(b)
+            .fold(0, |difference, (a, b)| difference | (a ^ b))
+            == 0
 }

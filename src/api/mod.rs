@@ -78,15 +78,24 @@ pub struct ApiError {
 
 impl ApiError {
     fn invalid(message: impl Into<String>) -> Self {
-        Self { status: StatusCode::BAD_REQUEST, message: message.into() }
+        Self {
+            status: StatusCode::BAD_REQUEST,
+            message: message.into(),
+        }
     }
 
     fn bad_request(error: &dyn std::error::Error) -> Self {
-        Self { status: StatusCode::BAD_REQUEST, message: chain(error) }
+        Self {
+            status: StatusCode::BAD_REQUEST,
+            message: chain(error),
+        }
     }
 
     fn unavailable(error: &dyn std::error::Error) -> Self {
-        Self { status: StatusCode::SERVICE_UNAVAILABLE, message: chain(error) }
+        Self {
+            status: StatusCode::SERVICE_UNAVAILABLE,
+            message: chain(error),
+        }
     }
 }
 

@@ -56,8 +56,11 @@ pub async fn records(
             query.doc_ids.len()
         )));
     }
-    let records =
-        state.index.get(&query.doc_ids).await.map_err(|error| ApiError::unavailable(&error))?;
+    let records = state
+        .index
+        .get(&query.doc_ids)
+        .await
+        .map_err(|error| ApiError::unavailable(&error))?;
     let headers = records
         .into_iter()
         .map(|record| {
@@ -76,10 +79,16 @@ pub async fn records(
 }
 
 pub async fn info(State(state): State<ApiState>) -> Result<Json<Info>, ApiError> {
-    let index: IndexDescription =
-        state.index.describe().await.map_err(|error| ApiError::unavailable(&error))?;
-    let counts: IndexCounts =
-        state.index.count().await.map_err(|error| ApiError::unavailable(&error))?;
+    let index: IndexDescription = state
+        .index
+        .describe()
+        .await
+        .map_err(|error| ApiError::unavailable(&error))?;
+    let counts: IndexCounts = state
+        .index
+        .count()
+        .await
+        .map_err(|error| ApiError::unavailable(&error))?;
     let json = |value: serde_json::Result<serde_json::Value>| {
         value.map_err(|error| ApiError::unavailable(&error))
     };

@@ -119,21 +119,30 @@ pub async fn search(
         window: query.k.max(millrace_index::DEFAULT_WINDOW),
         filter: query.filter.clone(),
     };
-    let hits = state.index.search(&request).await.map_err(|error| match error {
-        IndexError::InvalidRequest { .. } => ApiError::bad_request(&error),
-        error => ApiError::unavailable(&error),
-    })?;
+    let hits = state
+        .index
+        .search(&request)
+        .await
+        .map_err(|error| match error {
+            IndexError::InvalidRequest { .. } => ApiError::bad_request(&error),
+            error => ApiError::unavailable(&error),
+        })?;
     Ok(Json(SearchAnswer {
         mode: query.mode,
         took_ms: started.elapsed().as_secs_f64() * 1e3,
-        hits: hits.into_iter().map(|hit| found(hit, &query.query)).collect(),
+        hits: hits
+            .into_iter()
+            .map(|hit| found(hit, &query.query))
+            .collect(),
         query: query.query,
     }))
 }
 
 fn check(query: &SearchQuery) -> Result<(), ApiError> {
     if query.query.trim().is_empty() {
-        return Err(ApiError::invalid("the query is empty; give words or a question"));
+        return Err(ApiError::invalid(
+            "the query is empty; give words or a question",
+        ));
     }
     if query.query.len() > MAX_QUERY_BYTES {
         return Err(ApiError::invalid(format!(
@@ -142,16 +151,24 @@ fn check(query: &SearchQuery) -> Result<(), ApiError> {
         )));
     }
     if query.k == 0 || query.k > MAX_K {
-        return Err(ApiError::invalid(format!("k is {}; give 1 to {MAX_K}", query.k)));
+        return Err(ApiError::invalid(format!(
+            "k is {}; give 1 to {MAX_K}",
+            query.k
+        )));
     }
     Ok(())
 }
 
 fn fusion(query: &SearchQuery) -> Fusion {
     if query.rrf {
-        Fusion::Rrf { rank_constant: millrace_index::DEFAULT_RANK_CONSTANT }
+        Fusion::Rrf {
+            rank_constant: millrace_index::DEFAULT_RANK_CONSTANT,
+        }
     } else {
-        Fusion::MinMax { bm25_weight: query.bm25_weight, vector_weight: query.vector_weight }
+        Fusion::MinMax {
+            bm25_weight: query.bm25_weight,
+            vector_weight: query.vector_weight,
+        }
     }
 }
 

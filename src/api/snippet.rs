@@ -34,11 +34,12 @@ pub fn snippet(text: &str, query: &str) -> String {
 
 fn sentence_starts(text: &str) -> impl Iterator<Item = (usize, &str)> {
     let mut start = 0;
-    text.split_inclusive(['.', '!', '?', '\n']).map(move |sentence| {
-        let at = start;
-        start += sentence.len();
-        (at, sentence)
-    })
+    text.split_inclusive(['.', '!', '?', '\n'])
+        .map(move |sentence| {
+            let at = start;
+            start += sentence.len();
+            (at, sentence)
+        })
 }
 
 #[cfg(test)]
@@ -48,7 +49,10 @@ mod tests {
     #[test]
     fn starts_at_the_sentence_that_answers() {
         let text = "First things first. The shark eats a boat. More follows.";
-        assert_eq!(snippet(text, "Sharks? a shark"), "… The shark eats a boat. More follows.");
+        assert_eq!(
+            snippet(text, "Sharks? a shark"),
+            "… The shark eats a boat. More follows."
+        );
         assert_eq!(snippet(text, "submarine"), text);
     }
 

@@ -7,6 +7,7 @@ use millrace_kafka::{Admin, Created};
 use millrace_objects::ObjectStores;
 use serde::Serialize;
 
+use crate::api::client::ApiClient;
 use crate::config::{Config, Profile};
 use crate::output::Output;
 use crate::session::TopicsSession;
@@ -35,8 +36,12 @@ pub async fn run(_args: Args, config: Config, output: Output) -> anyhow::Result<
     let mut checks = vec![Check {
         name: "config",
         ok: true,
-        detail: format!("profile {:?}, data in {}", config.profile, config.data_dir.display())
-            .to_lowercase(),
+        detail: format!(
+            "profile {:?}, data in {}",
+            config.profile,
+            config.data_dir.display()
+        )
+        .to_lowercase(),
     }];
     checks.push(check("objects", objects(&config)));
     checks.push(check("kafka", kafka(&config).await));
@@ -44,30 +49,52 @@ pub async fn run(_args: Args, config: Config, output: Output) -> anyhow::Result<
     checks.push(check(
         "model",
         match &encoder {
-            Ok(encoder) => {
-                Ok(format!("{}, dimension {}", encoder.version(), encoder.dimension()))
-            }
+            Ok(encoder) => Ok(format!(
+                "{}, dimension {}",
+                encoder.version(),
+                encoder.dimension()
+            )),
             Err(error) => Err(anyhow::anyhow!("{error:#}")),
         },
     ));
     if let Ok(encoder) = &encoder {
         checks.push(check("index", index_fits(&config, encoder).await));
     }
-    let report = Report { ok: checks.iter().all(|check| check.ok), checks };
+    let report = Report {
+        ok: checks.iter().all(|check| check.ok),
+        checks,
+    };
     output.result(&report, || {
         let line = |check: &Check| {
             let verdict = if check.ok { "ok    " } else { "FAILED" };
             format!("{verdict}  {:8}  {}", check.name, check.detail)
         };
-        report.checks.iter().map(line).collect::<Vec<_>>().join("\n")
+        report
+            .checks
+            .iter()
+            .map(line)
+            .collect::<Vec<_>>()
+            .join("\n")
     })?;
-    Ok(if report.ok { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(if report.ok {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
 }
 
 fn check(name: &'static str, found: anyhow::Result<String>) -> Check {
     match found {
-        Ok(detail) => Check { name, ok: true, detail },
-        Err(error) => Check { name, ok: false, detail: format!("{error:#}") },
+        Ok(detail) => Check {
+            name,
+            ok: true,
+            detail,
+        },
+        Err(error) => Check {
+            name,
+            ok: false,
+            detail: format!("{error:#}"),
+        },
     }
 }
 
@@ -86,24 +113,31 @@ async fn kafka(config: &Config) -> anyhow::Result<String> {
     let found = async {
         let admin = Admin::connect(&session.kafka)?;
         let bootstrap = &session.kafka.bootstrap;
-        let reports = admin
-            .compare_declared()
-            .await
-            .with_context(|| format!("no answer from Kafka at {bootstrap}; is it running, and is kafka.bootstrap right?"))?;
+        let reports = admin.compare_declared().await.with_context(|| {
+            format!(
+                "no answer from Kafka at {bootstrap}; is it running, and is kafka.bootstrap right?"
+            )
+        })?;
         let mut missing = 0;
         for report in reports {
             match report.result {
                 Created::Existing => {}
                 Created::Created => missing += 1,
                 Created::Differs { differences } => {
-                    bail!("{} differs from its declaration: {}", report.topic, differences.join("; "))
+                    bail!(
+                        "{} differs from its declaration: {}",
+                        report.topic,
+                        differences.join("; ")
+                    )
                 }
             }
         }
         Ok(if missing == 0 {
             format!("{bootstrap}, all topics as declared")
         } else {
-            format!("{bootstrap}, {missing} topics still to be made by `millrace topics create` or `up`")
+            format!(
+                "{bootstrap}, {missing} topics still to be made by `millrace topics create` or `up`"
+            )
         })
     }
     .await;
@@ -116,7 +150,12 @@ async fn index_fits(config: &Config, encoder: &millrace_models::Encoder) -> anyh
         && let Some(running) = RunningAddress::read(&config.data_dir)?
     {
         // Its process verified it at the start and holds its lock.
-        return Ok(format!("in use by process {}, see {}/readyz", running.pid, running.api));
+        let info = ApiClient::new(&running)?.info().await?;
+        let (writes, model) = (&info.index["writes"], &info.index["model_version"]);
+        return Ok(format!(
+            "in use by process {}: {writes} embedded by {model}",
+            running.pid
+        ));
     }
     let index = index::open(config, encoder).await?;
     let found = index.describe().await?;

@@ -15,7 +15,12 @@ pub struct Args {
 
 pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let mut script = Vec::new();
-    clap_complete::generate(args.shell, &mut crate::cli::Cli::command(), "millrace", &mut script);
+    clap_complete::generate(
+        args.shell,
+        &mut crate::cli::Cli::command(),
+        "millrace",
+        &mut script,
+    );
     crate::output::Output::new(false).line(String::from_utf8(script)?.trim_end())?;
     Ok(ExitCode::SUCCESS)
 }

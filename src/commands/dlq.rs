@@ -60,8 +60,7 @@ async fn list(kafka: &KafkaConfig, output: Output) -> anyhow::Result<()> {
     let mut groups: BTreeMap<(String, String), Group> = BTreeMap::new();
     let mut total = 0u64;
     let mut seen = HashSet::new();
-    let mut letters =
-        read_dead_letters(kafka, topics::DOCUMENTS, &ReadFrom::Beginning).await?;
+    let mut letters = read_dead_letters(kafka, topics::DOCUMENTS, &ReadFrom::Beginning).await?;
     while let Some(record) = letters.next().await {
         let letter = DeadLetter::from_record(record?);
         // A crash between dead letter and acknowledgement repeats it under the same origin.
@@ -87,8 +86,11 @@ async fn list(kafka: &KafkaConfig, output: Output) -> anyhow::Result<()> {
         if groups.is_empty() {
             return "no dead letters".to_owned();
         }
-        let mut rows =
-            vec![["STAGE", "REASON", "COUNT", "EXAMPLE"].map(str::to_owned).to_vec()];
+        let mut rows = vec![
+            ["STAGE", "REASON", "COUNT", "EXAMPLE"]
+                .map(str::to_owned)
+                .to_vec(),
+        ];
         rows.extend(groups.iter().map(|group| {
             vec![
                 group.stage.clone(),
@@ -108,10 +110,11 @@ async fn show(
     output: Output,
 ) -> anyhow::Result<()> {
     let mut records = Vec::new();
-    let mut letters =
-        read_dead_letters(kafka, topics::DOCUMENTS, &ReadFrom::Beginning).await?;
+    let mut letters = read_dead_letters(kafka, topics::DOCUMENTS, &ReadFrom::Beginning).await?;
     while records.len() < count {
-        let Some(record) = letters.next().await else { break };
+        let Some(record) = letters.next().await else {
+            break;
+        };
         let letter = DeadLetter::from_record(record?);
         let place = format!("{}/{}", letter.origin.partition, letter.origin.offset);
         if origin.is_none_or(|origin| origin == place) {
@@ -152,7 +155,10 @@ fn describe(letter: &DeadLetter) -> Value {
         fields.insert("message".to_owned(), json!(letter.message));
         fields.insert("attempts".to_owned(), json!(letter.attempts));
         fields.insert("replay_count".to_owned(), json!(letter.replay_count));
-        fields.insert("first_failed_at_ms".to_owned(), json!(letter.first_failed_at_ms));
+        fields.insert(
+            "first_failed_at_ms".to_owned(),
+            json!(letter.first_failed_at_ms),
+        );
     }
     record
 }

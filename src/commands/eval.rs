@@ -67,11 +67,22 @@ pub async fn run(args: Args, config: Config, output: Output) -> anyhow::Result<E
     let judgements = read_qrels(&args.qrels)?;
     let queries = read_queries(&args.queries)?;
     let session = Session::attach_or_start(&config, Needs::INGEST).await?;
-    let run = retrieve(&args, &session, &config.objects, &judgements.keys().collect::<Vec<_>>(), &queries, output).await;
+    let run = retrieve(
+        &args,
+        &session,
+        &config.objects,
+        &judgements.keys().collect::<Vec<_>>(),
+        &queries,
+        output,
+    )
+    .await;
     session.close().await;
     let run = run?;
     let run_file = args.run_file.unwrap_or_else(|| {
-        config.data_dir.join("runs").join(format!("{}.trec", tag(&args.ranking)))
+        config
+            .data_dir
+            .join("runs")
+            .join(format!("{}.trec", tag(&args.ranking)))
     });
     run.write(&run_file, &tag(&args.ranking))?;
     let measures = measure(&run, &judgements);
@@ -105,7 +116,10 @@ async fn retrieve(
 ) -> anyhow::Result<Run> {
     let corpus = source_uri(&args.corpus)?;
     let (ingested, _) = ingest(session, objects, &corpus, true, output).await?;
-    tracing::info!(documents = ingested.documents, "ingested what the index lacked");
+    tracing::info!(
+        documents = ingested.documents,
+        "ingested what the index lacked"
+    );
     let prefix = format!("{corpus}#");
     let bar = output.progress(Some(judged.len() as u64), "queries");
     let answers: Vec<(String, Vec<(String, f32)>)> = futures::stream::iter(judged)
@@ -118,8 +132,11 @@ async fn retrieve(
                 };
                 let mut query = args.ranking.query(text, DEPTH);
                 query.filter.uri_prefix = Some(prefix.clone());
-                let answer =
-                    session.api.search(&query).await.with_context(|| format!("query {id}"))?;
+                let answer = session
+                    .api
+                    .search(&query)
+                    .await
+                    .with_context(|| format!("query {id}"))?;
                 bar.inc(1);
                 let documents = answer.hits.into_iter().map(|hit| {
                     let id = hit.uri.strip_prefix(prefix.as_str()).unwrap_or(&hit.uri);

@@ -70,7 +70,10 @@ impl Summary {
             (self.stale, "stale"),
             (self.superseded, "superseded"),
             (self.removed, "removed"),
-            (self.dead_lettered, "dead-lettered (see `millrace dlq list`)"),
+            (
+                self.dead_lettered,
+                "dead-lettered (see `millrace dlq list`)",
+            ),
         ] {
             if count > 0 {
                 text.push_str(&format!(", {count} {what}"));
@@ -164,8 +167,11 @@ fn missing(source: Source, session: &Session) -> Source {
                     Ok(Noticed::Document(notice)) => Some(DocId::from_uri(&notice.uri)),
                     Ok(Noticed::Rejected(_)) | Err(_) => None,
                 };
-                let ids: Vec<String> =
-                    page.iter().filter_map(id).map(|id| id.as_str().to_owned()).collect();
+                let ids: Vec<String> = page
+                    .iter()
+                    .filter_map(id)
+                    .map(|id| id.as_str().to_owned())
+                    .collect();
                 let present: HashSet<String> = match api.headers(&ids).await {
                     Ok(headers) => headers
                         .into_iter()
@@ -205,8 +211,7 @@ impl Ingestion {
     async fn begin(session: &Session, output: Output) -> anyhow::Result<Self> {
         let kafka = &session.kafka;
         let topic = kafka.topic(topics::OUTCOMES);
-        let outcomes =
-            TopicReader::open(kafka, &topic, &ReadFrom::End, ReadUntil::Forever).await?;
+        let outcomes = TopicReader::open(kafka, &topic, &ReadFrom::End, ReadUntil::Forever).await?;
         Ok(Self {
             publisher: Publisher::new(Producer::connect(kafka)?),
             outcomes,
@@ -315,7 +320,10 @@ impl Ingestion {
             OutcomeKind::Superseded => &mut self.summary.superseded,
             OutcomeKind::DeadLettered => &mut self.summary.dead_lettered,
             OutcomeKind::Unknown => {
-                tracing::warn!(uri = outcome.uri, "an outcome of a kind unknown to this version");
+                tracing::warn!(
+                    uri = outcome.uri,
+                    "an outcome of a kind unknown to this version"
+                );
                 return;
             }
         };

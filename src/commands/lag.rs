@@ -40,7 +40,9 @@ pub async fn run(args: Args, config: Config, output: Output) -> anyhow::Result<E
     let session = TopicsSession::attach_or_start(&config)?;
     let lags = async {
         let admin = Admin::connect(&session.kafka)?;
-        admin.group_lag(&group, &[session.kafka.topic(topics::DOCUMENTS)]).await
+        admin
+            .group_lag(&group, &[session.kafka.topic(topics::DOCUMENTS)])
+            .await
     }
     .await;
     session.close().await;
@@ -62,7 +64,15 @@ pub async fn run(args: Args, config: Config, output: Output) -> anyhow::Result<E
 }
 
 fn text(report: &Report) -> String {
-    let header = ["GROUP", "TOPIC", "PARTITION", "CURRENT", "END", "LAG", "LAG SECONDS"];
+    let header = [
+        "GROUP",
+        "TOPIC",
+        "PARTITION",
+        "CURRENT",
+        "END",
+        "LAG",
+        "LAG SECONDS",
+    ];
     let mut rows = vec![header.map(str::to_owned).to_vec()];
     rows.extend(report.partitions.iter().map(|partition| {
         vec![

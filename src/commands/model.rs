@@ -79,7 +79,12 @@ fn list(store: &ModelStore, output: Output) -> anyhow::Result<()> {
             ]
         }));
         rows.extend(available.iter().map(|name| {
-            vec![(*name).to_owned(), "–".into(), "–".into(), "not pulled yet".into()]
+            vec![
+                (*name).to_owned(),
+                "–".into(),
+                "–".into(),
+                "not pulled yet".into(),
+            ]
         }));
         table(&rows)
     })

@@ -35,7 +35,11 @@ pub async fn run(args: Args, config: Config, output: Output) -> anyhow::Result<E
     let records = records?;
     output.result(&json!({ "records": records }), || {
         let lines: Vec<String> = records.iter().map(text).collect();
-        if lines.is_empty() { "no records there".to_owned() } else { lines.join("\n") }
+        if lines.is_empty() {
+            "no records there".to_owned()
+        } else {
+            lines.join("\n")
+        }
     })?;
     Ok(ExitCode::SUCCESS)
 }
@@ -47,9 +51,14 @@ async fn peek(args: &Args, session: &TopicsSession) -> anyhow::Result<Vec<Value>
         TopicReader::open(&session.kafka, &topic, &from, ReadUntil::PresentEnd).await?;
     let mut records = Vec::new();
     while records.len() < args.count {
-        let Some(record) = reader.next().await else { break };
+        let Some(record) = reader.next().await else {
+            break;
+        };
         let record = record?;
-        if args.partition.is_none_or(|partition| partition == record.partition) {
+        if args
+            .partition
+            .is_none_or(|partition| partition == record.partition)
+        {
             records.push(describe(&record));
         }
     }
@@ -64,23 +73,25 @@ async fn where_to_begin(
     Ok(match args.from.as_str() {
         "beginning" => ReadFrom::Beginning,
         "end" => ReadFrom::Latest(args.count as u64),
-        from => match from.parse::<i64>() {
-            Ok(offset) if offset >= 0 => {
-                let admin = millrace_kafka::Admin::connect(&session.kafka)?;
-                let partitions = match args.partition {
-                    Some(partition) => vec![partition],
-                    None => admin.partitions(topic).await?,
-                };
-                ReadFrom::Offsets(partitions.into_iter().map(|p| (p, offset)).collect())
-            }
-            Ok(offset) => bail!("offset {offset} is negative"),
-            Err(_) => {
-                let time: jiff::Timestamp = from.parse().with_context(|| {
+        from => {
+            match from.parse::<i64>() {
+                Ok(offset) if offset >= 0 => {
+                    let admin = millrace_kafka::Admin::connect(&session.kafka)?;
+                    let partitions = match args.partition {
+                        Some(partition) => vec![partition],
+                        None => admin.partitions(topic).await?,
+                    };
+                    ReadFrom::Offsets(partitions.into_iter().map(|p| (p, offset)).collect())
+                }
+                Ok(offset) => bail!("offset {offset} is negative"),
+                Err(_) => {
+                    let time: jiff::Timestamp = from.parse().with_context(|| {
                     format!("--from {from:?} is neither beginning, end, an offset nor an RFC 3339 time")
                 })?;
-                ReadFrom::Timestamp(time.as_millisecond())
+                    ReadFrom::Timestamp(time.as_millisecond())
+                }
             }
-        },
+        }
     })
 }
 
@@ -90,7 +101,12 @@ pub fn describe(record: &Record) -> Value {
         .headers
         .iter()
         .map(|(name, value)| {
-            json!([name, value.as_deref().map(|value| String::from_utf8_lossy(value).into_owned())])
+            json!([
+                name,
+                value
+                    .as_deref()
+                    .map(|value| String::from_utf8_lossy(value).into_owned())
+            ])
         })
         .collect();
     json!({

@@ -34,8 +34,16 @@ pub async fn run(args: Args, config: Config, output: Output) -> anyhow::Result<E
         );
     }
     let needs = match args.role {
-        Role::Vectorizer => Needs { topics: true, pipeline: true, uploads: false },
-        Role::Uploads => Needs { topics: true, pipeline: false, uploads: true },
+        Role::Vectorizer => Needs {
+            topics: true,
+            pipeline: true,
+            uploads: false,
+        },
+        Role::Uploads => Needs {
+            topics: true,
+            pipeline: false,
+            uploads: true,
+        },
     };
     let mut stop = stop::signals()?;
     let stack = Stack::start(&config, needs).await?;

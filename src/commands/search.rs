@@ -76,7 +76,10 @@ impl Ranking {
 
 pub async fn run(args: Args, config: Config, output: Output) -> anyhow::Result<ExitCode> {
     let session = Session::attach_or_start(&config, Needs::SEARCH).await?;
-    let answer = session.api.search(&args.ranking.query(&args.query, args.k)).await;
+    let answer = session
+        .api
+        .search(&args.ranking.query(&args.query, args.k))
+        .await;
     session.close().await;
     let answer = answer?;
     output.result(&answer, || text(&answer))?;

@@ -31,7 +31,8 @@ struct Status {
 }
 
 pub async fn run(args: Args, config: Config, output: Output) -> anyhow::Result<ExitCode> {
-    let uri = ObjectUri::parse(&args.uri).with_context(|| format!("{} is no document", args.uri))?;
+    let uri =
+        ObjectUri::parse(&args.uri).with_context(|| format!("{} is no document", args.uri))?;
     let uri = uri.to_string();
     let doc_id = DocId::from_uri(&uri).as_str().to_owned();
     let session = Session::attach_or_start(&config, Needs::STATUS).await?;
@@ -98,7 +99,9 @@ fn text(status: &Status) -> String {
     }
     lines.push(match &status.indexed {
         None => "  not in the index".to_owned(),
-        Some(header) if header.deleted => format!("  removed from the index at version {}", header.version),
+        Some(header) if header.deleted => {
+            format!("  removed from the index at version {}", header.version)
+        }
         Some(header) => format!(
             "  in the index: version {}, {} chunks, embedded by {}",
             header.version, header.chunks, header.model_version

@@ -59,8 +59,14 @@ pub fn full_name(topic: &str, kafka: &KafkaConfig) -> anyhow::Result<String> {
     if declared().iter().any(|declared| declared.name == topic) {
         return Ok(kafka.topic(topic));
     }
-    let names: Vec<&str> = declared().iter().map(|declared| declared.name.as_str()).collect();
-    bail!("no topic {topic:?} is declared; there are {}", names.join(", "))
+    let names: Vec<&str> = declared()
+        .iter()
+        .map(|declared| declared.name.as_str())
+        .collect();
+    bail!(
+        "no topic {topic:?} is declared; there are {}",
+        names.join(", ")
+    )
 }
 
 async fn create(admin: &Admin, output: Output) -> anyhow::Result<()> {
@@ -83,8 +89,14 @@ async fn create(admin: &Admin, output: Output) -> anyhow::Result<()> {
                 report.existing.push(topic.topic);
             }
             Created::Differs { differences } => {
-                lines.push(format!("differs   {}: {}", topic.topic, differences.join("; ")));
-                report.differing.push(json!({ "topic": topic.topic, "differences": differences }));
+                lines.push(format!(
+                    "differs   {}: {}",
+                    topic.topic,
+                    differences.join("; ")
+                ));
+                report
+                    .differing
+                    .push(json!({ "topic": topic.topic, "differences": differences }));
             }
         }
     }
@@ -96,8 +108,11 @@ async fn list(admin: &Admin, kafka: &KafkaConfig, output: Output) -> anyhow::Res
     let mut topics = Vec::new();
     for topic in declared() {
         let name = kafka.topic(&topic.name);
-        let description =
-            if present.contains(&name) { Some(admin.describe(&name).await?) } else { None };
+        let description = if present.contains(&name) {
+            Some(admin.describe(&name).await?)
+        } else {
+            None
+        };
         topics.push(json!({
             "topic": name,
             "present": description.is_some(),
@@ -107,20 +122,35 @@ async fn list(admin: &Admin, kafka: &KafkaConfig, output: Output) -> anyhow::Res
         }));
     }
     output.result(&json!({ "topics": topics }), || {
-        let mut rows =
-            vec![["TOPIC", "PARTITIONS", "RECORDS", "CLEANUP"].map(str::to_owned).to_vec()];
+        let mut rows = vec![
+            ["TOPIC", "PARTITIONS", "RECORDS", "CLEANUP"]
+                .map(str::to_owned)
+                .to_vec(),
+        ];
         rows.extend(topics.iter().map(|topic| {
             let text = |key: &str| topic[key].to_string().trim_matches('"').to_owned();
-            let partitions =
-                if topic["present"] == true { text("partitions") } else { "missing".to_owned() };
-            vec![text("topic"), partitions, text("records"), text("cleanup_policy")]
+            let partitions = if topic["present"] == true {
+                text("partitions")
+            } else {
+                "missing".to_owned()
+            };
+            vec![
+                text("topic"),
+                partitions,
+                text("records"),
+                text("cleanup_policy"),
+            ]
         }));
         table(&rows)
     })
 }
 
 fn records(topic: &TopicDescription) -> i64 {
-    topic.partitions.iter().map(|partition| partition.end_offset - partition.start_offset).sum()
+    topic
+        .partitions
+        .iter()
+        .map(|partition| partition.end_offset - partition.start_offset)
+        .sum()
 }
 
 async fn describe(admin: &Admin, name: &str, output: Output) -> anyhow::Result<()> {
@@ -145,8 +175,11 @@ async fn describe(admin: &Admin, name: &str, output: Output) -> anyhow::Result<(
         "partitions": partitions,
     });
     output.result(&report, || {
-        let mut rows =
-            vec![["PARTITION", "LEADER", "REPLICAS", "START", "END"].map(str::to_owned).to_vec()];
+        let mut rows = vec![
+            ["PARTITION", "LEADER", "REPLICAS", "START", "END"]
+                .map(str::to_owned)
+                .to_vec(),
+        ];
         rows.extend(topic.partitions.iter().map(|partition| {
             vec![
                 partition.partition.to_string(),
@@ -156,8 +189,11 @@ async fn describe(admin: &Admin, name: &str, output: Output) -> anyhow::Result<(
                 partition.end_offset.to_string(),
             ]
         }));
-        let settings: Vec<String> =
-            topic.settings.iter().map(|(name, value)| format!("  {name} = {value}")).collect();
+        let settings: Vec<String> = topic
+            .settings
+            .iter()
+            .map(|(name, value)| format!("  {name} = {value}"))
+            .collect();
         format!("{}\n{}\n{}", topic.name, settings.join("\n"), table(&rows))
     })
 }

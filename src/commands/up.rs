@@ -105,9 +105,14 @@ async fn load_and_ask(
         }
     }
     for question in ask {
-        let query = SearchQuery { k: 3, ..SearchQuery::new(question) };
+        let query = SearchQuery {
+            k: 3,
+            ..SearchQuery::new(question)
+        };
         let answer = session.api.search(&query).await?;
-        output.result(&answer, || format!("\n\u{201c}{question}\u{201d}\n{}", text(&answer)))?;
+        output.result(&answer, || {
+            format!("\n\u{201c}{question}\u{201d}\n{}", text(&answer))
+        })?;
     }
     session.close().await;
     Ok(())

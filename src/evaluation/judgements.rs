@@ -32,14 +32,20 @@ pub(super) fn parse_qrels(text: &str) -> anyhow::Result<Judgements> {
             [] => continue,
             ["query-id", ..] => continue,
             [query, doc, score] | [query, _, doc, score] => (query, doc, score),
-            _ => bail!("line {}: expected `query doc score`, got {line:?}", number + 1),
+            _ => bail!(
+                "line {}: expected `query doc score`, got {line:?}",
+                number + 1
+            ),
         };
         let score: i64 = score
             .parse()
             .with_context(|| format!("line {}: {score:?} is not a whole number", number + 1))?;
         // trec_eval counts negative judgements as not relevant.
         let gain = u32::try_from(score.max(0)).context("a judgement is beyond 4 billion")?;
-        judgements.entry(query.to_owned()).or_default().insert(doc.to_owned(), gain);
+        judgements
+            .entry(query.to_owned())
+            .or_default()
+            .insert(doc.to_owned(), gain);
     }
     Ok(judgements)
 }

@@ -34,7 +34,13 @@ pub fn measure(run: &Run, judgements: &Judgements) -> Measures {
         sum.mrr_at_10 += reciprocal_rank(&ranked, 10);
     }
     let queries = judgements.len();
-    let mean = |sum: f64| if queries == 0 { 0.0 } else { sum / queries as f64 };
+    let mean = |sum: f64| {
+        if queries == 0 {
+            0.0
+        } else {
+            sum / queries as f64
+        }
+    };
     Measures {
         queries,
         ndcg_at_10: mean(sum.ndcg_at_10),
@@ -44,20 +50,31 @@ pub fn measure(run: &Run, judgements: &Judgements) -> Measures {
 }
 
 fn dcg(gains: impl Iterator<Item = u32>) -> f64 {
-    gains.zip(2u32..).map(|(gain, rank)| f64::from(gain) / f64::from(rank).log2()).sum()
+    gains
+        .zip(2u32..)
+        .map(|(gain, rank)| f64::from(gain) / f64::from(rank).log2())
+        .sum()
 }
 
 fn ndcg(ranked: &[u32], relevance: &BTreeMap<String, u32>, cutoff: usize) -> f64 {
     let mut ideal: Vec<u32> = relevance.values().copied().collect();
     ideal.sort_unstable_by(|a, b| b.cmp(a));
     let best = dcg(ideal.into_iter().take(cutoff));
-    if best == 0.0 { 0.0 } else { dcg(ranked.iter().copied().take(cutoff)) / best }
+    if best == 0.0 {
+        0.0
+    } else {
+        dcg(ranked.iter().copied().take(cutoff)) / best
+    }
 }
 
 fn recall(ranked: &[u32], relevance: &BTreeMap<String, u32>, cutoff: usize) -> f64 {
     let relevant = relevance.values().filter(|&&gain| gain > 0).count();
     let found = ranked.iter().take(cutoff).filter(|&&gain| gain > 0).count();
-    if relevant == 0 { 0.0 } else { found as f64 / relevant as f64 }
+    if relevant == 0 {
+        0.0
+    } else {
+        found as f64 / relevant as f64
+    }
 }
 
 fn reciprocal_rank(ranked: &[u32], cutoff: usize) -> f64 {
@@ -89,7 +106,10 @@ mod tests {
     fn gain_is_linear_and_discounted_by_rank() {
         let judged = judgements("q 0 a 3\nq 0 b 1\n");
         let mut run = Run::default();
-        run.insert("q", vec![("x".into(), 9.0), ("b".into(), 8.0), ("a".into(), 7.0)]);
+        run.insert(
+            "q",
+            vec![("x".into(), 9.0), ("b".into(), 8.0), ("a".into(), 7.0)],
+        );
         let expected = (1.0 / 3f64.log2() + 3.0 / 2.0) / (3.0 + 1.0 / 3f64.log2());
         assert!((measure(&run, &judged).ndcg_at_10 - expected).abs() < 1e-12);
         assert!((measure(&run, &judged).mrr_at_10 - 0.5).abs() < 1e-12);

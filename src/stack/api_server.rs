@@ -45,9 +45,15 @@ impl ApiServer {
         let stopping = CancellationToken::new();
         let stopped = stopping.clone().cancelled_owned();
         let serving = tokio::spawn(async move {
-            axum::serve(listener, routes).with_graceful_shutdown(stopped).await
+            axum::serve(listener, routes)
+                .with_graceful_shutdown(stopped)
+                .await
         });
-        Ok(Self { address, stopping, serving })
+        Ok(Self {
+            address,
+            stopping,
+            serving,
+        })
     }
 
     /// Answers what was asked already, then stops.

@@ -29,8 +29,14 @@ pub async fn open(config: &Config, encoder: &Encoder) -> anyhow::Result<Arc<dyn 
         ),
     };
     let spec = spec(config, encoder);
-    index.ensure(&spec).await.with_context(|| format!("the index {} can't be used", spec.name))?;
-    index.warm_up().await.context("the index can't be warmed up")?;
+    index
+        .ensure(&spec)
+        .await
+        .with_context(|| format!("the index {} can't be used", spec.name))?;
+    index
+        .warm_up()
+        .await
+        .context("the index can't be warmed up")?;
     Ok(index)
 }
 

@@ -56,9 +56,24 @@ impl Collector for PipelineCollector {
             "stage",
             stats.dead_letters_by_stage.into_iter(),
         )?;
-        counter(&mut encoder, "millrace_chunks", "Chunks written to the index.", stats.chunks)?;
-        counter(&mut encoder, "millrace_tokens", "Tokens embedded.", stats.tokens)?;
-        counter(&mut encoder, "millrace_signals", "Signals published.", stats.signals)?;
+        counter(
+            &mut encoder,
+            "millrace_chunks",
+            "Chunks written to the index.",
+            stats.chunks,
+        )?;
+        counter(
+            &mut encoder,
+            "millrace_tokens",
+            "Tokens embedded.",
+            stats.tokens,
+        )?;
+        counter(
+            &mut encoder,
+            "millrace_signals",
+            "Signals published.",
+            stats.signals,
+        )?;
         gauge(
             &mut encoder,
             "millrace_documents_in_flight",
@@ -67,27 +82,56 @@ impl Collector for PipelineCollector {
         )?;
         let consumer = self.consumer.metrics();
         let counts = [
-            ("millrace_consumer_received", "Records received.", consumer.received),
-            ("millrace_consumer_finished", "Records finished.", consumer.finished),
+            (
+                "millrace_consumer_received",
+                "Records received.",
+                consumer.received,
+            ),
+            (
+                "millrace_consumer_finished",
+                "Records finished.",
+                consumer.finished,
+            ),
             (
                 "millrace_consumer_late_acknowledgements",
                 "Acknowledgements of a dead epoch, ignored.",
                 consumer.late_acknowledgements,
             ),
-            ("millrace_consumer_pauses", "Partitions paused by backpressure.", consumer.pauses),
-            ("millrace_consumer_rebalances", "Assignments and revocations.", consumer.rebalances),
+            (
+                "millrace_consumer_pauses",
+                "Partitions paused by backpressure.",
+                consumer.pauses,
+            ),
+            (
+                "millrace_consumer_rebalances",
+                "Assignments and revocations.",
+                consumer.rebalances,
+            ),
             (
                 "millrace_consumer_drain_timeouts",
                 "Revocations that did not wait for all handlers.",
                 consumer.drain_timeouts,
             ),
-            ("millrace_consumer_evictions", "Evictions from the group.", consumer.evictions),
+            (
+                "millrace_consumer_evictions",
+                "Evictions from the group.",
+                consumer.evictions,
+            ),
         ];
         for (name, help, value) in counts {
             counter(&mut encoder, name, help, value)?;
         }
-        let lag = consumer.partitions.iter().filter_map(|partition| partition.lag).sum();
-        gauge(&mut encoder, "millrace_consumer_lag", "Records not read yet, all partitions.", lag)
+        let lag = consumer
+            .partitions
+            .iter()
+            .filter_map(|partition| partition.lag)
+            .sum();
+        gauge(
+            &mut encoder,
+            "millrace_consumer_lag",
+            "Records not read yet, all partitions.",
+            lag,
+        )
     }
 }
 

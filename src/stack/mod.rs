@@ -24,8 +24,8 @@ use tokio_util::sync::CancellationToken;
 
 use self::address::RunningAddress;
 use self::api_server::ApiServer;
-pub use self::pipeline::vectorizer_group;
 use self::pipeline::Pipeline;
+pub use self::pipeline::vectorizer_group;
 use self::uploads::Uploads;
 use crate::api::ApiState;
 use crate::config::{Config, Profile};
@@ -58,8 +58,11 @@ impl Stack {
             let section = config.model.clone();
             async move { model::load(&section).await }
         });
-        let (broker, kafka) =
-            if needs.topics { topics(config).await? } else { (None, config.kafka.clone()) };
+        let (broker, kafka) = if needs.topics {
+            topics(config).await?
+        } else {
+            (None, config.kafka.clone())
+        };
         let encoder = encoder.await.context("loading the model was cut off")??;
         let index = index::open(config, &encoder).await?;
         let objects = Arc::new(ObjectStores::new(&objects_config(config))?);
@@ -79,7 +82,12 @@ impl Stack {
             None
         };
         let control_token = control_token()?;
-        let state = ApiState { index, encoder, objects, control_token: control_token.as_str().into() };
+        let state = ApiState {
+            index,
+            encoder,
+            objects,
+            control_token: control_token.as_str().into(),
+        };
         let notices = uploads.as_ref().map(|uploads| uploads.routes(config));
         let api = ApiServer::start(config, state, notices, health, registry).await?;
         let address = RunningAddress {
@@ -89,7 +97,14 @@ impl Stack {
             topic_prefix: kafka.topic_prefix,
             control_token,
         };
-        Ok(Self { address, api, uploads, pipeline, broker, failed })
+        Ok(Self {
+            address,
+            api,
+            uploads,
+            pipeline,
+            broker,
+            failed,
+        })
     }
 
     /// Where the parts can be reached.
@@ -139,7 +154,13 @@ async fn topics(config: &Config) -> anyhow::Result<(Option<Broker>, KafkaConfig)
         Profile::Embedded => {
             let broker = embedded_broker(config)?;
             let bootstrap = broker.bootstrap();
-            (Some(broker), KafkaConfig { bootstrap, ..config.kafka.clone() })
+            (
+                Some(broker),
+                KafkaConfig {
+                    bootstrap,
+                    ..config.kafka.clone()
+                },
+            )
         }
     };
     for topic in Admin::connect(&kafka)?.create_declared().await? {
@@ -147,7 +168,11 @@ async fn topics(config: &Config) -> anyhow::Result<(Option<Broker>, KafkaConfig)
             Created::Created => tracing::info!(topic = topic.topic, "topic created"),
             Created::Existing => {}
             Created::Differs { differences } => {
-                tracing::warn!(topic = topic.topic, ?differences, "topic differs from its declaration");
+                tracing::warn!(
+                    topic = topic.topic,
+                    ?differences,
+                    "topic differs from its declaration"
+                );
             }
         }
     }
@@ -166,7 +191,10 @@ pub fn embedded_broker(config: &Config) -> anyhow::Result<Broker> {
 
 /// Stops the broker without holding up the runtime: it joins a thread.
 pub async fn stop_broker(broker: Broker) {
-    if tokio::task::spawn_blocking(move || broker.stop()).await.is_err() {
+    if tokio::task::spawn_blocking(move || broker.stop())
+        .await
+        .is_err()
+    {
         tracing::warn!("the embedded broker did not stop cleanly");
     }
 }
@@ -174,7 +202,9 @@ pub async fn stop_broker(broker: Broker) {
 /// Watched folders may be read: what is noticed there must be fetched from there.
 fn objects_config(config: &Config) -> millrace_objects::ObjectStoresConfig {
     let mut objects = config.objects.clone();
-    objects.allowed_roots.extend(config.uploads.folders.iter().cloned());
+    objects
+        .allowed_roots
+        .extend(config.uploads.folders.iter().cloned());
     objects
 }
 

@@ -32,7 +32,12 @@ pub struct Pipeline {
 /// The group of the vectorizer. An index generation has its own, so that a new
 /// one reads the documents topic from its start beside the old one.
 pub fn vectorizer_group(config: &Config) -> String {
-    format!("{}vectorizer.{}-{:06}", config.kafka.topic_prefix, config.index.name, index::GENERATION)
+    format!(
+        "{}vectorizer.{}-{:06}",
+        config.kafka.topic_prefix,
+        config.index.name,
+        index::GENERATION
+    )
 }
 
 impl Pipeline {
@@ -72,7 +77,11 @@ impl Pipeline {
         })
         .await?;
         readiness::follow_vectorizer(vectorizer.state(), failed.clone());
-        Ok(Self { vectorizer: Arc::new(vectorizer), consumer: handle, producer })
+        Ok(Self {
+            vectorizer: Arc::new(vectorizer),
+            consumer: handle,
+            producer,
+        })
     }
 
     /// Finishes what has begun, then leaves the group.

@@ -53,7 +53,9 @@ pub fn follow_sink(part: Part, mut state: watch::Receiver<SinkState>) {
 /// Cancels `failed` when the vectorizer can't go on.
 pub fn follow_vectorizer(mut state: watch::Receiver<VectorizerState>, failed: CancellationToken) {
     tokio::spawn(async move {
-        let failure = state.wait_for(|state| matches!(state, VectorizerState::Failed { .. })).await;
+        let failure = state
+            .wait_for(|state| matches!(state, VectorizerState::Failed { .. }))
+            .await;
         if let Ok(state) = failure
             && let VectorizerState::Failed { reason } = &*state
         {

@@ -5,9 +5,9 @@ use std::sync::Arc;
 use axum::Router;
 use millrace_kafka::{KafkaConfig, Producer};
 use millrace_objects::{ObjectStores, Secret};
+use millrace_producers::Publisher;
 use millrace_producers::folder::{FolderConfig, FolderWatch};
 use millrace_producers::http::{NoticesConfig, router};
-use millrace_producers::Publisher;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -49,7 +49,12 @@ impl Uploads {
                 tracing::info!(folder = %folder.display(), ?counts, "stopped watching");
             });
         }
-        Ok(Self { publisher, objects: Arc::clone(objects), watches, stopping })
+        Ok(Self {
+            publisher,
+            objects: Arc::clone(objects),
+            watches,
+            stopping,
+        })
     }
 
     /// `POST /v1/notices`.
@@ -58,14 +63,23 @@ impl Uploads {
             bearer_token: config.api.notices_token.clone().map(Secret::new),
             ..NoticesConfig::default()
         };
-        router(self.publisher.clone(), ObjectStores::clone(&self.objects), notices)
+        router(
+            self.publisher.clone(),
+            ObjectStores::clone(&self.objects),
+            notices,
+        )
     }
 
     /// Publishes what was noticed already, then stops.
     pub async fn stop(mut self) {
         self.stopping.cancel();
         while self.watches.join_next().await.is_some() {}
-        if let Err(error) = self.publisher.producer().flush(super::pipeline::DRAIN).await {
+        if let Err(error) = self
+            .publisher
+            .producer()
+            .flush(super::pipeline::DRAIN)
+            .await
+        {
             tracing::warn!(%error, "not all notices were acknowledged");
         }
     }

@@ -26,8 +26,11 @@ fn measures_agree_with_ir_measures_on_cranfield() -> anyhow::Result<()> {
     let python = std::env::var("MILLRACE_TEST_PYTHON")
         .context("MILLRACE_TEST_PYTHON is not set: run `make test`, which makes the venv")?;
     let data = millrace_servers::shared_data("cranfield")?;
-    let (corpus, queries, qrels) =
-        (data.join("corpus.jsonl.gz"), data.join("queries.jsonl"), data.join("qrels/test.tsv"));
+    let (corpus, queries, qrels) = (
+        data.join("corpus.jsonl.gz"),
+        data.join("queries.jsonl"),
+        data.join("qrels/test.tsv"),
+    );
     let pipeline = Pipeline::new(Target::Embedded)?;
     let evaluate = |mode: &str| {
         pipeline.json(&[
@@ -45,20 +48,32 @@ fn measures_agree_with_ir_measures_on_cranfield() -> anyhow::Result<()> {
     };
     for mode in ["text", "hybrid"] {
         let report = evaluate(mode)?;
-        let run_file = report["run_file"].as_str().context("the run file is named")?;
+        let run_file = report["run_file"]
+            .as_str()
+            .context("the run file is named")?;
         let output = Command::new(&python)
             .args(["-c", IR_MEASURES, text(&qrels)?])
             .arg(pipeline.path(run_file))
             .output()?;
-        ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        ensure!(
+            output.status.success(),
+            "{}",
+            String::from_utf8_lossy(&output.stderr)
+        );
         let theirs: Value = serde_json::from_slice(&output.stdout)?;
         ensure!(report["queries"] == 225, "{report}");
         for measure in ["ndcg_at_10", "recall_at_100", "mrr_at_10"] {
             let difference =
                 report[measure].as_f64().unwrap_or(2.0) - theirs[measure].as_f64().unwrap_or(-2.0);
-            ensure!(difference.abs() < 1e-6, "{mode} {measure}: ours {report}, theirs {theirs}");
+            ensure!(
+                difference.abs() < 1e-6,
+                "{mode} {measure}: ours {report}, theirs {theirs}"
+            );
         }
-        ensure!(report["ndcg_at_10"].as_f64() > Some(0.3), "{mode}: {report}");
+        ensure!(
+            report["ndcg_at_10"].as_f64() > Some(0.3),
+            "{mode}: {report}"
+        );
     }
     Ok(())
 }

@@ -27,7 +27,10 @@ impl Pipeline {
         let folder = tempfile::tempdir()?;
         let mut environment = vec![
             ("MILLRACE_API__LISTEN".to_owned(), "127.0.0.1:0".to_owned()),
-            ("MILLRACE_BROKER__LISTEN".to_owned(), "127.0.0.1:0".to_owned()),
+            (
+                "MILLRACE_BROKER__LISTEN".to_owned(),
+                "127.0.0.1:0".to_owned(),
+            ),
         ];
         if target == Target::Real {
             let name = millrace_servers::unique_name("cli");
@@ -41,7 +44,10 @@ impl Pipeline {
                 format!("[{:?}]", millrace_servers::opensearch()?),
             );
         }
-        Ok(Self { folder, environment })
+        Ok(Self {
+            folder,
+            environment,
+        })
     }
 
     /// A folder for a test's own files.
@@ -77,14 +83,20 @@ impl Pipeline {
     }
 
     pub fn output(&self, arguments: &[&str]) -> anyhow::Result<Output> {
-        self.command(arguments).output().context("the binary could not be started")
+        self.command(arguments)
+            .output()
+            .context("the binary could not be started")
     }
 
     /// Runs a command that must succeed; its one JSON object.
     pub fn json(&self, arguments: &[&str]) -> anyhow::Result<Value> {
         let output = self.output(arguments)?;
         let stderr = String::from_utf8_lossy(&output.stderr);
-        ensure!(output.status.success(), "{arguments:?} failed with {}:\n{stderr}", output.status);
+        ensure!(
+            output.status.success(),
+            "{arguments:?} failed with {}:\n{stderr}",
+            output.status
+        );
         serde_json::from_slice(&output.stdout).with_context(|| {
             format!(
                 "{arguments:?} did not print one JSON object but {:?}\n{stderr}",
@@ -97,7 +109,10 @@ impl Pipeline {
     pub fn failure(&self, arguments: &[&str]) -> anyhow::Result<String> {
         let output = self.output(arguments)?;
         ensure!(!output.status.success(), "{arguments:?} should have failed");
-        ensure!(output.stdout.is_empty(), "{arguments:?} failed and still printed a result");
+        ensure!(
+            output.stdout.is_empty(),
+            "{arguments:?} failed and still printed a result"
+        );
         Ok(String::from_utf8_lossy(&output.stderr).into_owned())
     }
 
@@ -119,13 +134,19 @@ impl Pipeline {
     /// Starts `up` and waits until it says that it is ready.
     pub fn up(&self, arguments: &[&str]) -> anyhow::Result<Up> {
         let mut command = self.command(&[&["up"], arguments].concat());
-        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
+        let mut child = command
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()?;
         let stdout = child.stdout.take().context("standard output is piped")?;
         let mut line = String::new();
         BufReader::new(stdout).read_line(&mut line)?;
         let Ok(ready) = serde_json::from_str(&line) else {
             let output = child.wait_with_output()?;
-            bail!("up did not become ready: {}", String::from_utf8_lossy(&output.stderr));
+            bail!(
+                "up did not become ready: {}",
+                String::from_utf8_lossy(&output.stderr)
+            );
         };
         // Its log would fill the pipe and stop it.
         if let Some(mut stderr) = child.stderr.take() {
@@ -180,7 +201,10 @@ pub fn eventually<T>(
         if let Some(answer) = ask()? {
             return Ok(answer);
         }
-        ensure!(Instant::now() < deadline, "waited {limit:?} in vain: {what}");
+        ensure!(
+            Instant::now() < deadline,
+            "waited {limit:?} in vain: {what}"
+        );
         std::thread::yield_now();
         std::thread::park_timeout(Duration::from_millis(20));
     }

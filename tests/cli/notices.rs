@@ -12,7 +12,15 @@ use crate::harness::{Pipeline, Target, Up, eventually, text};
 /// Status and body of a POST, through curl as an operator would.
 fn post(up: &Up, body: &str, headers: &[&str]) -> anyhow::Result<(u16, Value)> {
     let mut command = Command::new("curl");
-    command.args(["-sS", "--noproxy", "*", "-w", "\n%{http_code}", "--data-binary", "@-"]);
+    command.args([
+        "-sS",
+        "--noproxy",
+        "*",
+        "-w",
+        "\n%{http_code}",
+        "--data-binary",
+        "@-",
+    ]);
     for header in headers {
         command.args(["-H", header]);
     }
@@ -21,10 +29,19 @@ fn post(up: &Up, body: &str, headers: &[&str]) -> anyhow::Result<(u16, Value)> {
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .spawn()?;
-    child.stdin.take().context("standard input is piped")?.write_all(body.as_bytes())?;
+    child
+        .stdin
+        .take()
+        .context("standard input is piped")?
+        .write_all(body.as_bytes())?;
     let output = String::from_utf8(child.wait_with_output()?.stdout)?;
-    let (body, status) = output.rsplit_once('\n').context("curl wrote the status last")?;
-    Ok((status.trim().parse()?, serde_json::from_str(body).unwrap_or(Value::Null)))
+    let (body, status) = output
+        .rsplit_once('\n')
+        .context("curl wrote the status last")?;
+    Ok((
+        status.trim().parse()?,
+        serde_json::from_str(body).unwrap_or(Value::Null),
+    ))
 }
 
 fn s3_notice(bucket: &str, key: &str) -> Value {
@@ -40,13 +57,23 @@ fn malformed_and_foreign_entries_are_counted_and_kept() -> anyhow::Result<()> {
     let body = json!({ "Records": [ s3_notice("elsewhere", "x.txt"), { "eventName": 7 } ] });
     let (status, answer) = post(&up, &body.to_string(), &[])?;
     ensure!(status / 100 == 2, "{status} {answer}");
-    ensure!(answer["accepted"] == 0 && answer["malformed"] == 1, "{answer}");
+    ensure!(
+        answer["accepted"] == 0 && answer["malformed"] == 1,
+        "{answer}"
+    );
     let refusal = answer["errors"].to_string();
-    ensure!(refusal.contains("elsewhere"), "the refused bucket is not named: {answer}");
-    eventually("the malformed entry is a dead letter", Duration::from_secs(30), || {
-        let listed = pipeline.json(&["dlq", "list"])?;
-        Ok((listed["total"].as_u64() >= Some(1)).then_some(()))
-    })
+    ensure!(
+        refusal.contains("elsewhere"),
+        "the refused bucket is not named: {answer}"
+    );
+    eventually(
+        "the malformed entry is a dead letter",
+        Duration::from_secs(30),
+        || {
+            let listed = pipeline.json(&["dlq", "list"])?;
+            Ok((listed["total"].as_u64() >= Some(1)).then_some(()))
+        },
+    )
 }
 
 #[test]
@@ -54,7 +81,10 @@ fn a_body_that_is_no_notice_is_refused_with_a_reason() -> anyhow::Result<()> {
     let pipeline = Pipeline::new(Target::Embedded)?;
     let up = pipeline.up(&[])?;
     let (status, answer) = post(&up, "hello", &[])?;
-    ensure!((400..500).contains(&status) || answer["malformed"] == 1, "{status} {answer}");
+    ensure!(
+        (400..500).contains(&status) || answer["malformed"] == 1,
+        "{status} {answer}"
+    );
     Ok(())
 }
 

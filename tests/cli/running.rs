@@ -18,8 +18,14 @@ fn commands_reach_the_running_up() -> anyhow::Result<()> {
     ensure!(pipeline.search("lunar gravity and water")?[0] == "tides.txt");
     up.signal("-TERM")?;
     let status = up.wait(LONG)?;
-    ensure!(status.success(), "SIGTERM must drain and leave with 0: {status}");
-    ensure!(!pipeline.path("data/up.json").exists(), "the address outlived the process");
+    ensure!(
+        status.success(),
+        "SIGTERM must drain and leave with 0: {status}"
+    );
+    ensure!(
+        !pipeline.path("data/up.json").exists(),
+        "the address outlived the process"
+    );
     // The same folder, without it.
     ensure!(pipeline.search("lunar gravity and water")?[0] == "tides.txt");
     Ok(())
@@ -40,14 +46,22 @@ fn a_killed_up_loses_nothing() -> anyhow::Result<()> {
     let pipeline = Pipeline::new(Target::Embedded)?;
     let mut up = pipeline.up(&[])?;
     for n in 0..20 {
-        pipeline.write(&format!("docs/{n}.txt"), format!("Document {n} about topic {n}.\n"))?;
+        pipeline.write(
+            &format!("docs/{n}.txt"),
+            format!("Document {n} about topic {n}.\n"),
+        )?;
     }
     let summary = pipeline.ingest(&pipeline.path("docs"))?;
     ensure!(summary["indexed"] == 20, "{summary}");
     up.signal("-KILL")?;
     up.wait(LONG)?;
     let found = pipeline.json(&["search", "document", "-k", "100", "--mode", "text"])?;
-    ensure!(found["hits"].as_array().is_some_and(|hits| hits.len() == 20), "{found}");
+    ensure!(
+        found["hits"]
+            .as_array()
+            .is_some_and(|hits| hits.len() == 20),
+        "{found}"
+    );
     Ok(())
 }
 
@@ -59,15 +73,24 @@ fn a_watched_folder_is_followed() -> anyhow::Result<()> {
     let finds = |query: &str, file: &str| {
         eventually(&format!("{query:?} finds {file}"), LONG, || {
             let found = pipeline.search(query)?;
-            Ok(found.first().is_some_and(|first| first == file).then_some(()))
+            Ok(found
+                .first()
+                .is_some_and(|first| first == file)
+                .then_some(()))
         })
     };
     finds("antarctic birds", "first.txt")?;
-    pipeline.write("inbox/second.txt", "The orchestra tunes before the symphony.\n")?;
+    pipeline.write(
+        "inbox/second.txt",
+        "The orchestra tunes before the symphony.\n",
+    )?;
     finds("classical concert", "second.txt")?;
     std::fs::remove_file(&path)?;
     eventually("the removed file is gone", LONG, || {
-        Ok((!pipeline.search("antarctic birds")?.contains(&"first.txt".to_owned())).then_some(()))
+        Ok((!pipeline
+            .search("antarctic birds")?
+            .contains(&"first.txt".to_owned()))
+        .then_some(()))
     })
 }
 
@@ -87,6 +110,9 @@ fn health_and_metrics_are_served() -> anyhow::Result<()> {
     let note = pipeline.write("one.txt", "A single document.\n")?;
     pipeline.ingest(&note)?;
     let metrics = get("/metrics")?;
-    ensure!(metrics.contains("millrace_documents_total{outcome=\"indexed\"} 1"), "{metrics}");
+    ensure!(
+        metrics.contains("millrace_documents_total{outcome=\"indexed\"} 1"),
+        "{metrics}"
+    );
     Ok(())
 }
