@@ -29,7 +29,11 @@ help: ## list the targets
 .PHONY: run
 run: ## build, start everything embedded, load the sample corpus, show example searches
 	cargo build $(LOCKED) --release
-	./target/release/millrace up --sample
+	./target/release/millrace model pull $(MODEL)
+	./target/release/millrace up --load samples/films/films.jsonl.gz \
+	  --ask "a shark terrorises a seaside town" \
+	  --ask "robots that want to be human" \
+	  --ask "thieves plan one last heist"
 
 .PHONY: test
 test: tools lint model ## everything: lint, then all tests, on real servers that it starts and stops
@@ -79,8 +83,8 @@ bench-retrieval: model ## nDCG@10 on SciFact, embedded and on the real Kafka and
 	cargo build $(LOCKED) --release
 	$(SERVERS) run -- python3 infra/bench/retrieval/run.py
 
-.PHONY: bench-ingest
-bench-ingest: model ## documents a second through the whole pipeline against the bare encoder
+.PHONY: bench-pipeline
+bench-pipeline: model ## the embedded pipeline on SciFact: ready, ingest against the bare encoder, memory, search
 	cargo build $(LOCKED) --release
 	cargo build $(LOCKED) --release -p millrace-models --example bench_encoder
 	python3 infra/bench/pipeline/run.py

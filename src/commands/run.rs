@@ -47,6 +47,10 @@ pub async fn run(args: Args, config: Config, output: Output) -> anyhow::Result<E
     };
     let mut stop = stop::signals()?;
     let stack = Stack::start(&config, needs).await?;
+    tokio::select! {
+        () = stack.ready() => {}
+        () = stop.first() => return Ok(stop::drain(stack, stop, ExitCode::SUCCESS).await),
+    }
     let api = stack.address().api.clone();
     output.result(&json!({ "pid": std::process::id(), "api": api }), || {
         format!("running; health and metrics at {api}")

@@ -47,6 +47,13 @@ pub async fn run(args: Args, mut config: Config, output: Output) -> anyhow::Resu
     let mut stop = stop::signals()?;
     let stack = Stack::start(&config, Needs::UP).await?;
     stack.address().write(&config.data_dir)?;
+    tokio::select! {
+        () = stack.ready() => {}
+        () = stop.first() => {
+            RunningAddress::remove(&config.data_dir);
+            return Ok(stop::drain(stack, stop, ExitCode::SUCCESS).await);
+        }
+    }
     let ready = Ready {
         pid: std::process::id(),
         api: stack.address().api.clone(),

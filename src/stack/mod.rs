@@ -13,6 +13,7 @@ pub mod stop;
 mod uploads;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context, bail};
 use millrace_broker::{Broker, BrokerConfig};
@@ -31,10 +32,16 @@ use crate::api::ApiState;
 use crate::config::{Config, Profile};
 use crate::session::Needs;
 
+/// How often a start that takes long tells why.
+const TELL_EVERY: Duration = Duration::from_secs(5);
+/// How often readiness is looked at while starting.
+const LOOK_EVERY: Duration = Duration::from_millis(5);
+
 /// The running parts.
 pub struct Stack {
     address: RunningAddress,
     api: ApiServer,
+    health: Health,
     uploads: Option<Uploads>,
     pipeline: Option<Pipeline>,
     broker: Option<Broker>,
@@ -89,7 +96,7 @@ impl Stack {
             control_token: control_token.as_str().into(),
         };
         let notices = uploads.as_ref().map(|uploads| uploads.routes(config));
-        let api = ApiServer::start(config, state, notices, health, registry).await?;
+        let api = ApiServer::start(config, state, notices, health.clone(), registry).await?;
         let address = RunningAddress {
             pid: std::process::id(),
             api: format!("http://{}", api.address),
@@ -110,6 +117,23 @@ impl Stack {
     /// Where the parts can be reached.
     pub fn address(&self) -> &RunningAddress {
         &self.address
+    }
+
+    /// Waits until every part can work, and tells now and then what it waits for.
+    pub async fn ready(&self) {
+        let started = tokio::time::Instant::now();
+        let mut told = started;
+        loop {
+            let report = self.health.report();
+            if report.ready {
+                return;
+            }
+            if told.elapsed() > TELL_EVERY {
+                told = tokio::time::Instant::now();
+                tracing::warn!(waiting = ?report.waiting, "not ready yet");
+            }
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
     }
 
     /// Cancelled when a part can't go on.

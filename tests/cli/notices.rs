@@ -58,7 +58,7 @@ fn malformed_and_foreign_entries_are_counted_and_kept() -> anyhow::Result<()> {
     let (status, answer) = post(&up, &body.to_string(), &[])?;
     ensure!(status / 100 == 2, "{status} {answer}");
     ensure!(
-        answer["accepted"] == 0 && answer["malformed"] == 1,
+        answer["accepted"] == 0 && answer["malformed"] == 2,
         "{answer}"
     );
     let refusal = answer["errors"].to_string();

@@ -40,9 +40,14 @@ def texts(path: pathlib.Path) -> None:
 
 
 def bare_encoder(path: pathlib.Path) -> float:
-    """Documents a second of the encoder alone, in arrival order."""
-    output = subprocess.run([ENCODER, "--texts", path, "--json"], stdout=subprocess.PIPE, check=True)
-    return json.loads(output.stdout)["texts_per_second"]
+    """Documents a second of the encoder alone, in arrival order (protocol: bench_encoder.rs)."""
+    pull = subprocess.run([BINARY, "model", "pull", "all-MiniLM-L6-v2", "--json"],
+                          stdout=subprocess.PIPE, check=True)
+    folder = json.loads(pull.stdout)["folder"]
+    output = subprocess.run([ENCODER, folder, str(os.cpu_count()), path], input="arrival\n",
+                            stdout=subprocess.PIPE, text=True, check=True)
+    figures = json.loads(output.stdout.splitlines()[-1])
+    return figures["texts"] / figures["wall_seconds"]
 
 
 def resident_mib(pid: int, field: str) -> float:

@@ -355,9 +355,10 @@ impl Admin {
 
     async fn metadata(&self, topic: Option<&str>) -> Result<Metadata, AdminError> {
         let (reader, name) = (Arc::clone(&self.reader), topic.map(str::to_owned));
+        let brokers = &self.config.bootstrap;
         let action = topic.map_or_else(
-            || "list the topics".to_owned(),
-            |topic| format!("look up {topic}"),
+            || format!("list the topics at {brokers}"),
+            |topic| format!("look up {topic} at {brokers}"),
         );
         blocking(move || reader.fetch_metadata(name.as_deref(), REQUEST_TIMEOUT))
             .await?
