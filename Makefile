@@ -37,6 +37,7 @@ run: ## build, start everything embedded, load the sample corpus, show example s
 
 .PHONY: test
 test: tools lint model ## everything: lint, then all tests, on real servers that it starts and stops
+	@echo "tests marked ignored are no tests: crash tests start them as child processes to be killed"
 	$(SERVERS) run -- $(NEXTEST)
 
 .PHONY: test-embedded

@@ -107,6 +107,7 @@ impl Stack {
         Ok(Self {
             address,
             api,
+            health,
             uploads,
             pipeline,
             broker,
