@@ -78,17 +78,14 @@ impl ModelConfig {
                 path: folder.to_owned(),
             });
         }
-        for file in ["config.json", "tokenizer.json", "model.safetensors"] {
-            if !folder.join(file).is_file() {
-                return Err(ModelError::MissingFile {
-                    folder: folder.to_owned(),
-                    file,
-                });
-            }
-        }
+        // The architecture first: a model of another kind has other files too, and it is the kind
+        // that its owner has to be told of.
+        require(folder, "config.json")?;
         let transformer: Transformer = json(&folder.join("config.json"))?;
-        check_modules(folder)?;
         transformer.check(folder)?;
+        require(folder, "tokenizer.json")?;
+        require(folder, "model.safetensors")?;
+        check_modules(folder)?;
         let sentence_bert: Option<SentenceBert> = optional(folder, "sentence_bert_config.json")?;
         let required = |property: &'static str, value: Option<usize>| match value {
             Some(value) if value > 0 => Ok(value),
@@ -177,6 +174,16 @@ impl Transformer {
         }
         Ok(())
     }
+}
+
+fn require(folder: &Path, file: &'static str) -> Result<(), ModelError> {
+    if folder.join(file).is_file() {
+        return Ok(());
+    }
+    Err(ModelError::MissingFile {
+        folder: folder.to_owned(),
+        file,
+    })
 }
 
 /// The pipeline must be transformer, mean pooling and at most a normalisation.

@@ -83,12 +83,12 @@ impl Collector for PipelineCollector {
         let consumer = self.consumer.metrics();
         let counts = [
             (
-                "millrace_consumer_received",
+                "millrace_consumer_records_received",
                 "Records received.",
                 consumer.received,
             ),
             (
-                "millrace_consumer_finished",
+                "millrace_consumer_records_finished",
                 "Records finished.",
                 consumer.finished,
             ),
@@ -128,7 +128,7 @@ impl Collector for PipelineCollector {
             .sum();
         gauge(
             &mut encoder,
-            "millrace_consumer_lag",
+            "millrace_consumer_lag_records",
             "Records not read yet, all partitions.",
             lag,
         )

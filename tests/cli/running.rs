@@ -1,5 +1,6 @@
 //! A running `up`: found by other commands, drained by SIGTERM, unharmed by `kill -9`.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use anyhow::ensure;
