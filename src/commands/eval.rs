@@ -15,7 +15,8 @@ use crate::evaluation::judgements::{read_qrels, read_queries};
 use crate::evaluation::measures::measure;
 use crate::evaluation::run::Run;
 use crate::output::Output;
-use crate::session::{Needs, Session};
+use crate::session::Session;
+use crate::stack::Needs;
 
 /// Measure rankings against judgements.
 #[derive(Debug, clap::Args)]

@@ -18,7 +18,8 @@ use serde::Serialize;
 
 use crate::config::Config;
 use crate::output::Output;
-use crate::session::{Needs, Session};
+use crate::session::Session;
+use crate::stack::Needs;
 
 /// How many documents are asked for at once when only the missing ones are wanted.
 const LOOKUP_PAGE: usize = 500;

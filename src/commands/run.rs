@@ -8,8 +8,7 @@ use serde_json::json;
 
 use crate::config::{Config, Profile};
 use crate::output::Output;
-use crate::session::Needs;
-use crate::stack::{Stack, stop};
+use crate::stack::{Needs, Stack, stop};
 
 /// Run one role; members of a role share the work.
 #[derive(Debug, clap::Args)]

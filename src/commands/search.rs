@@ -8,7 +8,8 @@ use millrace_index::Mode;
 use crate::api::search::{SearchAnswer, SearchQuery};
 use crate::config::Config;
 use crate::output::Output;
-use crate::session::{Needs, Session};
+use crate::session::Session;
+use crate::stack::Needs;
 
 /// Find documents by text, by meaning, or by both.
 #[derive(Debug, clap::Args)]

@@ -11,7 +11,8 @@ use serde::Serialize;
 use crate::api::records::DocumentHeader;
 use crate::config::Config;
 use crate::output::Output;
-use crate::session::{Needs, Session};
+use crate::session::Session;
+use crate::stack::Needs;
 
 /// Tell what became of a document: its last outcome and what the index holds.
 #[derive(Debug, clap::Args)]

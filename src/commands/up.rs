@@ -11,9 +11,9 @@ use super::search::text;
 use crate::api::search::SearchQuery;
 use crate::config::Config;
 use crate::output::Output;
-use crate::session::{Needs, Session};
+use crate::session::Session;
 use crate::stack::address::RunningAddress;
-use crate::stack::{Stack, stop};
+use crate::stack::{Needs, Stack, stop};
 
 /// Start the pipeline: topics, vectorizer, index and API in one process.
 #[derive(Debug, clap::Args)]

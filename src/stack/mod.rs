@@ -7,6 +7,7 @@ mod api_server;
 pub mod index;
 mod metrics;
 pub mod model;
+mod needs;
 mod pipeline;
 mod readiness;
 pub mod stop;
@@ -25,12 +26,12 @@ use tokio_util::sync::CancellationToken;
 
 use self::address::RunningAddress;
 use self::api_server::ApiServer;
+pub use self::needs::Needs;
 use self::pipeline::Pipeline;
 pub use self::pipeline::vectorizer_group;
 use self::uploads::Uploads;
 use crate::api::ApiState;
 use crate::config::{Config, Profile};
-use crate::session::Needs;
 
 /// How often a start that takes long tells why.
 const TELL_EVERY: Duration = Duration::from_secs(5);

@@ -115,5 +115,20 @@ fn health_and_metrics_are_served() -> anyhow::Result<()> {
         metrics.contains("millrace_documents_total{outcome=\"indexed\"} 1"),
         "{metrics}"
     );
+    let served: BTreeSet<(&str, &str)> = metrics
+        .lines()
+        .filter_map(|line| line.strip_prefix("# TYPE ")?.split_once(' '))
+        .collect();
+    let documented: BTreeSet<(&str, &str)> = include_str!("../../docs/metrics.md")
+        .lines()
+        .filter_map(|line| {
+            let (name, rest) = line.strip_prefix("| `")?.split_once("` | ")?;
+            Some((name, rest.split_once(" |")?.0))
+        })
+        .collect();
+    ensure!(
+        served == documented,
+        "served {served:#?}\ndocumented {documented:#?}"
+    );
     Ok(())
 }

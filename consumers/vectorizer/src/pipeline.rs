@@ -365,6 +365,7 @@ impl Pipeline {
                     version = work.version.get(),
                     traceparent = %work.trace,
                 );
+                millrace_telemetry::continue_trace(&span, Some(&work.trace.to_string()));
                 pipeline
                     .guarded(pipeline.finish(work).instrument(span))
                     .await;

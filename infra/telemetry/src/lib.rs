@@ -18,4 +18,4 @@ pub use health::{Health, HealthReport, Part};
 pub use http::router;
 pub use logs::{LogFormat, TelemetryConfig, TelemetryError, TelemetryGuard, init};
 pub use prometheus_client;
-pub use traces::{continue_trace, current_traceparent};
+pub use traces::continue_trace;

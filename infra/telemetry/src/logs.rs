@@ -87,6 +87,9 @@ impl Drop for TelemetryGuard {
     }
 }
 
+/// The spans that are exported.
+const EXPORTED: &str = "off,millrace=info";
+
 /// Installs the process's subscriber.
 ///
 /// # Errors
@@ -110,12 +113,14 @@ pub fn init(config: &TelemetryConfig) -> Result<TelemetryGuard, TelemetryError> 
         .as_deref()
         .map(exporting_provider)
         .transpose()?;
-    let traces = provider
-        .as_ref()
-        .map(|provider| tracing_opentelemetry::layer().with_tracer(provider.tracer("millrace")));
+    // What is exported does not depend on what is logged.
+    let traces = provider.as_ref().map(|provider| {
+        tracing_opentelemetry::layer()
+            .with_tracer(provider.tracer("millrace"))
+            .with_filter(EnvFilter::new(EXPORTED))
+    });
     tracing_subscriber::registry()
-        .with(filter)
-        .with(lines)
+        .with(lines.with_filter(filter))
         .with(traces)
         .try_init()
         .map_err(TelemetryError::Twice)?;

@@ -15,21 +15,6 @@ pub fn continue_trace(span: &Span, traceparent: Option<&str>) {
     }
 }
 
-/// The `traceparent` that a message sent within `span` should carry; none
-/// where traces are not exported.
-pub fn current_traceparent(span: &Span) -> Option<String> {
-    let context = span.context();
-    let span_context = context.span().span_context().clone();
-    span_context.is_valid().then(|| {
-        format!(
-            "00-{}-{}-{:02x}",
-            span_context.trace_id(),
-            span_context.span_id(),
-            span_context.trace_flags().to_u8()
-        )
-    })
-}
-
 fn parse(traceparent: &str) -> Option<SpanContext> {
     let mut fields = traceparent.split('-');
     let version = fields.next()?;

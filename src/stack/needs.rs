@@ -1,0 +1,39 @@
+//! Which parts are started.
+
+/// Which parts a command needs besides the API.
+#[derive(Clone, Copy, Debug)]
+pub struct Needs {
+    /// Topics.
+    pub topics: bool,
+    /// The consumer that turns notices into index records.
+    pub pipeline: bool,
+    /// Watched folders, and notices over HTTP.
+    pub uploads: bool,
+}
+
+impl Needs {
+    /// The index and the encoder alone.
+    pub const SEARCH: Self = Self {
+        topics: false,
+        pipeline: false,
+        uploads: false,
+    };
+    /// The index and the topics, to look at.
+    pub const STATUS: Self = Self {
+        topics: true,
+        pipeline: false,
+        uploads: false,
+    };
+    /// All that takes a notice to the index.
+    pub const INGEST: Self = Self {
+        topics: true,
+        pipeline: true,
+        uploads: false,
+    };
+    /// All that there is.
+    pub const UP: Self = Self {
+        topics: true,
+        pipeline: true,
+        uploads: true,
+    };
+}
