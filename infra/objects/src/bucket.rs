@@ -12,6 +12,7 @@ use opendal_http_transport_reqwest::ReqwestTransport;
 
 use crate::config::{ConfigError, ObjectStoresConfig};
 use crate::error::ReadError;
+use crate::oss_v4::SigningTransport;
 use crate::stores::{ListError, Object, ObjectEntry, ObjectMeta};
 use crate::uri::{BucketService, ObjectUri};
 
@@ -55,7 +56,11 @@ impl Bucket {
                 .request_timeout_ms
                 .unwrap_or(DEFAULT_REQUEST_TIMEOUT_MS),
         );
-        let transport = HttpTransporter::new(ReqwestTransport::new(client.clone()));
+        let mut transport = HttpTransporter::new(ReqwestTransport::new(client.clone()));
+        if service == BucketService::Oss && !config.oss.anonymous {
+            let signing = SigningTransport::new(name, &config.oss, transport)?;
+            transport = HttpTransporter::new(signing);
+        }
         let operator = operator
             .with_context(OperationContext::new().with_http_transport(transport))
             .layer(
@@ -237,27 +242,15 @@ fn quoted(etag: &str) -> String {
 
 fn oss(bucket: &str, config: &ObjectStoresConfig) -> Oss {
     let c = &config.oss;
-    let mut oss = Oss::default().bucket(bucket);
+    // It would sign V1: see `oss_v4`.
+    let mut oss = Oss::default().bucket(bucket).skip_signature();
     if let Some(endpoint) = &c.endpoint {
         oss = oss.endpoint(endpoint);
     }
     if let Some(style) = &c.addressing_style {
         oss = oss.addressing_style(style);
     }
-    if let Some(id) = &c.access_key_id {
-        oss = oss.access_key_id(id);
-    }
-    if let Some(secret) = &c.access_key_secret {
-        oss = oss.access_key_secret(secret.expose());
-    }
-    if let Some(token) = &c.security_token {
-        oss = oss.security_token(token.expose());
-    }
-    if c.anonymous {
-        oss.skip_signature()
-    } else {
-        oss
-    }
+    oss
 }
 
 fn s3(bucket: &str, config: &ObjectStoresConfig) -> S3 {

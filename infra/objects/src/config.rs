@@ -33,6 +33,11 @@ pub struct ObjectStoresConfig {
 pub struct OssConfig {
     /// For example `https://oss-cn-hangzhou.aliyuncs.com`; required to read an OSS bucket.
     pub endpoint: Option<String>,
+    /// The bucket's region, which is part of the signature (V4), for example `cn-hangzhou`. Default:
+    /// the one that the endpoint's host names (`oss-cn-hangzhou.aliyuncs.com`, and the same with
+    /// `-internal`). Required with an endpoint that names none, such as a custom domain or
+    /// `oss-accelerate.aliyuncs.com`, unless `anonymous`.
+    pub region: Option<String>,
     /// `virtual` (default), `cname` or `path`.
     pub addressing_style: Option<String>,
     /// Access key id; default from the environment.
@@ -118,6 +123,17 @@ pub enum ConfigError {
         /// What OpenDAL said.
         #[source]
         source: Box<opendal::Error>,
+    },
+    /// Requests to OSS cannot be signed.
+    #[error(
+        "the region of `{bucket}` cannot be told from the endpoint `{endpoint}`; set \
+         `objects.oss.region`, for example to `cn-hangzhou`"
+    )]
+    OssRegion {
+        /// `oss://bucket`.
+        bucket: String,
+        /// As configured.
+        endpoint: String,
     },
     /// No HTTP client.
     #[error("the HTTP client for object stores could not be made")]

@@ -19,7 +19,9 @@
 //! It leaves to others: retrying (a read is one attempt; only the pages of a listing are retried
 //! here), what an object's bytes mean, and writing, which nobody here does.
 //!
-//! Buckets are reached through OpenDAL, which signs (OSS V4, AWS SigV4) and finds credentials.
+//! Buckets are reached through OpenDAL. It signs for S3 (AWS SigV4) and finds the credentials. Its
+//! OSS service knows the signature V1 only, so requests to OSS are signed here, with V4, on their way
+//! out; reqsign, which OpenDAL uses too, finds the credentials.
 //! Folders are read with the standard library: OpenDAL's `fs` has no tag, follows links out of its
 //! root, creates a root that is missing, and turns names that are not UTF-8 into other names.
 
@@ -30,6 +32,7 @@ mod bucket;
 mod config;
 mod error;
 mod folder;
+mod oss_v4;
 mod stores;
 mod uri;
 

@@ -13,7 +13,7 @@ use millrace_objects::{
 };
 
 /// Answers each request with the next of `answers`; the requests' heads come through the channel.
-fn server(answers: Vec<String>) -> Result<(String, Receiver<String>)> {
+pub(crate) fn server(answers: Vec<String>) -> Result<(String, Receiver<String>)> {
     let listener = TcpListener::bind("127.0.0.1:0")?;
     let endpoint = format!("http://{}", listener.local_addr()?);
     let (heads, received) = channel();
@@ -34,7 +34,7 @@ fn server(answers: Vec<String>) -> Result<(String, Receiver<String>)> {
     Ok((endpoint, received))
 }
 
-fn answer(status: &str, headers: &str, body: &str) -> String {
+pub(crate) fn answer(status: &str, headers: &str, body: &str) -> String {
     format!(
         "HTTP/1.1 {status}\r\ncontent-length: {}\r\nconnection: close\r\n{headers}\r\n{body}",
         body.len()
@@ -59,6 +59,7 @@ fn oss(endpoint: String) -> Result<ObjectStores> {
         allowed_buckets: vec!["oss://docs".into()],
         oss: OssConfig {
             endpoint: Some(endpoint),
+            region: Some("cn-hangzhou".into()),
             addressing_style: Some("path".into()),
             access_key_id: Some("id".into()),
             access_key_secret: Some(Secret::new("secret")),
@@ -85,7 +86,7 @@ async fn read_one(answer: String) -> Result<Result<Object, ReadError>> {
 async fn a_read_is_one_signed_conditional_request() -> Result<()> {
     for (scheme, signature) in [
         ("s3", "AWS4-HMAC-SHA256"),
-        ("oss", "authorization: oss id:"),
+        ("oss", "authorization: OSS4-HMAC-SHA256 Credential=id/"),
     ] {
         let body = answer(
             "200 OK",

@@ -5,3 +5,4 @@
 
 mod answers;
 mod folders;
+mod oss_v4;
