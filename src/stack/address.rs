@@ -66,8 +66,10 @@ impl RunningAddress {
         }
     }
 
+    /// A pid alone may be another program's by now: the name must be ours too.
     fn is_running(&self) -> bool {
-        Path::new("/proc").join(self.pid.to_string()).exists()
+        let name = Path::new("/proc").join(self.pid.to_string()).join("comm");
+        std::fs::read_to_string(name).is_ok_and(|name| name.starts_with("millrace"))
     }
 }
 
@@ -96,6 +98,9 @@ mod tests {
         let alive = address(std::process::id());
         alive.write(folder.path()).unwrap();
         assert_eq!(RunningAddress::read(folder.path()).unwrap(), Some(alive));
+        // Process 1 is somebody else; the other can't be.
+        address(1).write(folder.path()).unwrap();
+        assert_eq!(RunningAddress::read(folder.path()).unwrap(), None);
         address(u32::MAX).write(folder.path()).unwrap();
         assert_eq!(RunningAddress::read(folder.path()).unwrap(), None);
     }
