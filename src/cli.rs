@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::{Parser, Subcommand};
 use millrace_telemetry::LogFormat;
@@ -111,7 +112,7 @@ impl Cli {
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .enable_all()
             .build()?;
-        runtime.block_on(async {
+        let code = runtime.block_on(async {
             match self.command {
                 Command::Up(args) => commands::up::run(args, config, output).await,
                 Command::Run(args) => commands::run::run(args, config, output).await,
@@ -129,7 +130,10 @@ impl Cli {
                     unreachable!("handled before the configuration is read")
                 }
             }
-        })
+        });
+        // A request to brokers that do not answer must not hold up a process that was told to stop.
+        runtime.shutdown_timeout(Duration::from_millis(500));
+        code
     }
 }
 

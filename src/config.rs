@@ -147,7 +147,7 @@ impl Default for IndexSection {
         Self {
             name: "millrace-documents".to_owned(),
             engine: KnnEngine::default(),
-            opensearch: OpenSearchConfig::new(["http://127.0.0.1:9200"]),
+            opensearch: OpenSearchConfig::default(),
         }
     }
 }

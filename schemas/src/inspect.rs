@@ -72,8 +72,9 @@ fn json(value: Value) -> Json {
         Value::Long(value) => value.into(),
         Value::Float(value) => value.into(),
         Value::Double(value) => value.into(),
+        Value::TimestampMillis(value) => value.into(),
         Value::Null => Json::Null,
-        // No committed schema uses a logical type.
+        // No committed schema uses another logical type.
         other => Json::String(format!("{other:?}")),
     }
 }
@@ -112,6 +113,7 @@ mod tests {
         assert_eq!(json["uri"], "file:///a.txt");
         assert_eq!(json["outcome"], "dead_lettered");
         assert_eq!(json["origin"]["offset"], 9);
+        assert_eq!(json["finished_at_ms"], 11);
         assert_eq!(json["error_type"], "empty");
         assert!(to_json(&value[..12]).is_err());
         assert!(to_json(&[0xC3, 1, 0, 0, 0, 0, 0, 0, 0, 0]).is_err());

@@ -102,7 +102,10 @@ impl ApiClient {
             let message = serde_json::from_slice::<serde_json::Value>(&body)
                 .ok()
                 .and_then(|body| Some(body.get("error")?.as_str()?.to_owned()))
-                .unwrap_or_else(|| format!("{} answered {status}", self.base));
+                .unwrap_or_else(|| {
+                    let body = String::from_utf8_lossy(&body);
+                    format!("{} answered {status}: {}", self.base, body.trim())
+                });
             bail!(message);
         }
         serde_json::from_slice(&body)

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use futures::{StreamExt, TryStreamExt};
 use millrace_objects::ObjectStoresConfig;
 use serde::Serialize;
@@ -150,6 +150,11 @@ async fn retrieve(
         .try_collect()
         .await?;
     bar.finish_and_clear();
+    if answers.iter().all(|(_, documents)| documents.is_empty()) {
+        bail!(
+            "no judged query found a document of {corpus}; is it a corpus, and are these its queries?"
+        );
+    }
     let mut run = Run::default();
     for (query, documents) in answers {
         run.insert(&query, documents);

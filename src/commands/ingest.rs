@@ -129,7 +129,9 @@ pub async fn ingest(
     }
     let ingested = Ingestion::begin(session, output).await?.run(source).await?;
     // What was ingested is found by the very next search.
-    session.api.refresh().await?;
+    if let Err(error) = session.api.refresh().await {
+        tracing::warn!("all is done, but not made searchable at once: {error:#}");
+    }
     Ok(ingested)
 }
 

@@ -8,7 +8,7 @@ use serde_json::json;
 
 use crate::config::{Config, Profile};
 use crate::output::Output;
-use crate::stack::{Needs, Stack, stop};
+use crate::stack::{Needs, reach, stop};
 
 /// Run one role; members of a role share the work.
 #[derive(Debug, clap::Args)]
@@ -45,7 +45,9 @@ pub async fn run(args: Args, config: Config, output: Output) -> anyhow::Result<E
         },
     };
     let mut stop = stop::signals()?;
-    let stack = Stack::start(&config, needs).await?;
+    let Some(stack) = reach::start(&config, needs, &mut stop).await? else {
+        return Ok(ExitCode::SUCCESS);
+    };
     tokio::select! {
         () = stack.ready() => {}
         () = stop.first() => return Ok(stop::drain(stack, stop, ExitCode::SUCCESS).await),

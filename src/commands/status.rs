@@ -1,10 +1,11 @@
 //! `millrace status URI`: what became of this document?
 
+use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::Context;
 use millrace_kafka::{ReadFrom, ReadUntil, TopicReader, java_partition, topics};
-use millrace_objects::ObjectUri;
+use millrace_objects::{ObjectUri, UriError};
 use millrace_schemas::{DocId, DocumentOutcome, decode};
 use serde::Serialize;
 
@@ -32,9 +33,9 @@ struct Status {
 }
 
 pub async fn run(args: Args, config: Config, output: Output) -> anyhow::Result<ExitCode> {
-    let uri =
-        ObjectUri::parse(&args.uri).with_context(|| format!("{} is no document", args.uri))?;
-    let uri = uri.to_string();
+    let uri = document_uri(&args.uri)
+        .with_context(|| format!("{} is no document", args.uri))?
+        .to_string();
     let doc_id = DocId::from_uri(&uri).as_str().to_owned();
     let session = Session::attach_or_start(&config, Needs::STATUS).await?;
     let found = async {
@@ -54,6 +55,18 @@ pub async fn run(args: Args, config: Config, output: Output) -> anyhow::Result<E
     };
     output.result(&status, || text(&status))?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// The URI of a document: of a line where `PATH#id` is no file and PATH is.
+fn document_uri(text: &str) -> Result<ObjectUri, UriError> {
+    if !text.contains("://")
+        && !Path::new(text).exists()
+        && let Some((path, id)) = text.rsplit_once('#')
+        && Path::new(path).exists()
+    {
+        return ObjectUri::parse(path)?.with_fragment(id);
+    }
+    ObjectUri::parse(text)
 }
 
 /// The newest outcome of this URI. Outcomes are keyed by URI, so one partition holds them all.

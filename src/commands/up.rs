@@ -13,7 +13,7 @@ use crate::config::Config;
 use crate::output::Output;
 use crate::session::Session;
 use crate::stack::address::RunningAddress;
-use crate::stack::{Needs, Stack, stop};
+use crate::stack::{Needs, reach, stop};
 
 /// Start the pipeline: topics, vectorizer, index and API in one process.
 #[derive(Debug, clap::Args)]
@@ -45,7 +45,9 @@ pub async fn run(args: Args, mut config: Config, output: Output) -> anyhow::Resu
     let started = Instant::now();
     config.uploads.folders.extend(args.watch);
     let mut stop = stop::signals()?;
-    let stack = Stack::start(&config, Needs::UP).await?;
+    let Some(stack) = reach::start(&config, Needs::UP, &mut stop).await? else {
+        return Ok(ExitCode::SUCCESS);
+    };
     stack.address().write(&config.data_dir)?;
     tokio::select! {
         () = stack.ready() => {}

@@ -63,6 +63,9 @@ pub fn read_queries(path: &Path) -> anyhow::Result<BTreeMap<String, String>> {
     }
     let text = std::fs::read_to_string(path)
         .with_context(|| format!("can't read the queries {}", path.display()))?;
+    if text.trim().is_empty() {
+        bail!("{} holds no queries", path.display());
+    }
     text.lines()
         .enumerate()
         .filter(|(_, line)| !line.trim().is_empty())

@@ -9,6 +9,7 @@ mod metrics;
 pub mod model;
 mod needs;
 mod pipeline;
+pub mod reach;
 mod readiness;
 pub mod stop;
 mod uploads;
@@ -176,17 +177,21 @@ fn claim(config: &Config) -> anyhow::Result<()> {
 /// The embedded broker or the cluster's, with all declared topics.
 async fn topics(config: &Config) -> anyhow::Result<(Option<Broker>, KafkaConfig)> {
     let (broker, kafka) = match config.profile {
-        Profile::Cluster => (None, config.kafka.clone()),
+        Profile::Cluster => {
+            tracing::info!(bootstrap = config.kafka.bootstrap, "connecting to Kafka");
+            (None, config.kafka.clone())
+        }
         Profile::Embedded => {
             let broker = embedded_broker(config)?;
             let bootstrap = broker.bootstrap();
-            (
-                Some(broker),
-                KafkaConfig {
-                    bootstrap,
-                    ..config.kafka.clone()
-                },
-            )
+            let kafka = KafkaConfig {
+                bootstrap,
+                // One process at a time has the folder, so one stable member: after a kill it
+                // has its partitions back at once instead of after the session time.
+                group_instance_id: Some("embedded".to_owned()),
+                ..config.kafka.clone()
+            };
+            (Some(broker), kafka)
         }
     };
     for topic in Admin::connect(&kafka)?.create_declared().await? {

@@ -110,3 +110,71 @@ fn check_says_what_fails_and_what_to_do() -> anyhow::Result<()> {
     );
     Ok(())
 }
+
+#[test]
+fn a_damaged_broker_file_is_named_and_nothing_panics() -> anyhow::Result<()> {
+    let pipeline = Pipeline::new(Target::Embedded)?;
+    pipeline.json(&["topics", "create"])?;
+    pipeline.write("data/broker/journal", "garbage\n")?;
+    let error = pipeline.failure(&["topics", "list"])?;
+    ensure!(
+        error.contains("journal") && error.contains("corrupt"),
+        "{error}"
+    );
+    ensure!(!error.contains("panicked"), "{error}");
+    Ok(())
+}
+
+#[test]
+fn up_waits_for_brokers_that_are_down_and_stops_when_told() -> anyhow::Result<()> {
+    let mut pipeline = Pipeline::new(Target::Embedded)?;
+    pipeline.set("MILLRACE_PROFILE", "cluster");
+    pipeline.set("MILLRACE_KAFKA__BOOTSTRAP", "127.0.0.1:1");
+    let mut waiting = pipeline
+        .command(&["up"])
+        .stderr(std::process::Stdio::piped())
+        .stdout(std::process::Stdio::null())
+        .spawn()?;
+    let mut log = std::io::BufReader::new(waiting.stderr.take().expect("piped above"));
+    let mut line = String::new();
+    while !line.contains("127.0.0.1:1") {
+        line.clear();
+        ensure!(
+            std::io::BufRead::read_line(&mut log, &mut line)? > 0,
+            "it left without a word"
+        );
+    }
+    let pid = waiting.id().to_string();
+    ensure!(
+        std::process::Command::new("kill")
+            .args(["-TERM", &pid])
+            .status()?
+            .success()
+    );
+    let left = crate::harness::eventually("it stops", std::time::Duration::from_secs(10), || {
+        Ok(waiting.try_wait()?)
+    })?;
+    ensure!(left.success(), "{left}");
+    Ok(())
+}
+
+#[test]
+fn queries_that_find_nothing_are_no_result() -> anyhow::Result<()> {
+    let pipeline = Pipeline::new(Target::Embedded)?;
+    let corpus = pipeline.write("corpus.jsonl", "{\"_id\":\"a\",\"text\":\"Some text.\"}\n")?;
+    let queries = pipeline.write("queries.jsonl", "")?;
+    let qrels = pipeline.write("qrels.tsv", "q 0 a 1\n")?;
+    let (corpus, queries, qrels) = (text(&corpus)?, text(&queries)?, text(&qrels)?);
+    let error = pipeline.failure(&[
+        "eval",
+        "retrieval",
+        "--corpus",
+        corpus,
+        "--queries",
+        queries,
+        "--qrels",
+        qrels,
+    ])?;
+    ensure!(error.contains("holds no queries"), "{error}");
+    Ok(())
+}

@@ -92,6 +92,9 @@ fn a_corpus_is_one_document_a_line(target: Target) -> anyhow::Result<()> {
         "{summary}"
     );
     ensure!(pipeline.search("huge ocean animals")?[0] == "corpus.jsonl#a1");
+    let line = format!("{}#a1", crate::harness::text(&corpus)?);
+    let status = pipeline.json(&["status", &line])?;
+    ensure!(status["outcome"] == "indexed", "{status}");
     Ok(())
 }
 

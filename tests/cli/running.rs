@@ -56,6 +56,10 @@ fn a_killed_up_loses_nothing() -> anyhow::Result<()> {
     ensure!(summary["indexed"] == 20, "{summary}");
     up.signal("-KILL")?;
     up.wait(LONG)?;
+    // A stable member has its partitions back at once, not after the session time of 45 s.
+    let again = pipeline.up(&[])?;
+    let seconds = again.ready["ready_seconds"].as_f64();
+    ensure!(seconds.is_some_and(|seconds| seconds < 20.0), "{seconds:?}");
     let found = pipeline.json(&["search", "document", "-k", "100", "--mode", "text"])?;
     ensure!(
         found["hits"]

@@ -40,7 +40,7 @@ pub struct ChunkLimits {
 pub enum ChunkError {
     /// More chunks than one document may have.
     #[error(
-        "the text makes more than {limit} chunks of {target_tokens} tokens (limit chunk.max_chunks); split the document or raise the limit"
+        "the text makes more than {limit} chunks of {target_tokens} tokens (limit vectorizer.chunk.max_chunks); split the document or raise the limit"
     )]
     TooManyChunks {
         /// The limit that was passed.

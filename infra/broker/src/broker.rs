@@ -115,13 +115,15 @@ impl Broker {
             None => (address.ip().to_string(), address.port()),
             Some(advertised) => split_host_port(advertised)?,
         };
+        let worker_threads = config.worker_threads.max(1);
+        // Before the runtime: a folder that can't be opened must not drop one inside the caller's.
+        let service = Arc::new(Service::open(config, host, port)?);
         let runtime = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(config.worker_threads.max(1))
+            .worker_threads(worker_threads)
             .thread_name("broker-worker")
             .enable_all()
             .build()
             .map_err(BrokerError::Threads)?;
-        let service = Arc::new(Service::open(config, host, port)?);
         let stopping = CancellationToken::new();
         let (serving, stop) = (Arc::clone(&service), stopping.clone());
         let serve = move || {

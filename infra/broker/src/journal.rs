@@ -28,7 +28,7 @@ pub enum JournalError {
         #[source]
         source: io::Error,
     },
-    #[error("{} is corrupt in line {line}, with valid lines after it; restore it from a copy", path.display())]
+    #[error("{} is corrupt in line {line}; restore it from a copy", path.display())]
     Corrupt { path: PathBuf, line: usize },
     #[error("{} is missing, but the folder holds topics; restore it from a copy or empty the folder", path.display())]
     Missing { path: PathBuf },
@@ -79,6 +79,10 @@ impl Journal {
             .map_err(failed)?;
         let content = fs::read(&path).map_err(failed)?;
         let (metadata, valid) = replay(&content, &path)?;
+        if has_topics && valid == 0 {
+            // A torn line is the last of several: the first names a topic that is there.
+            return Err(JournalError::Corrupt { path, line: 1 });
+        }
         if valid < content.len() {
             warn!(path = %path.display(), cut_bytes = content.len() - valid, "cutting a torn line");
             file.set_len(valid as u64).map_err(failed)?;

@@ -105,7 +105,7 @@ pub enum ExtractError {
     },
     /// More text than the configured limit.
     #[error(
-        "more than {limit_bytes} bytes of text (limit extract.max_text_bytes); split the document or raise the limit"
+        "more than {limit_bytes} bytes of text (limit vectorizer.extract.max_text_bytes); split the document or raise the limit"
     )]
     TextTooLarge {
         /// The limit that was passed.
@@ -122,14 +122,16 @@ pub enum ExtractError {
         limit_bytes: u64,
     },
     /// The child process ran into its wall-clock or processor-time limit.
-    #[error("reading the document took more than {limit_ms} ms (limit extract.timeout_ms)")]
+    #[error(
+        "reading the document took more than {limit_ms} ms (limit vectorizer.extract.timeout_ms)"
+    )]
     TimedOut {
         /// The limit that was passed.
         limit_ms: u64,
     },
     /// The child process ran into its memory limit.
     #[error(
-        "reading the document took more than {limit_bytes} bytes of memory (limit extract.memory_bytes)"
+        "reading the document took more than {limit_bytes} bytes of memory (limit vectorizer.extract.memory_bytes)"
     )]
     OutOfMemory {
         /// The limit that was passed.

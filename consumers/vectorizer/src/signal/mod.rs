@@ -141,11 +141,11 @@ pub(crate) fn mean_vector(vectors: &[Vec<f32>]) -> Vec<f32> {
     sum.iter().map(|component| component / norm).collect()
 }
 
+/// One label a line, as corpora have them, so that a label may hold a comma; else comma-separated.
 fn labels(text: Option<&str>) -> Vec<String> {
-    text.unwrap_or_default()
-        .split(',')
-        .filter_map(one_line)
-        .collect()
+    let text = text.unwrap_or_default();
+    let separator = if text.contains('\n') { '\n' } else { ',' };
+    text.split(separator).filter_map(one_line).collect()
 }
 
 /// The folder that an object lies in, where its name is a word: `s3://b/reports/a.pdf` is of
@@ -166,6 +166,16 @@ fn folder(uri: &str) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
+    #[test]
+    fn labels_keep_their_boundaries() {
+        assert_eq!(super::labels(Some("a b, c")), ["a b", "c"]);
+        assert_eq!(
+            super::labels(Some("science fiction\nx, y")),
+            ["science fiction", "x, y"]
+        );
+        assert!(super::labels(None).is_empty());
+    }
+
     use super::*;
 
     fn notice(json: &str) -> DocumentNotice {

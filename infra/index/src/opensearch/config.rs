@@ -9,7 +9,9 @@ use serde::Deserialize;
 #[derive(Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct OpenSearchConfig {
-    /// Addresses of the nodes, such as `https://search-1:9200`; requests go round them.
+    /// Addresses of the nodes, such as `https://search-1:9200`; requests go round them. Default
+    /// `http://127.0.0.1:9200`.
+    #[serde(default = "default_nodes")]
     pub nodes: Vec<String>,
     /// User for basic authentication. Default: none.
     #[serde(default)]
@@ -34,6 +36,9 @@ pub struct OpenSearchConfig {
     pub refresh_interval_ms: u32,
 }
 
+fn default_nodes() -> Vec<String> {
+    vec!["http://127.0.0.1:9200".to_owned()]
+}
 fn default_timeout_ms() -> u64 {
     60_000
 }
@@ -45,6 +50,12 @@ fn default_replicas() -> u32 {
 }
 fn default_refresh_interval_ms() -> u32 {
     1_000
+}
+
+impl Default for OpenSearchConfig {
+    fn default() -> Self {
+        Self::new(default_nodes())
+    }
 }
 
 impl OpenSearchConfig {
