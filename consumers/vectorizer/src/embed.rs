@@ -136,6 +136,8 @@ fn answer(encoder: &Encoder, batch: Vec<Request>) {
         return;
     }
     let vectors = encode(encoder, &sequences);
+    // Below, a reply that nobody waits for any more is no error: its document was given up, and
+    // comes again.
     match vectors {
         Ok(vectors) => {
             for (request, vector) in batch.into_iter().zip(vectors) {
