@@ -34,9 +34,10 @@ mod publish;
 mod retry;
 mod signal;
 mod stats;
+mod vectorizer;
 
 pub use config::{ChunkConfig, EmbedConfig, ExtractConfig, InvalidConfig, VectorizerConfig};
 pub use extract::{ExtractorCommand, extract_worker_main};
 pub use failure::Stage;
-pub use pipeline::{StartError, Vectorizer, VectorizerDeps, VectorizerHandle, VectorizerState};
 pub use stats::VectorizerStats;
+pub use vectorizer::{StartError, Vectorizer, VectorizerDeps, VectorizerHandle, VectorizerState};

@@ -9,244 +9,44 @@
 //! - neither (shutdown, a lost broker): the notice is not acknowledged and is delivered again, and
 //!   doing it again ends the same.
 
+mod ending;
+
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use millrace_index::{BulkSink, IndexError, IndexSpec, SearchIndex};
-use millrace_kafka::{Consumer, ConsumerHandle, DeadLetters, Delivery, Drained, Producer};
-use millrace_models::Encoder;
-use millrace_objects::ObjectStores;
-use millrace_schemas::{
-    DocId, DocumentNotice, DocumentOutcome, DocumentVersion, OutcomeKind, SchemaRegistry,
-    TraceParent,
-};
+use millrace_kafka::{Consumer, Delivery};
+use millrace_schemas::{DocId, DocumentNotice, DocumentVersion, SchemaRegistry, TraceParent};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::Instrument;
 
 use crate::admission::{Admission, Admitted, Versioned};
-use crate::config::{InvalidConfig, VectorizerConfig};
-use crate::decode::{Decoded, decode, now_ms};
-use crate::document::{Finished, Interrupted, Job, Stages, Took};
-use crate::embed::Embedder;
-use crate::extract::{Extractor, ExtractorCommand};
-use crate::failure::Refusal;
-use crate::index::DocumentWriter;
-use crate::publish::{PublishError, Publisher};
-use crate::stats::{Counters, VectorizerStats};
+use crate::decode::{Decoded, decode};
+use crate::document::{Interrupted, Job, Stages};
+use crate::stats::Counters;
+use crate::vectorizer::VectorizerState;
 
 /// Semaphore permits count KiB, since their number has 32 bits.
-const PERMIT_BYTES: u64 = 1024;
+pub(crate) const PERMIT_BYTES: u64 = 1024;
 
-/// What a vectorizer stands on.
-pub struct VectorizerDeps {
-    /// Of the topic `documents`.
-    pub consumer: Consumer,
-    /// For signals and outcomes.
-    pub producer: Producer,
-    /// For notices that can never pass.
-    pub dead_letters: DeadLetters,
-    /// For Confluent-framed notices, where a registry is configured.
-    pub registry: Option<Arc<dyn SchemaRegistry>>,
-    /// Where documents are written.
-    pub index: Arc<dyn SearchIndex>,
-    /// What the index must be; created, or compared with what is there, before anything is read.
-    pub index_spec: IndexSpec,
-    /// Above `index`.
-    pub sink: BulkSink,
-    /// Where documents are read.
-    pub objects: ObjectStores,
-    /// What makes vectors.
-    pub encoder: Arc<Encoder>,
-    /// How to start the process that reads hostile formats.
-    pub extractor: ExtractorCommand,
-    /// Settings.
-    pub config: VectorizerConfig,
-}
-
-/// Why a vectorizer does not start.
-#[derive(Debug, thiserror::Error)]
-pub enum StartError {
-    /// A setting cannot work.
-    #[error(transparent)]
-    Config(#[from] InvalidConfig),
-    /// The index is not for this model, or cannot be opened. Nothing was written.
-    #[error("the index cannot be used with this model")]
-    Index(#[from] IndexError),
-    /// What the caller expects of the index is not what the encoder makes.
-    #[error(
-        "the index is to hold {wanted_dimension} dimensions of model {wanted_fingerprint}, the encoder \
-         makes {dimension} of {fingerprint}; start with the model that the index is for"
-    )]
-    ModelMismatch {
-        /// Dimension of the spec.
-        wanted_dimension: usize,
-        /// Fingerprint of the spec.
-        wanted_fingerprint: String,
-        /// Dimension of the encoder.
-        dimension: usize,
-        /// Fingerprint of the encoder.
-        fingerprint: String,
-    },
-    /// The operating system gives no thread.
-    #[error("no thread for the encoder")]
-    Thread(#[source] std::io::Error),
-}
-
-/// How a vectorizer is.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum VectorizerState {
-    /// It works, or waits for what comes back by itself.
-    Running,
-    /// It can't go on: the process must restart. Nothing is lost.
-    Failed {
-        /// Why.
-        reason: String,
-    },
-    /// It has finished what it had begun.
-    Stopped,
-}
-
-/// The consumer of `documents`.
-pub struct Vectorizer;
-
-impl Vectorizer {
-    /// Verifies the index, then starts to work in the background.
-    ///
-    /// # Errors
-    /// [`StartError`]; nothing was read or written then.
-    pub async fn start(deps: VectorizerDeps) -> Result<VectorizerHandle, StartError> {
-        deps.config.validate()?;
-        check_model(&deps.index_spec, &deps.encoder)?;
-        deps.index.ensure(&deps.index_spec).await?;
-        let config = deps.config;
-        let counters = Arc::new(Counters::default());
-        let embedder = Embedder::start(&deps.encoder, &config.embed).map_err(StartError::Thread)?;
-        let cores = std::thread::available_parallelism().map_or(2, std::num::NonZeroUsize::get);
-        let publisher = Publisher::new(deps.producer, deps.dead_letters, Arc::clone(&counters));
-        let (state, _) = watch::channel(VectorizerState::Running);
-        let bytes = u32::try_from(config.max_in_flight_bytes / PERMIT_BYTES)
-            .unwrap_or(u32::MAX)
-            .clamp(1, 1 << 28);
-        let pipeline = Arc::new(Pipeline {
-            admission: Admission::new(),
-            slots: Arc::new(Semaphore::new(config.max_in_flight_documents)),
-            bytes: Arc::new(Semaphore::new(bytes as usize)),
-            all_bytes: bytes,
-            registry: deps.registry,
-            stages: Stages {
-                objects: deps.objects,
-                extractor: Extractor::new(deps.extractor, config.extract_limits()),
-                encoder: deps.encoder,
-                embedder,
-                writer: DocumentWriter::new(deps.index, deps.sink),
-                publisher,
-                counters: Arc::clone(&counters),
-                readers: Semaphore::new(cores),
-                config,
-            },
-            counters,
-            state,
-            stop: CancellationToken::new(),
-            tasks: TaskTracker::new(),
-        });
-        let consumer = deps.consumer.handle();
-        pipeline
-            .tasks
-            .spawn(Arc::clone(&pipeline).run(deps.consumer));
-        pipeline.tasks.close();
-        Ok(VectorizerHandle { pipeline, consumer })
-    }
-}
-
-fn check_model(spec: &IndexSpec, encoder: &Encoder) -> Result<(), StartError> {
-    let fingerprint = encoder.fingerprint().as_str();
-    if spec.dimension == encoder.dimension() && spec.model_fingerprint == fingerprint {
-        return Ok(());
-    }
-    Err(StartError::ModelMismatch {
-        wanted_dimension: spec.dimension,
-        wanted_fingerprint: spec.model_fingerprint.clone(),
-        dimension: encoder.dimension(),
-        fingerprint: fingerprint.to_owned(),
-    })
-}
-
-/// Watches and stops a running vectorizer. Dropped, it stops at once without waiting.
-pub struct VectorizerHandle {
-    pipeline: Arc<Pipeline>,
-    consumer: ConsumerHandle,
-}
-
-impl VectorizerHandle {
-    /// What was done so far.
-    #[must_use]
-    pub fn stats(&self) -> VectorizerStats {
-        self.pipeline.counters.snapshot()
-    }
-
-    /// How it is.
-    #[must_use]
-    pub fn state(&self) -> watch::Receiver<VectorizerState> {
-        self.pipeline.state.subscribe()
-    }
-
-    /// The consumer it reads through: health, partitions, lag.
-    #[must_use]
-    pub fn consumer(&self) -> &ConsumerHandle {
-        &self.consumer
-    }
-
-    /// Takes nothing more, finishes what was begun within `deadline`, commits. What is not finished
-    /// by then is given up and delivered again at the next start.
-    pub async fn shutdown(&self, deadline: Duration) -> Drained {
-        let in_flight = self.pipeline.counters.in_flight.load(Relaxed);
-        tracing::info!(
-            in_flight,
-            deadline_ms = u64::try_from(deadline.as_millis()).unwrap_or(u64::MAX),
-            "the vectorizer drains"
-        );
-        let drained = self.consumer.shutdown(deadline).await;
-        self.pipeline.stop.cancel();
-        self.pipeline.tasks.wait().await;
-        self.pipeline.state.send_if_modified(|state| {
-            let running = *state == VectorizerState::Running;
-            if running {
-                *state = VectorizerState::Stopped;
-            }
-            running
-        });
-        tracing::info!(
-            unfinished = drained.unfinished,
-            "the vectorizer has stopped"
-        );
-        drained
-    }
-}
-
-impl Drop for VectorizerHandle {
-    fn drop(&mut self) {
-        self.pipeline.stop.cancel();
-    }
-}
-
-struct Pipeline {
-    stages: Stages,
-    admission: Admission<Work>,
-    slots: Arc<Semaphore>,
-    bytes: Arc<Semaphore>,
-    all_bytes: u32,
-    registry: Option<Arc<dyn SchemaRegistry>>,
-    counters: Arc<Counters>,
-    state: watch::Sender<VectorizerState>,
-    stop: CancellationToken,
-    tasks: TaskTracker,
+/// The running consumer, shared by its tasks.
+pub(crate) struct Pipeline {
+    pub(crate) stages: Stages,
+    pub(crate) admission: Admission<Work>,
+    pub(crate) slots: Arc<Semaphore>,
+    pub(crate) bytes: Arc<Semaphore>,
+    pub(crate) all_bytes: u32,
+    pub(crate) registry: Option<Arc<dyn SchemaRegistry>>,
+    pub(crate) counters: Arc<Counters>,
+    pub(crate) state: watch::Sender<VectorizerState>,
+    pub(crate) stop: CancellationToken,
+    pub(crate) tasks: TaskTracker,
 }
 
 /// A notice in flight, with the room that it takes.
-struct Work {
+pub(crate) struct Work {
     delivery: Delivery,
     notice: DocumentNotice,
     version: DocumentVersion,
@@ -292,7 +92,7 @@ impl Versioned for Work {
 }
 
 impl Pipeline {
-    async fn run(self: Arc<Self>, mut consumer: Consumer) {
+    pub(crate) async fn run(self: Arc<Self>, mut consumer: Consumer) {
         let stop = self.stop.clone();
         // Cancelled where a shutdown's deadline has passed; a delivery in hand is then not
         // acknowledged.
@@ -435,132 +235,5 @@ impl Pipeline {
             .acquire_many_owned(permits)
             .await
             .ok()
-    }
-
-    async fn refuse(&self, work: Work, refusal: &Refusal) -> Result<(), Interrupted> {
-        tracing::warn!(
-            stage = refusal.stage.as_str(),
-            error_type = refusal.reason.error_type,
-            message = refusal.reason.message,
-            "dead letter"
-        );
-        self.stages
-            .publisher
-            .dead_letter(&work.delivery, refusal)
-            .await?;
-        let finished = Finished {
-            outcome: OutcomeKind::DeadLettered,
-            version: work.version.get(),
-            chunks: 0,
-            tokens: 0,
-            took: Took::default(),
-        };
-        self.outcome(&work, &finished, Some(refusal)).await?;
-        work.delivery.ack();
-        Ok(())
-    }
-
-    /// A record that is no notice has no URI but its key, so its outcome goes under that.
-    async fn refuse_unread(
-        &self,
-        delivery: Delivery,
-        _slot: Slot,
-        refusal: Refusal,
-    ) -> Result<(), Interrupted> {
-        tracing::warn!(
-            origin = %delivery.origin(),
-            error_type = refusal.reason.error_type,
-            message = refusal.reason.message,
-            "dead letter"
-        );
-        self.stages
-            .publisher
-            .dead_letter(&delivery, &refusal)
-            .await?;
-        if let Some(uri) = delivery.key_text().filter(|key| !key.is_empty()) {
-            let traceparent = delivery.event().and_then(|event| event.traceparent);
-            let outcome = DocumentOutcome {
-                doc_id: DocId::from_uri(&uri).into(),
-                uri,
-                outcome: OutcomeKind::DeadLettered,
-                version: 0,
-                chunks: 0,
-                tokens: 0,
-                fetch_ms: 0,
-                extract_ms: 0,
-                embed_ms: 0,
-                index_ms: 0,
-                total_ms: 0,
-                error_type: Some(refusal.reason.error_type),
-                message: Some(refusal.reason.message),
-                traceparent: traceparent.map(|trace| trace.to_string()),
-                origin: delivery.origin(),
-                finished_at_ms: now_ms(),
-            };
-            if let Some(trace) =
-                traceparent.or_else(|| TraceParent::new([1; 16], [1; 8], false).ok())
-            {
-                self.publish_outcome(&outcome, trace).await?;
-            }
-        }
-        delivery.ack();
-        Ok(())
-    }
-
-    async fn supersede(&self, work: Work) -> Result<(), Interrupted> {
-        let finished = Finished {
-            outcome: OutcomeKind::Superseded,
-            version: work.version.get(),
-            chunks: 0,
-            tokens: 0,
-            took: Took::default(),
-        };
-        self.outcome(&work, &finished, None).await?;
-        self.counters.finished(OutcomeKind::Superseded);
-        work.delivery.ack();
-        Ok(())
-    }
-
-    async fn outcome(
-        &self,
-        work: &Work,
-        finished: &Finished,
-        refusal: Option<&Refusal>,
-    ) -> Result<(), Interrupted> {
-        let ms = |duration: Duration| i64::try_from(duration.as_millis()).unwrap_or(i64::MAX);
-        let outcome = DocumentOutcome {
-            uri: work.notice.uri.clone(),
-            doc_id: DocId::from_uri(&work.notice.uri).into(),
-            outcome: finished.outcome,
-            version: finished.version,
-            chunks: i32::try_from(finished.chunks).unwrap_or(i32::MAX),
-            tokens: i64::try_from(finished.tokens).unwrap_or(i64::MAX),
-            fetch_ms: ms(finished.took.fetch),
-            extract_ms: ms(finished.took.extract),
-            embed_ms: ms(finished.took.embed),
-            index_ms: ms(finished.took.index),
-            total_ms: ms(work.received.elapsed()),
-            error_type: refusal.map(|refusal| refusal.reason.error_type.clone()),
-            message: refusal.map(|refusal| refusal.reason.message.clone()),
-            traceparent: Some(work.trace.to_string()),
-            origin: work.delivery.origin(),
-            finished_at_ms: now_ms(),
-        };
-        self.publish_outcome(&outcome, work.trace).await
-    }
-
-    async fn publish_outcome(
-        &self,
-        outcome: &DocumentOutcome,
-        trace: TraceParent,
-    ) -> Result<(), Interrupted> {
-        match self.stages.publisher.outcome(outcome, trace).await {
-            // The document is done; that nobody can be told of it is no reason to do it again.
-            Err(PublishError::Refused(refusal)) => {
-                tracing::error!(message = refusal.reason.message, "an outcome was refused");
-                Ok(())
-            }
-            done => done.map_err(Interrupted::from),
-        }
     }
 }
