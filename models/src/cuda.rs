@@ -10,6 +10,7 @@ use candle_nn::{LayerNorm, Linear, Module};
 
 use crate::config::ModelConfig;
 use crate::error::ModelError;
+use crate::layout::{EMBEDDING_NORM, LayerLayout, LinearLayout, embedding_table};
 use crate::weights::Weights;
 
 /// Tokens of a micro-batch: enough to fill a GPU, 16,384 · 1,536 · 2 bytes = 50 MB at the widest.
@@ -53,25 +54,21 @@ impl CudaBert {
             name: &name,
         };
         let hidden = config.hidden_size;
-        let table = |kind: &str, rows: usize| {
-            weights.tensor(
-                &format!("embeddings.{kind}_embeddings.weight"),
-                &[rows, hidden],
-            )
-        };
+        let table =
+            |kind: &str, rows: usize| weights.tensor(&embedding_table(kind), &[rows, hidden]);
         let types = table("token_type", config.type_vocab_size)?;
         let positions = table("position", config.max_position_embeddings)?;
         let positions = types
             .i(0)
             .and_then(|row| positions.broadcast_add(&row))
             .map_err(failed)?;
-        let layers = (0..config.layers)
-            .map(|layer| loader.layer(&format!("encoder.layer.{layer}")))
+        let layers = LayerLayout::all(config)
+            .map(|layout| loader.layer(&layout))
             .collect::<Result<_, _>>()?;
         Ok(Self {
             words: loader.half(&table("word", config.vocab_size)?)?,
             positions: loader.half(&positions)?,
-            embedding_norm: loader.norm("embeddings.LayerNorm")?,
+            embedding_norm: loader.norm(EMBEDDING_NORM)?,
             layers,
             heads: config.heads,
             head_size: config.head_size(),
@@ -182,15 +179,11 @@ impl Loader<'_> {
         ))
     }
 
-    /// Layers of the same input one below the other, each multiplied by its scale.
-    fn linear(
-        &self,
-        parts: &[(&str, f64)],
-        inputs: usize,
-        outputs_each: usize,
-    ) -> Result<Linear, ModelError> {
+    /// The parts one below the other, each multiplied by its scale.
+    fn linear(&self, layout: &LinearLayout) -> Result<Linear, ModelError> {
+        let (inputs, outputs_each) = (layout.inputs, layout.outputs_each);
         let (mut weights, mut biases) = (Vec::new(), Vec::new());
-        for (name, scale) in parts {
+        for (name, scale) in &layout.parts {
             let scaled = |tensor: Tensor| {
                 (tensor * *scale).map_err(|source| device_error(self.name, source))
             };
@@ -210,27 +203,14 @@ impl Loader<'_> {
         ))
     }
 
-    fn layer(&self, path: &str) -> Result<Layer, ModelError> {
-        let (hidden, intermediate) = (self.config.hidden_size, self.config.intermediate_size);
-        let one = |name: &str, inputs, outputs| {
-            self.linear(&[(&format!("{path}.{name}"), 1.0)], inputs, outputs)
-        };
-        let scale = 1.0 / (self.config.head_size() as f64).sqrt();
+    fn layer(&self, layout: &LayerLayout) -> Result<Layer, ModelError> {
         Ok(Layer {
-            query_key_value: self.linear(
-                &[
-                    (&format!("{path}.attention.self.query"), scale),
-                    (&format!("{path}.attention.self.key"), 1.0),
-                    (&format!("{path}.attention.self.value"), 1.0),
-                ],
-                hidden,
-                hidden,
-            )?,
-            attention_output: one("attention.output.dense", hidden, hidden)?,
-            attention_norm: self.norm(&format!("{path}.attention.output.LayerNorm"))?,
-            intermediate: one("intermediate.dense", hidden, intermediate)?,
-            output: one("output.dense", intermediate, hidden)?,
-            output_norm: self.norm(&format!("{path}.output.LayerNorm"))?,
+            query_key_value: self.linear(&layout.query_key_value)?,
+            attention_output: self.linear(&layout.attention_output)?,
+            attention_norm: self.norm(&layout.attention_norm)?,
+            intermediate: self.linear(&layout.intermediate)?,
+            output: self.linear(&layout.output)?,
+            output_norm: self.norm(&layout.output_norm)?,
         })
     }
 }

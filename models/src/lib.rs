@@ -23,6 +23,7 @@ mod cuda;
 mod encoder;
 mod error;
 mod fingerprint;
+mod layout;
 mod packing;
 pub mod store;
 mod tokenizer;

@@ -57,15 +57,15 @@ impl SearchQuery {
 }
 
 fn default_bm25_weight() -> f32 {
-    0.3
+    millrace_index::DEFAULT_BM25_WEIGHT
 }
 
 fn default_vector_weight() -> f32 {
-    0.7
+    millrace_index::DEFAULT_VECTOR_WEIGHT
 }
 
 fn default_k() -> usize {
-    10
+    millrace_index::DEFAULT_K
 }
 
 /// What was found.

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::ValueEnum;
-use millrace_index::Mode;
+use millrace_index::{DEFAULT_BM25_WEIGHT, DEFAULT_K, DEFAULT_VECTOR_WEIGHT, Mode};
 
 use crate::api::search::{SearchAnswer, SearchQuery};
 use crate::config::Config;
@@ -19,7 +19,7 @@ pub struct Args {
     #[command(flatten)]
     ranking: Ranking,
     /// How many documents.
-    #[arg(short, default_value_t = 10, value_name = "N")]
+    #[arg(short, default_value_t = DEFAULT_K, value_name = "N")]
     k: usize,
 }
 
@@ -55,7 +55,7 @@ impl Ranking {
     /// The search for `query` with this ranking.
     pub fn query(&self, query: &str, k: usize) -> SearchQuery {
         let (bm25_weight, vector_weight) = match (self.bm25_weight, self.vector_weight) {
-            (None, None) => (0.3, 0.7),
+            (None, None) => (DEFAULT_BM25_WEIGHT, DEFAULT_VECTOR_WEIGHT),
             (Some(bm25), None) => (bm25, 1.0 - bm25),
             (None, Some(vector)) => (1.0 - vector, vector),
             (Some(bm25), Some(vector)) => (bm25, vector),

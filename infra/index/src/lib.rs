@@ -32,7 +32,8 @@ pub use port::{
     SearchIndex,
 };
 pub use query::{
-    DEFAULT_RANK_CONSTANT, DEFAULT_WINDOW, Filter, Fusion, Hit, MAX_WINDOW, Mode, SearchRequest,
+    DEFAULT_BM25_WEIGHT, DEFAULT_K, DEFAULT_RANK_CONSTANT, DEFAULT_VECTOR_WEIGHT, DEFAULT_WINDOW,
+    Filter, Fusion, Hit, MAX_WINDOW, Mode, SearchRequest,
 };
 pub use record::{BulkAction, Record};
 pub use sink::{BulkSink, SinkClosed, SinkConfig, SinkState};

@@ -55,6 +55,29 @@ impl IndexSpec {
         format!("{}-write", self.index_name())
     }
 
+    /// Compares what an index was built for with what this process writes.
+    ///
+    /// # Errors
+    /// [`IndexError::DimensionMismatch`] and [`IndexError::FingerprintMismatch`] name both.
+    pub(crate) fn accepts(&self, dimension: usize, fingerprint: &str) -> Result<(), IndexError> {
+        let index = self.index_name();
+        if dimension != self.dimension {
+            return Err(IndexError::DimensionMismatch {
+                index,
+                stored: dimension,
+                wanted: self.dimension,
+            });
+        }
+        if fingerprint != self.model_fingerprint {
+            return Err(IndexError::FingerprintMismatch {
+                index,
+                stored: fingerprint.to_owned(),
+                wanted: self.model_fingerprint.clone(),
+            });
+        }
+        Ok(())
+    }
+
     /// # Errors
     /// [`IndexError::InvalidRequest`] when a field could not name or describe an index.
     pub fn validate(&self) -> Result<(), IndexError> {

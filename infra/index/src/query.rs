@@ -10,6 +10,12 @@ pub const MAX_WINDOW: usize = 10_000;
 pub const DEFAULT_WINDOW: usize = 100;
 /// Rank constant of reciprocal rank fusion unless told otherwise.
 pub const DEFAULT_RANK_CONSTANT: u32 = 60;
+/// Weight of BM25 in a hybrid search unless told otherwise.
+pub const DEFAULT_BM25_WEIGHT: f32 = 0.3;
+/// Weight of the vectors in a hybrid search unless told otherwise.
+pub const DEFAULT_VECTOR_WEIGHT: f32 = 0.7;
+/// Documents to return unless told otherwise.
+pub const DEFAULT_K: usize = 10;
 
 /// Which sub-queries run.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -46,8 +52,8 @@ pub enum Fusion {
 impl Default for Fusion {
     fn default() -> Self {
         Self::MinMax {
-            bm25_weight: 0.3,
-            vector_weight: 0.7,
+            bm25_weight: DEFAULT_BM25_WEIGHT,
+            vector_weight: DEFAULT_VECTOR_WEIGHT,
         }
     }
 }
@@ -108,7 +114,7 @@ impl Default for SearchRequest {
             vector: None,
             mode: Mode::default(),
             fusion: Fusion::default(),
-            k: 10,
+            k: DEFAULT_K,
             window: DEFAULT_WINDOW,
             filter: Filter::default(),
         }

@@ -6,6 +6,7 @@ use crate::config::ModelConfig;
 use crate::cpu::kernels::Kernels;
 use crate::cpu::matmul::{Matrix, MatrixMut, Parallelism, multiply};
 use crate::error::ModelError;
+use crate::layout::{EMBEDDING_NORM, LayerLayout, LinearLayout, embedding_table};
 use crate::weights::Weights;
 
 /// A BERT-family encoder in f32 on the CPU.
@@ -63,12 +64,8 @@ struct Workspace {
 impl CpuBert {
     pub fn load(weights: &Weights<'_>, config: &ModelConfig) -> Result<Self, ModelError> {
         let hidden = config.hidden_size;
-        let table = |name: &str, rows: usize| {
-            weights.values(
-                &format!("embeddings.{name}_embeddings.weight"),
-                &[rows, hidden],
-            )
-        };
+        let table =
+            |kind: &str, rows: usize| weights.values(&embedding_table(kind), &[rows, hidden]);
         let types = table("token_type", config.type_vocab_size)?;
         let mut positions = table("position", config.max_position_embeddings)?;
         for row in positions.chunks_exact_mut(hidden) {
@@ -77,9 +74,9 @@ impl CpuBert {
         Ok(Self {
             words: table("word", config.vocab_size)?,
             positions,
-            embedding_norm: LayerNorm::load(weights, "embeddings.LayerNorm", config)?,
-            layers: (0..config.layers)
-                .map(|layer| Layer::load(weights, &format!("encoder.layer.{layer}"), config))
+            embedding_norm: LayerNorm::load(weights, EMBEDDING_NORM, config)?,
+            layers: LayerLayout::all(config)
+                .map(|layout| Layer::load(weights, &layout, config))
                 .collect::<Result<_, _>>()?,
             hidden_size: hidden,
             head_size: config.head_size(),
@@ -208,53 +205,36 @@ impl CpuBert {
 }
 
 impl Layer {
-    fn load(weights: &Weights<'_>, path: &str, config: &ModelConfig) -> Result<Self, ModelError> {
-        let (hidden, intermediate) = (config.hidden_size, config.intermediate_size);
-        let linear = |name: &str, inputs, outputs| {
-            Linear::load(
-                weights,
-                &[(&format!("{path}.{name}"), 1.0)],
-                inputs,
-                outputs,
-            )
-        };
-        let scale = 1.0 / (config.head_size() as f32).sqrt();
+    fn load(
+        weights: &Weights<'_>,
+        layout: &LayerLayout,
+        config: &ModelConfig,
+    ) -> Result<Self, ModelError> {
         Ok(Self {
-            query_key_value: Linear::load(
-                weights,
-                &[
-                    (&format!("{path}.attention.self.query"), scale),
-                    (&format!("{path}.attention.self.key"), 1.0),
-                    (&format!("{path}.attention.self.value"), 1.0),
-                ],
-                hidden,
-                hidden,
-            )?,
-            attention_output: linear("attention.output.dense", hidden, hidden)?,
-            attention_norm: LayerNorm::load(
-                weights,
-                &format!("{path}.attention.output.LayerNorm"),
-                config,
-            )?,
-            intermediate: linear("intermediate.dense", hidden, intermediate)?,
-            output: linear("output.dense", intermediate, hidden)?,
-            output_norm: LayerNorm::load(weights, &format!("{path}.output.LayerNorm"), config)?,
+            query_key_value: Linear::load(weights, &layout.query_key_value)?,
+            attention_output: Linear::load(weights, &layout.attention_output)?,
+            attention_norm: LayerNorm::load(weights, &layout.attention_norm, config)?,
+            intermediate: Linear::load(weights, &layout.intermediate)?,
+            output: Linear::load(weights, &layout.output)?,
+            output_norm: LayerNorm::load(weights, &layout.output_norm, config)?,
         })
     }
 }
 
 impl Linear {
-    /// Puts layers of the same input side by side, each multiplied by its scale.
-    fn load(
-        weights: &Weights<'_>,
-        parts: &[(&str, f32)],
-        inputs: usize,
-        outputs_each: usize,
-    ) -> Result<Self, ModelError> {
+    /// Puts the parts side by side, each multiplied by its scale.
+    fn load(weights: &Weights<'_>, layout: &LinearLayout) -> Result<Self, ModelError> {
+        let LinearLayout {
+            parts,
+            inputs,
+            outputs_each,
+        } = layout;
+        let (inputs, outputs_each) = (*inputs, *outputs_each);
         let outputs = parts.len() * outputs_each;
         let mut weight = vec![0.0; inputs * outputs];
         let mut bias = Vec::with_capacity(outputs);
         for (part, (name, scale)) in parts.iter().enumerate() {
+            let scale = *scale as f32;
             // Stored as [outputs, inputs].
             let stored = weights.values(&format!("{name}.weight"), &[outputs_each, inputs])?;
             for (output, row) in stored.chunks_exact(inputs).enumerate() {

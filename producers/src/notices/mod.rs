@@ -11,6 +11,7 @@
 //! exact bytes for the dead-letter topic.
 
 mod minio;
+mod object;
 mod oss_eventbridge;
 mod oss_mns;
 mod s3;

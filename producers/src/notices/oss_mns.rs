@@ -5,6 +5,7 @@ use millrace_schemas::DocumentEvent;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
+use super::object::NoticedObject;
 use super::{Entry, EntryError, Meaning, NoticeFormat, Noticed, Recognised, each, notice, time};
 
 /// One event of OSS. `region`, `requestParameters` and the like stand beside `oss` or inside it,
@@ -14,26 +15,7 @@ use super::{Entry, EntryError, Meaning, NoticeFormat, Noticed, Recognised, each,
 pub(super) struct OssEvent {
     event_name: String,
     event_time: Option<String>,
-    oss: Oss,
-}
-
-#[derive(Deserialize)]
-struct Oss {
-    bucket: Bucket,
-    object: Object,
-}
-
-#[derive(Deserialize)]
-struct Bucket {
-    name: String,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Object {
-    key: String,
-    size: Option<i64>,
-    e_tag: Option<String>,
+    oss: NoticedObject,
 }
 
 pub(super) fn read(events: &[&RawValue]) -> Recognised {
@@ -72,7 +54,7 @@ pub(super) fn entry(event: OssEvent, other_time: Option<&str>) -> Result<Entry, 
             event_time_ms,
             etag: event.oss.object.e_tag,
             size_bytes: event.oss.object.size,
-            media_type: None,
+            media_type: event.oss.object.content_type,
         },
     )
 }

@@ -6,6 +6,7 @@ use percent_encoding::percent_decode_str;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
+use super::object::NoticedObject;
 use super::{Entry, EntryError, Meaning, NoticeFormat, Noticed, Recognised, each, notice, time};
 
 #[derive(Deserialize)]
@@ -13,28 +14,7 @@ use super::{Entry, EntryError, Meaning, NoticeFormat, Noticed, Recognised, each,
 struct S3Record {
     event_name: String,
     event_time: String,
-    s3: S3,
-}
-
-#[derive(Deserialize)]
-struct S3 {
-    bucket: Bucket,
-    object: Object,
-}
-
-#[derive(Deserialize)]
-struct Bucket {
-    name: String,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Object {
-    key: String,
-    size: Option<i64>,
-    e_tag: Option<String>,
-    /// MinIO only.
-    content_type: Option<String>,
+    s3: NoticedObject,
 }
 
 pub(super) fn read(records: &[&RawValue]) -> Recognised {

@@ -17,12 +17,11 @@ use kafka_protocol::messages::{
 };
 use kafka_protocol::protocol::StrBytes;
 
-use super::topics::message;
+use super::topics::{outcome, overrides};
 use super::{Caller, text};
 use crate::config::FlushPolicy;
 use crate::service::{BROKER_ID, Service};
 use crate::topic_config::{ConfigError, Kind, SETTINGS, find};
-use crate::topics::TopicError;
 
 const TOPIC: i8 = 2;
 const BROKER: i8 = 4;
@@ -166,14 +165,6 @@ fn type_number(kind: Kind) -> i8 {
     }
 }
 
-/// Code and text of a change's outcome.
-fn outcome(changed: &Result<(), TopicError>) -> (i16, Option<StrBytes>) {
-    match changed {
-        Ok(()) => (0, None),
-        Err(error) => (error.response().code(), message(error)),
-    }
-}
-
 /// Broker settings come from where the broker is started.
 fn not_a_topic() -> (i16, Option<StrBytes>) {
     (
@@ -188,16 +179,8 @@ pub fn alter_configs(
     request: AlterConfigsRequest,
 ) -> AlterConfigsResponse {
     let responses = request.resources.into_iter().map(|resource| {
-        let replacement: BTreeMap<String, String> = resource
-            .configs
-            .iter()
-            .filter_map(|config| {
-                config
-                    .value
-                    .as_ref()
-                    .map(|value| (config.name.to_string(), value.to_string()))
-            })
-            .collect();
+        let settings = resource.configs.iter();
+        let replacement = overrides(settings.map(|setting| (&setting.name, &setting.value)));
         let (error_code, error_message) = if resource.resource_type == TOPIC {
             outcome(&service.topics.reconfigure(
                 &resource.resource_name,

@@ -17,6 +17,7 @@ use kafka_protocol::messages::{
     OffsetCommitRequest, OffsetCommitResponse, OffsetDeleteRequest, OffsetDeleteResponse,
     OffsetFetchRequest, OffsetFetchResponse, TopicName,
 };
+use kafka_protocol::protocol::StrBytes;
 
 use super::{Caller, code, text};
 use crate::clock::now_ms;
@@ -27,19 +28,67 @@ use crate::service::Service;
 /// Kafka's `offset.metadata.max.bytes`.
 const MAX_METADATA_BYTES: usize = 4096;
 
-/// Checks what does not depend on the group.
-pub fn check_offset(
-    service: &Service,
-    at: &TopicPartition,
-    metadata: &str,
-) -> Result<(), ResponseError> {
-    if service.topics.partition(&at.topic, at.partition).is_none() {
-        return Err(ResponseError::UnknownTopicOrPartition);
+/// One offset as a request sends it.
+pub struct SentOffset {
+    pub partition: i32,
+    pub offset: i64,
+    pub leader_epoch: i32,
+    pub metadata: Option<StrBytes>,
+}
+
+/// The offsets of a request, each judged alone by what does not depend on the group.
+#[derive(Default)]
+pub struct CheckedOffsets {
+    /// Those that can be committed.
+    pub accepted: Vec<(TopicPartition, CommittedOffset)>,
+    topics: Vec<(TopicName, Vec<(i32, Result<(), ResponseError>)>)>,
+}
+
+impl CheckedOffsets {
+    pub fn check(
+        &mut self,
+        service: &Service,
+        topic: TopicName,
+        offsets: impl Iterator<Item = SentOffset>,
+    ) {
+        let mut partitions = Vec::new();
+        for sent in offsets {
+            let metadata = sent.metadata.as_deref().unwrap_or_default();
+            let check = if service.topics.partition(&topic, sent.partition).is_none() {
+                Err(ResponseError::UnknownTopicOrPartition)
+            } else if metadata.len() > MAX_METADATA_BYTES {
+                Err(ResponseError::OffsetMetadataTooLarge)
+            } else {
+                let at = TopicPartition {
+                    topic: topic.to_string(),
+                    partition: sent.partition,
+                };
+                let committed = CommittedOffset {
+                    offset: sent.offset,
+                    leader_epoch: sent.leader_epoch,
+                    metadata: metadata.to_owned(),
+                    committed_ms: now_ms(),
+                };
+                self.accepted.push((at, committed));
+                Ok(())
+            };
+            partitions.push((sent.partition, check));
+        }
+        self.topics.push((topic, partitions));
     }
-    if metadata.len() > MAX_METADATA_BYTES {
-        return Err(ResponseError::OffsetMetadataTooLarge);
+
+    /// Each partition's code, once `committed` tells what became of the accepted ones.
+    pub fn answers(
+        self,
+        committed: Result<(), ResponseError>,
+    ) -> impl Iterator<Item = (TopicName, Vec<(i32, i16)>)> {
+        self.topics.into_iter().map(move |(topic, partitions)| {
+            let codes = partitions
+                .into_iter()
+                .map(|(partition, check)| (partition, code(&check.and(committed))));
+            (topic, codes.collect())
+        })
     }
-    Ok(())
 }
 
 pub fn offset_commit(
@@ -47,48 +96,28 @@ pub fn offset_commit(
     _caller: &Caller,
     request: OffsetCommitRequest,
 ) -> OffsetCommitResponse {
-    let mut accepted = Vec::new();
-    let mut checked = Vec::new();
+    let mut offsets = CheckedOffsets::default();
     for topic in request.topics {
-        let mut partitions = Vec::new();
-        for partition in topic.partitions {
-            let at = TopicPartition {
-                topic: topic.name.to_string(),
-                partition: partition.partition_index,
-            };
-            let metadata = partition
-                .committed_metadata
-                .map(|metadata| metadata.to_string())
-                .unwrap_or_default();
-            let check = check_offset(service, &at, &metadata);
-            if check.is_ok() {
-                let (offset, leader_epoch) =
-                    (partition.committed_offset, partition.committed_leader_epoch);
-                accepted.push((
-                    at,
-                    CommittedOffset {
-                        offset,
-                        leader_epoch,
-                        metadata,
-                        committed_ms: now_ms(),
-                    },
-                ));
-            }
-            partitions.push((partition.partition_index, check));
-        }
-        checked.push((topic.name, partitions));
+        let sent = topic.partitions.into_iter().map(|partition| SentOffset {
+            partition: partition.partition_index,
+            offset: partition.committed_offset,
+            leader_epoch: partition.committed_leader_epoch,
+            metadata: partition.committed_metadata,
+        });
+        offsets.check(service, topic.name, sent);
     }
     let speaker = Speaker {
         member_id: &request.member_id,
         instance_id: request.group_instance_id.as_deref(),
         generation: request.generation_id_or_member_epoch,
     };
+    let accepted = std::mem::take(&mut offsets.accepted);
     let committed = service.groups.commit(&request.group_id, speaker, accepted);
-    let topics = checked.into_iter().map(|(name, partitions)| {
-        let partitions = partitions.into_iter().map(|(index, check)| {
+    let topics = offsets.answers(committed).map(|(name, partitions)| {
+        let partitions = partitions.into_iter().map(|(partition, error_code)| {
             OffsetCommitResponsePartition::default()
-                .with_partition_index(index)
-                .with_error_code(code(&check.and(committed)))
+                .with_partition_index(partition)
+                .with_error_code(error_code)
         });
         OffsetCommitResponseTopic::default()
             .with_name(name)

@@ -1,5 +1,6 @@
 //! CreateTopics, DeleteTopics, CreatePartitions.
 
+use std::collections::BTreeMap;
 use std::error::Error as _;
 use std::sync::Arc;
 
@@ -20,13 +21,28 @@ use crate::service::Service;
 use crate::topic_config::SETTINGS;
 use crate::topics::TopicError;
 
-/// What stands beside the code.
-pub fn message(error: &TopicError) -> Option<StrBytes> {
+/// Code and text of what became of a topic.
+pub fn outcome<T>(done: &Result<T, TopicError>) -> (i16, Option<StrBytes>) {
+    let Err(error) = done else {
+        return (0, None);
+    };
     let cause = error
         .source()
         .map(|cause| format!(": {cause}"))
         .unwrap_or_default();
-    Some(text(format!("{error}{cause}")))
+    (
+        error.response().code(),
+        Some(text(format!("{error}{cause}"))),
+    )
+}
+
+/// The settings that a request gives a value; the others keep their defaults.
+pub fn overrides<'a>(
+    settings: impl Iterator<Item = (&'a StrBytes, &'a Option<StrBytes>)>,
+) -> BTreeMap<String, String> {
+    settings
+        .filter_map(|(name, value)| Some((name.to_string(), value.as_ref()?.to_string())))
+        .collect()
 }
 
 pub fn create_topics(
@@ -43,16 +59,8 @@ pub fn create_topics(
 }
 
 fn create(service: &Service, topic: CreatableTopic, validate_only: bool) -> CreatableTopicResult {
-    let overrides = topic
-        .configs
-        .iter()
-        .filter_map(|config| {
-            config
-                .value
-                .as_ref()
-                .map(|value| (config.name.to_string(), value.to_string()))
-        })
-        .collect();
+    let settings = topic.configs.iter();
+    let overrides = overrides(settings.map(|setting| (&setting.name, &setting.value)));
     let partitions = match (topic.assignments.len(), topic.num_partitions) {
         (0, -1) => service.config.default_partitions,
         (0, said) => said,
@@ -64,10 +72,12 @@ fn create(service: &Service, topic: CreatableTopic, validate_only: bool) -> Crea
         1
     };
     let answer = CreatableTopicResult::default().with_name(topic.name.clone());
-    match service
-        .topics
-        .create(&topic.name, partitions, replicas, overrides, validate_only)
-    {
+    let created =
+        service
+            .topics
+            .create(&topic.name, partitions, replicas, overrides, validate_only);
+    let (error_code, error_message) = outcome(&created);
+    match created {
         Ok(made) => {
             let config = made.config();
             let configs = SETTINGS.iter().map(|setting| {
@@ -87,9 +97,9 @@ fn create(service: &Service, topic: CreatableTopic, validate_only: bool) -> Crea
                 .with_replication_factor(1)
                 .with_configs(Some(configs.collect()))
         }
-        Err(error) => answer
-            .with_error_code(error.response().code())
-            .with_error_message(message(&error))
+        Err(_) => answer
+            .with_error_code(error_code)
+            .with_error_message(error_message)
             .with_num_partitions(-1)
             .with_replication_factor(-1),
     }
@@ -101,15 +111,11 @@ pub fn delete_topics(
     request: DeleteTopicsRequest,
 ) -> DeleteTopicsResponse {
     let topics = request.topic_names.into_iter().map(|name| {
-        let deleted = service.topics.delete(&name);
-        let error_code = deleted
-            .as_ref()
-            .err()
-            .map_or(0, |error| error.response().code());
+        let (error_code, error_message) = outcome(&service.topics.delete(&name));
         DeletableTopicResult::default()
             .with_name(Some(name))
             .with_error_code(error_code)
-            .with_error_message(deleted.as_ref().err().and_then(message))
+            .with_error_message(error_message)
     });
     let topics = topics.collect();
     // Readers that wait in a deleted topic should learn of it now.
@@ -126,15 +132,11 @@ pub fn create_partitions(
         let grown = service
             .topics
             .grow(&topic.name, topic.count, request.validate_only);
+        let (error_code, error_message) = outcome(&grown);
         CreatePartitionsTopicResult::default()
             .with_name(topic.name)
-            .with_error_code(
-                grown
-                    .as_ref()
-                    .err()
-                    .map_or(0, |error| error.response().code()),
-            )
-            .with_error_message(grown.as_ref().err().and_then(message))
+            .with_error_code(error_code)
+            .with_error_message(error_message)
     });
     CreatePartitionsResponse::default().with_results(results.collect())
 }

@@ -15,11 +15,10 @@ use kafka_protocol::messages::{
     InitProducerIdResponse, ProducerId, TxnOffsetCommitRequest, TxnOffsetCommitResponse,
 };
 
-use super::offsets::check_offset;
+use super::offsets::{CheckedOffsets, SentOffset};
 use super::{Caller, code};
-use crate::clock::now_ms;
 use crate::groups::group::Speaker;
-use crate::metadata::{CommittedOffset, TopicPartition};
+use crate::metadata::TopicPartition;
 use crate::service::Service;
 use crate::transactions::Producer;
 
@@ -147,38 +146,17 @@ pub fn txn_offset_commit(
         instance_id: request.group_instance_id.as_deref(),
         generation: request.generation_id,
     };
-    let mut checked = Vec::new();
-    let mut accepted = Vec::new();
+    let mut offsets = CheckedOffsets::default();
     for topic in &request.topics {
-        let mut partitions = Vec::new();
-        for partition in &topic.partitions {
-            let at = TopicPartition {
-                topic: topic.name.to_string(),
-                partition: partition.partition_index,
-            };
-            let metadata = partition
-                .committed_metadata
-                .as_deref()
-                .unwrap_or_default()
-                .to_owned();
-            let check = check_offset(service, &at, &metadata);
-            if check.is_ok() {
-                let (offset, leader_epoch) =
-                    (partition.committed_offset, partition.committed_leader_epoch);
-                accepted.push((
-                    at,
-                    CommittedOffset {
-                        offset,
-                        leader_epoch,
-                        metadata,
-                        committed_ms: now_ms(),
-                    },
-                ));
-            }
-            partitions.push((partition.partition_index, check));
-        }
-        checked.push((topic.name.clone(), partitions));
+        let sent = topic.partitions.iter().map(|partition| SentOffset {
+            partition: partition.partition_index,
+            offset: partition.committed_offset,
+            leader_epoch: partition.committed_leader_epoch,
+            metadata: partition.committed_metadata.clone(),
+        });
+        offsets.check(service, topic.name.clone(), sent);
     }
+    let accepted = std::mem::take(&mut offsets.accepted);
     let producer = Producer {
         id: request.producer_id.0,
         epoch: request.producer_epoch,
@@ -200,11 +178,11 @@ pub fn txn_offset_commit(
         )
     });
     let added = for_version(added, caller, i16::MAX);
-    let topics = checked.into_iter().map(|(name, partitions)| {
-        let partitions = partitions.into_iter().map(|(index, check)| {
+    let topics = offsets.answers(added).map(|(name, partitions)| {
+        let partitions = partitions.into_iter().map(|(partition, error_code)| {
             TxnOffsetCommitResponsePartition::default()
-                .with_partition_index(index)
-                .with_error_code(code(&check.and(added)))
+                .with_partition_index(partition)
+                .with_error_code(error_code)
         });
         TxnOffsetCommitResponseTopic::default()
             .with_name(name)

@@ -111,29 +111,14 @@ impl Folder {
 }
 
 fn verify(stored: &GenerationMeta, spec: &IndexSpec) -> Result<(), IndexError> {
-    let index = spec.index_name();
     if stored.format_version != FORMAT_VERSION {
         return Err(IndexError::FormatMismatch {
-            index,
+            index: spec.index_name(),
             stored: stored.format_version.to_string(),
             wanted: FORMAT_VERSION,
         });
     }
-    if stored.dimension != spec.dimension {
-        return Err(IndexError::DimensionMismatch {
-            index,
-            stored: stored.dimension,
-            wanted: spec.dimension,
-        });
-    }
-    if stored.model_fingerprint != spec.model_fingerprint {
-        return Err(IndexError::FingerprintMismatch {
-            index,
-            stored: stored.model_fingerprint.clone(),
-            wanted: spec.model_fingerprint.clone(),
-        });
-    }
-    Ok(())
+    spec.accepts(stored.dimension, &stored.model_fingerprint)
 }
 
 fn read_json<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, IndexError> {

@@ -99,19 +99,6 @@ pub(super) fn verify(mapping: &Value, spec: &IndexSpec) -> Result<Stored, IndexE
         model_version: word("model_version"),
         model_fingerprint: word("model_fingerprint"),
     };
-    if stored.dimension != spec.dimension {
-        return Err(IndexError::DimensionMismatch {
-            index,
-            stored: stored.dimension,
-            wanted: spec.dimension,
-        });
-    }
-    if stored.model_fingerprint != spec.model_fingerprint {
-        return Err(IndexError::FingerprintMismatch {
-            index,
-            stored: stored.model_fingerprint,
-            wanted: spec.model_fingerprint.clone(),
-        });
-    }
+    spec.accepts(stored.dimension, &stored.model_fingerprint)?;
     Ok(stored)
 }
