@@ -12,15 +12,13 @@
 //! | 415 | a content encoding other than gzip | send it plain |
 //! | 503 | the brokers did not acknowledge; `Retry-After` | repeat the same |
 
-use std::io::Read;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use axum::body::Bytes;
-use axum::extract::rejection::BytesRejection;
-use axum::extract::{DefaultBodyLimit, State};
-use axum::http::header::{AUTHORIZATION, CONTENT_ENCODING, RETRY_AFTER, WWW_AUTHENTICATE};
+use axum::body::Body;
+use axum::extract::State;
+use axum::http::header::{AUTHORIZATION, RETRY_AFTER, WWW_AUTHENTICATE};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Json, Response};
 use axum::routing::post;
@@ -30,6 +28,7 @@ use millrace_schemas::TraceParent;
 use serde::{Deserialize, Serialize};
 use subtle::ConstantTimeEq;
 
+use crate::body::{self, BodyError};
 use crate::notices::{Entry, recognise};
 use crate::publish::{Publisher, Rejection, chain};
 
@@ -93,7 +92,6 @@ struct Endpoint {
 /// The routes of the endpoint. Of the stores it uses the allow-list only: a notice of what may not
 /// be read is refused here, before it costs anyone a fetch.
 pub fn router(publisher: Publisher, stores: ObjectStores, config: NoticesConfig) -> Router {
-    let limit = DefaultBodyLimit::max(config.max_body_bytes);
     let endpoint = Arc::new(Endpoint {
         publisher,
         stores,
@@ -101,17 +99,13 @@ pub fn router(publisher: Publisher, stores: ObjectStores, config: NoticesConfig)
     });
     Router::new()
         .route("/v1/notices", post(notices))
-        .layer(limit)
         .with_state(endpoint)
 }
 
 /// A request that was not taken.
 enum Refusal {
     Unauthorised,
-    TooLarge {
-        limit_bytes: usize,
-    },
-    Encoding(String),
+    Unread(BodyError),
     Body {
         error_type: &'static str,
         message: String,
@@ -124,18 +118,12 @@ enum Refusal {
 async fn notices(
     State(endpoint): State<Arc<Endpoint>>,
     headers: HeaderMap,
-    body: Result<Bytes, BytesRejection>,
+    body: Body,
 ) -> Result<Json<NoticesAnswer>, Refusal> {
     endpoint.authorise(&headers)?;
-    let limit_bytes = endpoint.config.max_body_bytes;
-    let body = body.map_err(|rejection| match rejection.status() {
-        StatusCode::PAYLOAD_TOO_LARGE => Refusal::TooLarge { limit_bytes },
-        _ => Refusal::Body {
-            error_type: "body_unreadable",
-            message: rejection.body_text(),
-        },
-    })?;
-    let body = endpoint.decode(&headers, body)?;
+    let body = body::read(&headers, body, endpoint.config.max_body_bytes)
+        .await
+        .map_err(Refusal::Unread)?;
     let trace: Option<TraceParent> = headers
         .get("traceparent")
         .and_then(|value| value.to_str().ok()?.parse().ok());
@@ -172,34 +160,6 @@ impl Endpoint {
             Ok(())
         } else {
             Err(Refusal::Unauthorised)
-        }
-    }
-
-    fn decode(&self, headers: &HeaderMap, body: Bytes) -> Result<Bytes, Refusal> {
-        let limit_bytes = self.config.max_body_bytes;
-        let encoding = headers
-            .get(CONTENT_ENCODING)
-            .map_or(&b"identity"[..], |v| v.as_bytes());
-        match encoding.to_ascii_lowercase().as_slice() {
-            b"identity" | b"" => Ok(body),
-            b"gzip" | b"x-gzip" => {
-                let mut plain = Vec::new();
-                // One byte more than allowed tells that there is more.
-                flate2::read::MultiGzDecoder::new(&body[..])
-                    .take(limit_bytes as u64 + 1)
-                    .read_to_end(&mut plain)
-                    .map_err(|error| Refusal::Body {
-                        error_type: "invalid_gzip",
-                        message: format!("the body is not gzip: {error}"),
-                    })?;
-                if plain.len() > limit_bytes {
-                    return Err(Refusal::TooLarge { limit_bytes });
-                }
-                Ok(plain.into())
-            }
-            other => Err(Refusal::Encoding(
-                String::from_utf8_lossy(other).into_owned(),
-            )),
         }
     }
 
@@ -305,24 +265,20 @@ impl IntoResponse for Refusal {
                 )
                     .into_response()
             }
-            Self::TooLarge { limit_bytes } => {
-                let message = format!(
-                    "the body is larger than {limit_bytes} bytes; send fewer notices at a time"
-                );
-                (
-                    StatusCode::PAYLOAD_TOO_LARGE,
-                    problem("body_too_large", message),
-                )
-                    .into_response()
-            }
-            Self::Encoding(encoding) => {
-                let message =
-                    format!("content encoding `{encoding}` is not known; send it plain or as gzip");
-                (
-                    StatusCode::UNSUPPORTED_MEDIA_TYPE,
-                    problem("unknown_encoding", message),
-                )
-                    .into_response()
+            Self::Unread(error) => {
+                let (status, error_type) = match &error {
+                    BodyError::TooLarge { .. } => (StatusCode::PAYLOAD_TOO_LARGE, "body_too_large"),
+                    BodyError::UnknownEncoding(_) => {
+                        (StatusCode::UNSUPPORTED_MEDIA_TYPE, "unknown_encoding")
+                    }
+                    BodyError::InvalidGzip(_) => (StatusCode::BAD_REQUEST, "invalid_gzip"),
+                    BodyError::Unreadable(_) => (StatusCode::BAD_REQUEST, "body_unreadable"),
+                };
+                let mut message = chain(&error);
+                if matches!(error, BodyError::TooLarge { .. }) {
+                    message += "; send fewer notices at a time";
+                }
+                (status, problem(error_type, message)).into_response()
             }
             Self::Body {
                 error_type,

@@ -19,6 +19,7 @@
 
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
+mod body;
 pub mod corpus;
 pub mod folder;
 pub mod http;

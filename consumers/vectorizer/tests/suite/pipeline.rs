@@ -171,15 +171,14 @@ async fn a_restart_in_the_middle_loses_nothing() -> Result<()> {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_drained_pipeline_has_acknowledged_everything() -> Result<()> {
     let mut stack = Stack::running().await?;
-    let mut last = None;
+    let mut origins = Vec::new();
     for number in 0..20 {
-        last = Some(
-            stack
-                .publish(&stack.put(&format!("{number}.txt"), text(5))?)
-                .await?,
-        );
+        let notice = stack.put(&format!("{number}.txt"), text(5))?;
+        origins.push(stack.publish(&notice).await?);
     }
-    stack.outcome(&last.unwrap()).await?;
+    for origin in &origins {
+        stack.outcome(origin).await?;
+    }
     assert_eq!(stack.stop(DEADLINE).await, 0);
     let before = stack.outcomes().await?.len();
     stack.start().await?;
