@@ -41,8 +41,11 @@ pub struct SentOffset {
 pub struct CheckedOffsets {
     /// Those that can be committed.
     pub accepted: Vec<(TopicPartition, CommittedOffset)>,
-    topics: Vec<(TopicName, Vec<(i32, Result<(), ResponseError>)>)>,
+    topics: Vec<(TopicName, Vec<JudgedPartition>)>,
 }
+
+/// A partition, and whether its offset can be committed.
+type JudgedPartition = (i32, Result<(), ResponseError>);
 
 impl CheckedOffsets {
     pub fn check(
