@@ -174,11 +174,13 @@ pub(crate) fn fingerprint(schema: &Schema) -> [u8; 8] {
 
 /// All topics that have schemas.
 #[must_use]
-pub fn catalogue() -> [&'static TopicSchemas; 3] {
+pub fn catalogue() -> [&'static TopicSchemas; 5] {
     [
         crate::DocumentNotice::schemas(),
         crate::Signal::schemas(),
         crate::DocumentOutcome::schemas(),
+        crate::BehaviorEvent::schemas(),
+        crate::BehaviorByItem::schemas(),
     ]
 }
 

@@ -12,6 +12,7 @@
 //! Left to others: reading and writing topics, and the HTTP client of a schema registry, which
 //! implements [`SchemaRegistry`].
 
+mod behavior;
 mod codec;
 mod documents;
 mod error;
@@ -26,6 +27,7 @@ mod registry;
 mod signals;
 mod traceparent;
 
+pub use behavior::{BehaviorByItem, BehaviorEvent, BehaviorKind, UnknownBehaviorKind};
 pub use codec::{Message, SchemaVersion, TopicSchemas, catalogue};
 pub use documents::{DocumentEvent, DocumentNotice, Layout, MAX_INLINE_CONTENT_BYTES};
 pub use error::SchemaError;

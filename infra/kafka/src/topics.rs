@@ -13,6 +13,14 @@ pub const DOCUMENTS_DLQ: &str = "documents.dlq";
 pub const OUTCOMES: &str = "documents.outcomes";
 /// Vectors and features of each document.
 pub const SIGNALS: &str = "signals";
+/// What users did with items, keyed by user.
+pub const BEHAVIOR: &str = "behavior";
+/// Behavior that could not be understood or processed.
+pub const BEHAVIOR_DLQ: &str = "behavior.dlq";
+/// The same behavior keyed by item, partitioned as [`SIGNALS`].
+pub const BEHAVIOR_BY_ITEM: &str = "behavior.by-item";
+/// Behavior by item that could not be processed.
+pub const BEHAVIOR_BY_ITEM_DLQ: &str = "behavior.by-item.dlq";
 
 /// What happens to old records.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -103,7 +111,17 @@ mod tests {
     #[test]
     fn every_named_topic_is_declared_and_fits_its_policy() {
         let names: Vec<&str> = declared().iter().map(|topic| topic.name.as_str()).collect();
-        assert_eq!(names, [DOCUMENTS, DOCUMENTS_DLQ, OUTCOMES, SIGNALS]);
+        let named = [
+            DOCUMENTS,
+            DOCUMENTS_DLQ,
+            OUTCOMES,
+            SIGNALS,
+            BEHAVIOR,
+            BEHAVIOR_DLQ,
+            BEHAVIOR_BY_ITEM,
+            BEHAVIOR_BY_ITEM_DLQ,
+        ];
+        assert_eq!(names, named);
         for topic in declared() {
             assert!(topic.partitions > 0, "{}", topic.name);
             let compact = topic.cleanup_policy == CleanupPolicy::Compact;
@@ -119,13 +137,29 @@ mod tests {
 
     #[test]
     fn a_dead_letter_of_the_largest_record_fits() {
-        let bytes = |name: &str| {
-            declared()
-                .iter()
-                .find(|topic| topic.name == name)
-                .map(|topic| topic.max_message_bytes)
-        };
-        assert!(bytes(DOCUMENTS_DLQ) > bytes(DOCUMENTS));
-        assert_eq!(dead_letter_topic(DOCUMENTS), DOCUMENTS_DLQ);
+        for (source, letters) in [
+            (DOCUMENTS, DOCUMENTS_DLQ),
+            (BEHAVIOR, BEHAVIOR_DLQ),
+            (BEHAVIOR_BY_ITEM, BEHAVIOR_BY_ITEM_DLQ),
+        ] {
+            assert_eq!(dead_letter_topic(source), letters);
+            let bytes = |name| topic(name).max_message_bytes;
+            assert!(bytes(letters) > bytes(source), "{letters}");
+        }
+    }
+
+    #[test]
+    fn what_is_joined_has_the_same_partitions() {
+        assert_eq!(
+            topic(BEHAVIOR_BY_ITEM).partitions,
+            topic(SIGNALS).partitions
+        );
+    }
+
+    fn topic(name: &str) -> &'static TopicSpec {
+        match declared().iter().find(|topic| topic.name == name) {
+            Some(topic) => topic,
+            None => panic!("{name} is not declared"),
+        }
     }
 }

@@ -28,6 +28,18 @@ const PINNED: &[(&str, &str, &str, &str)] = &[
         "d29b63e95f891ed7",
         "14b81aec91a4adb8c4e43b6e32c4c43b28d1d94d37fa33c7d110e650df8f8fb2",
     ),
+    (
+        "behavior",
+        "v1",
+        "ae900e569fe1dfcf",
+        "6f61f5a1ba4a927e8a3b22a0836692f103432650bba600162c0f618a94bb2e20",
+    ),
+    (
+        "behavior.by-item",
+        "v1",
+        "d5ce7ed9f343081f",
+        "1498a596c2c21d02a78af64ae197db1e48a29f2828e3496abf80262d92ece0d9",
+    ),
 ];
 
 #[test]
@@ -97,6 +109,18 @@ fn every_version_reads_every_other() {
             }
         }
     }
+}
+
+/// What is passed on by item is the event itself: the two schemas of it must not drift apart.
+#[test]
+fn behavior_by_item_carries_the_newest_event() {
+    let newest = |topic: &str| -> serde_json::Value {
+        let topic = catalogue().into_iter().find(|t| t.topic() == topic);
+        serde_json::from_str(topic.unwrap().versions().last().unwrap().text).unwrap()
+    };
+    let mut event = newest("behavior");
+    event.as_object_mut().unwrap().remove("namespace");
+    assert_eq!(newest("behavior.by-item")["fields"][0]["type"], event);
 }
 
 #[test]

@@ -5,8 +5,9 @@ use std::sync::Mutex;
 use std::task::{Context, Poll, Waker};
 
 use millrace_schemas::{
-    DocumentEvent, DocumentNotice, DocumentOutcome, Framing, Layout, Message, Origin, OutcomeKind,
-    SchemaError, SchemaRegistry, Signal, WriterSchema, decode, decode_with, encode,
+    BehaviorByItem, BehaviorEvent, BehaviorKind, DocumentEvent, DocumentNotice, DocumentOutcome,
+    Framing, Layout, Message, Origin, OutcomeKind, SchemaError, SchemaRegistry, Signal,
+    WriterSchema, decode, decode_with, encode,
 };
 use proptest::prelude::*;
 
@@ -76,6 +77,24 @@ fn outcome() -> DocumentOutcome {
     }
 }
 
+fn click(user_id: String, value: Option<f64>) -> BehaviorEvent {
+    BehaviorEvent {
+        event_id: "e-1".into(),
+        user_id,
+        item_id: "b0150f43927acf4ed9a32d3af0b8f90b".into(),
+        item: "4711".into(),
+        kind: BehaviorKind::Click,
+        value,
+        event_time_ms: 1_700_000_000_123,
+        request_id: Some("r-1".into()),
+        trace_info: None,
+        scene_id: Some("home".into()),
+        position: Some(3),
+        attributes: BTreeMap::from([("platform".into(), "ios".into())]),
+        source: "airec".into(),
+    }
+}
+
 fn round_trip<M: Message + PartialEq + std::fmt::Debug>(message: &M) {
     for framing in [Framing::SingleObject, Framing::Json] {
         let value = encode(message, &framing).unwrap();
@@ -89,6 +108,19 @@ fn every_message_round_trips() {
     round_trip(&notice("file:///a".into(), None, 1));
     round_trip(&signal((0..384_u16).map(f32::from).collect()));
     round_trip(&outcome());
+    for kind in BehaviorKind::ALL {
+        let event = BehaviorEvent {
+            kind,
+            ..click("u".into(), Some(-0.5))
+        };
+        round_trip(&event);
+        round_trip(&BehaviorByItem {
+            event,
+            origin: outcome().origin,
+        });
+        assert_eq!(kind.as_str().parse(), Ok(kind));
+    }
+    assert!("unknown".parse::<BehaviorKind>().is_err());
 }
 
 #[test]
@@ -245,6 +277,12 @@ proptest! {
     #[test]
     fn any_notice_round_trips(uri: String, content: Option<Vec<u8>>, event_time_ms: i64) {
         round_trip(&notice(uri, content, event_time_ms));
+    }
+
+    #[test]
+    fn any_behavior_round_trips(user_id: String, value: Option<i32>) {
+        // Of few digits: serde_json reads a longer fraction only to its last bit but one.
+        round_trip(&click(user_id, value.map(|value| f64::from(value) / 64.0)));
     }
 
     #[test]
