@@ -3,6 +3,9 @@
 //! - [`Consumer`]: at-least-once. A record's offset is stored only once everything received below
 //!   it is finished (the tracker's invariants INV-1 to INV-5 are property tests); memory stays
 //!   bounded however slow the handler is, and a slow handler never costs the group membership.
+//! - [`PartitionedConsumer`]: the same for work that keeps its offsets in its own state: each
+//!   partition is handed out by itself, and starts where its owner says. [`AssignedConsumer`] reads
+//!   chosen partitions of a second topic beside it, without a group.
 //! - [`Producer`]: a send returns after the brokers acknowledged it, idempotent, partitioned as
 //!   Java producers do.
 //! - [`DeadLetters`]: a record that cannot be processed goes, byte for byte, to `<topic>.dlq`
@@ -16,6 +19,7 @@
 //! index reaches with versions and stateful consumers with one write of state and offset.
 
 mod admin;
+mod assigned;
 mod clock;
 mod config;
 mod consumer;
@@ -29,10 +33,11 @@ mod schema_registry;
 pub mod topics;
 
 pub use admin::{Admin, AdminError, CreateReport, Created, PartitionDescription, TopicDescription};
+pub use assigned::{AssignedConsumer, AssignedRecord, AssignedRecords};
 pub use config::{ConfigError, KafkaConfig};
 pub use consumer::{
-    Consumer, ConsumerConfig, ConsumerError, ConsumerHandle, ConsumerMetrics, ConsumerState,
-    Counters, Delivery, Drained, PartitionMetrics,
+    AssignedPartition, Consumer, ConsumerConfig, ConsumerError, ConsumerHandle, ConsumerMetrics,
+    ConsumerState, Counters, Delivery, Drained, PartitionMetrics, PartitionedConsumer,
 };
 pub use dead_letters::{
     DeadLetter, DeadLetterReason, DeadLetterSummary, DeadLetters, read_dead_letters,

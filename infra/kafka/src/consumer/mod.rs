@@ -12,6 +12,7 @@
 
 mod delivery;
 mod group;
+mod partitioned;
 mod poll_loop;
 mod shared;
 mod state;
@@ -25,11 +26,12 @@ use rdkafka::error::KafkaError;
 use tokio::sync::watch;
 
 pub use self::delivery::Delivery;
+pub use self::partitioned::{AssignedPartition, PartitionedConsumer};
 pub use self::state::{ConsumerMetrics, ConsumerState, Counters, PartitionMetrics};
 
 use self::group::Group;
 use self::poll_loop::PollLoop;
-use self::shared::{QueueLimits, Shared};
+use self::shared::{Positions, QueueLimits, Shared};
 use crate::{ConfigError, KafkaConfig};
 
 /// What to read, and how much of it may wait in memory.
@@ -106,32 +108,7 @@ impl Consumer {
     /// # Errors
     /// The configuration cannot be used.
     pub fn start(kafka: &KafkaConfig, config: &ConsumerConfig) -> Result<Self, ConsumerError> {
-        let shared = Arc::new(Shared::new(QueueLimits {
-            messages: config.max_queued_messages_per_partition.max(1),
-            bytes: config.max_queued_bytes_per_partition.max(1),
-        }));
-        let group = Group {
-            shared: Arc::clone(&shared),
-            drain_timeout: config.drain_timeout,
-        };
-        let client = kafka.group_client(&config.group)?;
-        let refused = |source| ConsumerError::Client {
-            group: config.group.clone(),
-            source,
-        };
-        let consumer: BaseConsumer<Group> = client.create_with_context(group).map_err(refused)?;
-        let topics: Vec<String> = config
-            .topics
-            .iter()
-            .map(|topic| kafka.topic(topic))
-            .collect();
-        let names: Vec<&str> = topics.iter().map(String::as_str).collect();
-        consumer.subscribe(&names).map_err(refused)?;
-        let poll_loop = PollLoop::new(consumer, Arc::clone(&shared));
-        std::thread::Builder::new()
-            .name(format!("poll-{}", config.group))
-            .spawn(move || poll_loop.run())
-            .map_err(ConsumerError::Thread)?;
+        let shared = join(kafka, config, Positions::Committed)?;
         Ok(Self { shared })
     }
 
@@ -167,6 +144,42 @@ impl Consumer {
     pub async fn shutdown(self, deadline: Duration) -> Drained {
         self.handle().shutdown(deadline).await
     }
+}
+
+/// Subscribes and starts the poll thread.
+fn join(
+    kafka: &KafkaConfig,
+    config: &ConsumerConfig,
+    positions: Positions,
+) -> Result<Arc<Shared>, ConsumerError> {
+    let limits = QueueLimits {
+        messages: config.max_queued_messages_per_partition.max(1),
+        bytes: config.max_queued_bytes_per_partition.max(1),
+    };
+    let shared = Arc::new(Shared::new(limits, positions));
+    let group = Group {
+        shared: Arc::clone(&shared),
+        drain_timeout: config.drain_timeout,
+    };
+    let client = kafka.group_client(&config.group)?;
+    let refused = |source| ConsumerError::Client {
+        group: config.group.clone(),
+        source,
+    };
+    let consumer: BaseConsumer<Group> = client.create_with_context(group).map_err(refused)?;
+    let topics: Vec<String> = config
+        .topics
+        .iter()
+        .map(|topic| kafka.topic(topic))
+        .collect();
+    let names: Vec<&str> = topics.iter().map(String::as_str).collect();
+    consumer.subscribe(&names).map_err(refused)?;
+    let poll_loop = PollLoop::new(consumer, Arc::clone(&shared));
+    std::thread::Builder::new()
+        .name(format!("poll-{}", config.group))
+        .spawn(move || poll_loop.run())
+        .map_err(ConsumerError::Thread)?;
+    Ok(shared)
 }
 
 impl Drop for Consumer {

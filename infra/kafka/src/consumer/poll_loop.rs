@@ -6,11 +6,12 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use rdkafka::Offset;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
 use super::group::{self, Group};
-use super::shared::Shared;
+use super::shared::{Shared, Start};
 use super::state::ConsumerState;
 use crate::Record;
 
@@ -19,6 +20,9 @@ use crate::Record;
 const POLL_TIMEOUT: Duration = Duration::from_millis(20);
 /// How often, under a steady flow of records, drained partitions resume and offsets are stored.
 const UPKEEP_INTERVAL: Duration = Duration::from_millis(20);
+
+/// How long one attempt to move a partition may hold up polling.
+const SEEK_TIMEOUT: Duration = Duration::from_secs(1);
 
 pub(super) struct PollLoop {
     consumer: BaseConsumer<Group>,
@@ -121,7 +125,31 @@ impl PollLoop {
         {
             tracing::warn!(%error, "drained partitions cannot be resumed");
         }
+        for start in self.shared.take_starts() {
+            self.start(start);
+        }
         group::store(&self.consumer, &self.shared);
+    }
+
+    /// Moves a held partition to where its caller wants it, and sets it going.
+    fn start(&self, start: Start) {
+        let (topic, partition) = &start.partition;
+        let offset = start.offset.map_or(Offset::Beginning, Offset::Offset);
+        match self.consumer.seek(topic, *partition, offset, SEEK_TIMEOUT) {
+            Ok(()) => {
+                // Accepted before it is set going, or its first records would be dropped.
+                if self.shared.release(&start)
+                    && let Err(error) = self.consumer.resume(&group::list(&[start.partition]))
+                {
+                    tracing::error!(%error, "a partition cannot be set going");
+                }
+            }
+            // Just assigned: librdkafka does not fetch it yet, so there is nothing to move.
+            Err(error) => {
+                tracing::debug!(%error, topic, partition, "cannot seek yet; trying again");
+                self.shared.start_at(start);
+            }
+        }
     }
 
     fn handle(&self, error: &KafkaError) -> Result<(), Evicted> {

@@ -21,9 +21,19 @@ pub(super) struct QueueLimits {
     pub(super) bytes: usize,
 }
 
+/// Who knows where a partition is resumed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Positions {
+    /// The group's committed offsets.
+    Committed,
+    /// The caller, who keeps them beside its own state. A partition is held until the caller says.
+    Caller,
+}
+
 pub(super) struct Shared {
     state: Mutex<State>,
     limits: QueueLimits,
+    positions: Positions,
     /// Something can be received, or nothing ever will.
     readable: Notify,
     /// The last delivery of some partition has ended.
@@ -37,6 +47,10 @@ struct State {
     queues: HashMap<TopicPartition, PartitionQueue>,
     /// Partitions with something queued, each once, served in turn.
     turn: VecDeque<TopicPartition>,
+    /// With [`Positions::Caller`]: partitions assigned and not yet handed to the caller.
+    assignments: VecDeque<(TopicPartition, Epoch)>,
+    /// Where the caller wants held partitions to start.
+    starts: Vec<Start>,
     counters: Counters,
     lags: HashMap<TopicPartition, i64>,
     shutdown: Option<Instant>,
@@ -44,8 +58,20 @@ struct State {
     closed: bool,
 }
 
+/// Where a held partition starts; `None` is its oldest record.
+#[derive(Clone, Debug)]
+pub(super) struct Start {
+    pub(super) partition: TopicPartition,
+    pub(super) epoch: Epoch,
+    pub(super) offset: Option<i64>,
+}
+
 struct PartitionQueue {
     epoch: Epoch,
+    /// Nothing is accepted until the caller has said where to start.
+    held: bool,
+    /// With [`Positions::Caller`]: something can be received from this partition, or never will.
+    readable: Arc<Notify>,
     records: VecDeque<Record>,
     bytes: usize,
     /// Deliveries that a handler holds.
@@ -54,22 +80,43 @@ struct PartitionQueue {
 }
 
 impl PartitionQueue {
-    fn new(epoch: Epoch) -> Self {
+    fn new(epoch: Epoch, held: bool) -> Self {
         Self {
             epoch,
+            held,
+            readable: Arc::default(),
             records: VecDeque::new(),
             bytes: 0,
             delivered: 0,
             paused: false,
         }
     }
+
+    /// Hands out what is first in the queue: at least one record where there is one, and no more
+    /// than fit both limits.
+    fn take(&mut self, max_records: usize, max_bytes: usize) -> Vec<Record> {
+        let mut taken: Vec<Record> = Vec::new();
+        let mut bytes = 0;
+        while let Some(next) = self.records.front() {
+            let size = next.size_bytes();
+            if taken.len() >= max_records || (!taken.is_empty() && bytes + size > max_bytes) {
+                break;
+            }
+            bytes += size;
+            taken.extend(self.records.pop_front());
+        }
+        self.bytes -= bytes;
+        self.delivered += taken.len();
+        taken
+    }
 }
 
 impl Shared {
-    pub(super) fn new(limits: QueueLimits) -> Self {
+    pub(super) fn new(limits: QueueLimits, positions: Positions) -> Self {
         Self {
             state: Mutex::default(),
             limits,
+            positions,
             readable: Notify::new(),
             idle: Condvar::new(),
             health: watch::Sender::new(ConsumerState::Connecting),
@@ -99,6 +146,65 @@ impl Shared {
             }
             readable.await;
         }
+    }
+
+    /// The next partition that was assigned; `None` once there will be none.
+    pub(super) async fn next_assignment(&self) -> Option<(TopicPartition, Epoch)> {
+        loop {
+            let readable = self.readable.notified();
+            {
+                let mut state = self.lock();
+                if state.closed {
+                    return None;
+                }
+                if let Some(assigned) = state.assignments.pop_front() {
+                    return Some(assigned);
+                }
+            }
+            readable.await;
+        }
+    }
+
+    /// Says where a held partition starts; the poll thread sees to it.
+    pub(super) fn start_at(&self, start: Start) {
+        self.lock().starts.push(start);
+    }
+
+    /// Records of one partition, at least one; `None` once the epoch is dead.
+    pub(super) async fn receive_batch(
+        self: &Arc<Self>,
+        partition: &TopicPartition,
+        epoch: Epoch,
+        max_records: usize,
+        max_bytes: usize,
+    ) -> Option<Vec<Delivery>> {
+        loop {
+            let readable = {
+                let mut state = self.lock();
+                if state.closed {
+                    return None;
+                }
+                let queue = state.queues.get_mut(partition)?;
+                if queue.epoch != epoch {
+                    return None;
+                }
+                if !queue.records.is_empty() {
+                    let batch = queue.take(max_records, max_bytes);
+                    drop(state);
+                    let deliver = |record| Delivery::new(record, epoch, Arc::clone(self));
+                    return Some(batch.into_iter().map(deliver).collect());
+                }
+                Arc::clone(&queue.readable)
+            };
+            // A single waiter a partition: a notice given in between is kept for it.
+            readable.notified().await;
+        }
+    }
+
+    pub(super) fn is_epoch(&self, partition: &TopicPartition, epoch: Epoch) -> bool {
+        let state = self.lock();
+        let queue = state.queues.get(partition);
+        !state.closed && queue.is_some_and(|queue| queue.epoch == epoch)
     }
 
     pub(super) fn is_current(&self, record: &Record, epoch: Epoch) -> bool {
@@ -144,7 +250,7 @@ impl Shared {
         let mut state = self.lock();
         let state = &mut *state;
         let partition = (record.topic.clone(), record.partition);
-        if state.closed || !state.queues.contains_key(&partition) {
+        if state.closed || state.queues.get(&partition).is_none_or(|queue| queue.held) {
             return false;
         }
         if !state.tracker.received(&partition, record.offset) {
@@ -154,7 +260,11 @@ impl Shared {
                 offset = record.offset,
                 "the partition's offsets went back: it was cut or made anew; starting over with it"
             );
-            state.begin_epoch(&partition);
+            self.begin_epoch(state, &partition);
+            if self.positions == Positions::Caller {
+                self.readable.notify_one();
+                return true;
+            }
             // Accepted by a tracker that has received nothing yet.
             let _ = state.tracker.received(&partition, record.offset);
         }
@@ -167,11 +277,16 @@ impl Shared {
         let full = queue.records.len() >= self.limits.messages || queue.bytes >= self.limits.bytes;
         let pause = full && !queue.paused;
         queue.paused |= full;
-        if queue.records.len() == 1 {
-            state.turn.push_back(partition);
+        match self.positions {
+            Positions::Caller => queue.readable.notify_one(),
+            Positions::Committed => {
+                if queue.records.len() == 1 {
+                    state.turn.push_back(partition);
+                }
+                self.readable.notify_one();
+            }
         }
         state.counters.pauses += u64::from(pause);
-        self.readable.notify_one();
         pause
     }
 
@@ -185,7 +300,7 @@ impl Shared {
         for (partition, queue) in &mut state.queues {
             let drained = queue.records.len() <= self.limits.messages / 2
                 && queue.bytes <= self.limits.bytes / 2;
-            if queue.paused && drained {
+            if queue.paused && drained && !queue.held {
                 queue.paused = false;
                 resumable.push(partition.clone());
             }
@@ -195,7 +310,8 @@ impl Shared {
 
     pub(super) fn paused(&self) -> Vec<TopicPartition> {
         let state = self.lock();
-        let paused = state.queues.iter().filter(|(_, queue)| queue.paused);
+        let stands = |queue: &PartitionQueue| queue.paused || queue.held;
+        let paused = state.queues.iter().filter(|(_, queue)| stands(queue));
         paused.map(|(partition, _)| partition.clone()).collect()
     }
 
@@ -208,7 +324,43 @@ impl Shared {
         let mut state = self.lock();
         state.counters.rebalances += 1;
         for partition in partitions {
-            state.begin_epoch(partition);
+            self.begin_epoch(&mut state, partition);
+        }
+        if self.positions == Positions::Caller {
+            self.readable.notify_one();
+        }
+    }
+
+    fn begin_epoch(&self, state: &mut State, partition: &TopicPartition) {
+        let held = self.positions == Positions::Caller;
+        let epoch = state.begin_epoch(partition, held);
+        if held {
+            state.assignments.push_back((partition.clone(), epoch));
+        }
+    }
+
+    /// What the caller wants started and is still assigned.
+    pub(super) fn take_starts(&self) -> Vec<Start> {
+        let mut state = self.lock();
+        let state = &mut *state;
+        let mut starts = std::mem::take(&mut state.starts);
+        starts.retain(|start| {
+            let queue = state.queues.get(&start.partition);
+            queue.is_some_and(|queue| queue.epoch == start.epoch && queue.held)
+        });
+        starts
+    }
+
+    /// A held partition stands where the caller wants it: its records are accepted from here on.
+    /// `false` where its epoch has ended meanwhile.
+    pub(super) fn release(&self, start: &Start) -> bool {
+        let mut state = self.lock();
+        match state.queues.get_mut(&start.partition) {
+            Some(queue) if queue.epoch == start.epoch => {
+                queue.held = false;
+                true
+            }
+            Some(_) | None => false,
         }
     }
 
@@ -260,7 +412,10 @@ impl Shared {
             .retain(|partition| !partitions.contains(partition));
         for partition in partitions {
             state.tracker.revoke(partition);
-            state.queues.remove(partition);
+            state.assignments.retain(|(other, _)| other != partition);
+            if let Some(queue) = state.queues.remove(partition) {
+                queue.readable.notify_one();
+            }
             state.lags.remove(partition);
         }
     }
@@ -298,7 +453,11 @@ impl Shared {
     pub(super) fn close(&self) {
         let assigned = self.assigned();
         self.stop_feeding(&assigned);
-        self.lock().closed = true;
+        let mut state = self.lock();
+        state.closed = true;
+        for queue in state.queues.values() {
+            queue.readable.notify_one();
+        }
         self.readable.notify_one();
     }
 
@@ -370,19 +529,20 @@ impl Shared {
 }
 
 impl State {
-    fn begin_epoch(&mut self, partition: &TopicPartition) {
+    fn begin_epoch(&mut self, partition: &TopicPartition, held: bool) -> Epoch {
         let epoch = self.tracker.assign(partition.clone());
         self.turn.retain(|other| other != partition);
-        self.queues
-            .insert(partition.clone(), PartitionQueue::new(epoch));
+        let queue = PartitionQueue::new(epoch, held);
+        if let Some(ended) = self.queues.insert(partition.clone(), queue) {
+            ended.readable.notify_one();
+        }
+        epoch
     }
 
     fn pop(&mut self) -> Option<(Record, Epoch)> {
         let partition = self.turn.pop_front()?;
         let queue = self.queues.get_mut(&partition)?;
-        let record = queue.records.pop_front()?;
-        queue.bytes -= record.size_bytes();
-        queue.delivered += 1;
+        let record = queue.take(1, usize::MAX).pop()?;
         let epoch = queue.epoch;
         if !queue.records.is_empty() {
             self.turn.push_back(partition);
