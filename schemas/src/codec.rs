@@ -174,13 +174,16 @@ pub(crate) fn fingerprint(schema: &Schema) -> [u8; 8] {
 
 /// All topics that have schemas.
 #[must_use]
-pub fn catalogue() -> [&'static TopicSchemas; 5] {
+pub fn catalogue() -> [&'static TopicSchemas; 8] {
     [
         crate::DocumentNotice::schemas(),
         crate::Signal::schemas(),
         crate::DocumentOutcome::schemas(),
         crate::BehaviorEvent::schemas(),
         crate::BehaviorByItem::schemas(),
+        crate::UnmatchedBehavior::schemas(),
+        crate::Feedback::schemas(),
+        crate::ItemStats::schemas(),
     ]
 }
 

@@ -21,6 +21,12 @@ pub const BEHAVIOR_DLQ: &str = "behavior.dlq";
 pub const BEHAVIOR_BY_ITEM: &str = "behavior.by-item";
 /// Behavior by item that could not be processed.
 pub const BEHAVIOR_BY_ITEM_DLQ: &str = "behavior.by-item.dlq";
+/// Behavior whose item had no signal in time.
+pub const BEHAVIOR_UNMATCHED: &str = "behavior.unmatched";
+/// Behavior with its item's signal, keyed by user.
+pub const FEEDBACK: &str = "feedback";
+/// Counters of each item.
+pub const ITEM_STATS: &str = "item-stats";
 
 /// What happens to old records.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -120,6 +126,9 @@ mod tests {
             BEHAVIOR_DLQ,
             BEHAVIOR_BY_ITEM,
             BEHAVIOR_BY_ITEM_DLQ,
+            BEHAVIOR_UNMATCHED,
+            FEEDBACK,
+            ITEM_STATS,
         ];
         assert_eq!(names, named);
         for topic in declared() {
@@ -145,6 +154,13 @@ mod tests {
             assert_eq!(dead_letter_topic(source), letters);
             let bytes = |name| topic(name).max_message_bytes;
             assert!(bytes(letters) > bytes(source), "{letters}");
+        }
+    }
+
+    #[test]
+    fn what_is_made_of_behavior_fits() {
+        for made in [BEHAVIOR_UNMATCHED, FEEDBACK] {
+            assert!(topic(made).max_message_bytes > topic(BEHAVIOR_BY_ITEM).max_message_bytes);
         }
     }
 

@@ -40,6 +40,24 @@ const PINNED: &[(&str, &str, &str, &str)] = &[
         "d5ce7ed9f343081f",
         "1498a596c2c21d02a78af64ae197db1e48a29f2828e3496abf80262d92ece0d9",
     ),
+    (
+        "behavior.unmatched",
+        "v1",
+        "364720f0f177d56c",
+        "e95ac970d6547103ebe84d49a024179fbfbf990601d9520cc8c59e2e25a8be5b",
+    ),
+    (
+        "feedback",
+        "v1",
+        "1f0825da7ef503e3",
+        "434fa8c28ab8f215d17cc77b2e31f298c167e6c7c3c0cb4ba683a3b3dfd771ec",
+    ),
+    (
+        "item-stats",
+        "v1",
+        "e6f766a3f7c9304e",
+        "50cd6728ccdb9ca5ac0fe1c651cef5d46ebc8ca7673cf5072fb3394cf3f27fc6",
+    ),
 ];
 
 #[test]

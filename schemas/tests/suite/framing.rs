@@ -5,9 +5,9 @@ use std::sync::Mutex;
 use std::task::{Context, Poll, Waker};
 
 use millrace_schemas::{
-    BehaviorByItem, BehaviorEvent, BehaviorKind, DocumentEvent, DocumentNotice, DocumentOutcome,
-    Framing, Layout, Message, Origin, OutcomeKind, SchemaError, SchemaRegistry, Signal,
-    WriterSchema, decode, decode_with, encode,
+    BehaviorByItem, BehaviorEvent, BehaviorKind, Bucket, DocumentEvent, DocumentNotice,
+    DocumentOutcome, Framing, Layout, Message, Origin, OutcomeKind, PositionCounts, SchemaError,
+    SchemaRegistry, Signal, UnmatchedBehavior, WriterSchema, decode, decode_with, encode,
 };
 use proptest::prelude::*;
 
