@@ -38,7 +38,7 @@ run: ## build, start everything embedded, load the sample corpus, show example s
 .PHONY: test
 test: tools lint model ## everything: lint, then all tests, on real servers that it starts and stops
 	@echo "tests marked ignored are no tests: crash tests start them as child processes to be killed"
-	$(SERVERS) run kafka opensearch s3 -- $(NEXTEST)
+	$(SERVERS) run kafka opensearch redis s3 -- $(NEXTEST)
 
 .PHONY: test-embedded
 test-embedded: tools model ## the tests that need no real server

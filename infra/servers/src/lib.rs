@@ -1,7 +1,7 @@
 //! Where tests find what the repository itself can't hold: real servers and shared data.
 //!
-//! **For** the tests and benchmarks of every crate. `infra/servers/servers` runs a real Kafka, OpenSearch
-//! and S3 endpoint and says where; this crate reads that from the environment.
+//! **For** the tests and benchmarks of every crate. `infra/servers/servers` runs a real Kafka, OpenSearch,
+//! Redis and S3 endpoint and says where; this crate reads that from the environment.
 //!
 //! **Promises** that what is missing is an error which says the command that provides it: a test on a
 //! real server fails without one, it is never skipped. To leave such tests out on purpose, select by
@@ -60,6 +60,19 @@ pub fn s3() -> Result<String> {
         variable,
         &required(variable, env::var(variable).ok(), "start s3")?,
     )
+}
+
+/// URL of the real Redis, `redis://host:port`, from `MILLRACE_TEST_REDIS`.
+///
+/// # Errors
+/// When the variable is unset or no such URL.
+pub fn redis() -> Result<String> {
+    let variable = "MILLRACE_TEST_REDIS";
+    let url = required(variable, env::var(variable).ok(), "start redis")?;
+    if url.strip_prefix("redis://").is_none_or(str::is_empty) {
+        bail!("{variable} is {url:?}, not an address like redis://127.0.0.1:6379");
+    }
+    Ok(url)
 }
 
 /// A file or folder of the test data shared beside the repository, for example `scifact/corpus.jsonl`.
