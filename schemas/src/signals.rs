@@ -47,6 +47,12 @@ pub struct Signal {
     /// The document is gone.
     #[serde(default)]
     pub deleted: bool,
+    /// Tag of the object that was read, as the index's header has it; none in a tombstone.
+    #[serde(default)]
+    pub etag: Option<String>,
+    /// Size of that object.
+    #[serde(default)]
+    pub size_bytes: Option<i64>,
     /// The notice that led to this signal.
     pub origin: Origin,
 }
@@ -59,4 +65,4 @@ impl Signal {
     }
 }
 
-message!(Signal, "signals", older: [], newest: "v1");
+message!(Signal, "signals", older: ["v1"], newest: "v2");

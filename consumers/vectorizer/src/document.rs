@@ -229,14 +229,18 @@ impl Stages {
         let signal = |version| -> Signal {
             let vector = mean_vector(&vectors);
             let model = self.encoder.version();
-            features.clone().signal(
-                &job.doc_id,
-                &job.notice.uri,
-                version,
-                model,
-                vector,
-                job.origin.clone(),
-            )
+            Signal {
+                etag: content.etag.clone(),
+                size_bytes: i64::try_from(content.bytes.len()).ok(),
+                ..features.clone().signal(
+                    &job.doc_id,
+                    &job.notice.uri,
+                    version,
+                    model,
+                    vector,
+                    job.origin.clone(),
+                )
+            }
         };
         let started = Instant::now();
         let written = self.writer.write(&document, finished.version).await;

@@ -23,6 +23,12 @@ const PINNED: &[(&str, &str, &str, &str)] = &[
         "dea88cedd191e7f35f9f85c5a50430275406bbe24fd06f37e31e138122982769",
     ),
     (
+        "signals",
+        "v2",
+        "2e3332f2c42c4570",
+        "2381802b47f446fda1c3acf7012eea157796f82a15cb7efc656618c87ef562f4",
+    ),
+    (
         "documents.outcomes",
         "v1",
         "d29b63e95f891ed7",

@@ -44,6 +44,8 @@ fn signal(vector: Vec<f32>) -> Signal {
         near_duplicate_hash: i64::MIN,
         published_at_ms: Some(-1),
         deleted: false,
+        etag: None,
+        size_bytes: None,
         origin: Origin {
             topic: "millrace.documents".into(),
             partition: 3,

@@ -74,7 +74,7 @@ impl Features {
         }
     }
 
-    /// The signal of a document that is there.
+    /// The signal of a document that is there; its object is the caller's to say.
     pub fn signal(
         self,
         doc_id: &DocId,
@@ -99,6 +99,8 @@ impl Features {
             near_duplicate_hash: self.near_duplicate_hash,
             published_at_ms: self.published_at_ms,
             deleted: false,
+            etag: None,
+            size_bytes: None,
             origin,
         }
     }

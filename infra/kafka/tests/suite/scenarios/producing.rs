@@ -42,6 +42,8 @@ fn signal(item_id: &str, model_version: &str) -> Signal {
         near_duplicate_hash: 0,
         published_at_ms: None,
         deleted: false,
+        etag: None,
+        size_bytes: None,
         origin: Origin {
             topic: "t".into(),
             partition: 0,
