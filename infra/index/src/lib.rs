@@ -29,7 +29,7 @@ pub use opensearch::{OpenSearchConfig, OpenSearchIndex};
 pub use outcome::{FinalOutcome, ItemOutcome, Obstacle, Rejection};
 pub use port::{
     BoxError, FORMAT_VERSION, IndexCounts, IndexDescription, IndexError, IndexSpec, KnnEngine,
-    SearchIndex,
+    MAX_HEADERS, SearchIndex,
 };
 pub use query::{
     DEFAULT_BM25_WEIGHT, DEFAULT_K, DEFAULT_RANK_CONSTANT, DEFAULT_VECTOR_WEIGHT, DEFAULT_WINDOW,

@@ -10,6 +10,9 @@ use crate::{BulkAction, Hit, ItemOutcome, Record, SearchRequest};
 /// Layout of the stored records; another one is refused, not guessed at.
 pub const FORMAT_VERSION: u32 = 1;
 
+/// The most headers in one page: what OpenSearch gives at once.
+pub const MAX_HEADERS: usize = 10_000;
+
 /// The engine behind a `knn_vector` field (OpenSearch only; the embedded index scans exactly).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -186,8 +189,9 @@ pub trait SearchIndex: Send + Sync + 'static {
     /// When the index cannot be read.
     async fn count(&self) -> Result<IndexCounts, IndexError>;
 
-    /// Live headers whose URI starts with `uri_prefix` and is greater than `after`, ordered by
-    /// URI (bytewise), at most `limit`: one page of a walk over all documents.
+    /// Headers whose URI starts with `uri_prefix` and is greater than `after`, tombstones
+    /// included, ordered by URI (bytewise), at most `limit` (up to [`MAX_HEADERS`]): one page of a
+    /// walk over all documents. As searches see them: [`refresh`](Self::refresh) before a walk.
     ///
     /// # Errors
     /// When the index cannot be read.

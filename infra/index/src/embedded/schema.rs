@@ -1,8 +1,8 @@
 //! How records lie in tantivy.
 //!
 //! The record itself is stored as JSON, its vector beside it as raw little-endian f32. Only what
-//! a search asks for is indexed, and only for live chunks; a live header has its URI in a field
-//! of its own, by which all documents can be walked in order.
+//! a search asks for is indexed, and only for live chunks; a header, also one that is a tombstone,
+//! has its URI in a field of its own, by which all documents can be walked in order.
 
 use std::path::Path;
 
@@ -66,12 +66,10 @@ impl Fields {
     pub(super) fn document(&self, record: &Record) -> Result<TantivyDocument, serde_json::Error> {
         let mut document = TantivyDocument::new();
         document.add_text(self.id, &record.id);
-        if !record.deleted {
-            if record.is_header() {
-                document.add_text(self.header_uri, &record.uri);
-            } else {
-                self.index_chunk(&mut document, record);
-            }
+        if record.is_header() {
+            document.add_text(self.header_uri, &record.uri);
+        } else if !record.deleted {
+            self.index_chunk(&mut document, record);
         }
         let bare = Record {
             vector: None,

@@ -182,7 +182,7 @@ impl Shared {
         Ok(None)
     }
 
-    /// One page of the walk over live headers in the order of their URIs.
+    /// One page of the walk over headers in the order of their URIs.
     pub(super) fn headers(
         &self,
         searcher: &Searcher,

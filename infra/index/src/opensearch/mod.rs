@@ -22,12 +22,15 @@ use opensearch::http::Method;
 use serde_json::{Value, json};
 
 use crate::{
-    BulkAction, Hit, IndexCounts, IndexDescription, IndexError, IndexSpec, ItemOutcome, Record,
-    SearchIndex, SearchRequest,
+    BulkAction, Hit, IndexCounts, IndexDescription, IndexError, IndexSpec, ItemOutcome,
+    MAX_HEADERS, Record, SearchIndex, SearchRequest,
 };
 use client::Client;
 pub use config::OpenSearchConfig;
 use mapping::Stored;
+
+/// Tombstones that one request of a sweep removes.
+const SWEEP_ROUND: u64 = 10_000;
 
 /// An index in a cluster.
 #[derive(Debug)]
@@ -254,15 +257,12 @@ impl SearchIndex for OpenSearchIndex {
         limit: usize,
     ) -> Result<Vec<Record>, IndexError> {
         let ensured = self.ensured()?;
-        let mut filters = vec![
-            json!({"term": {"deleted": false}}),
-            json!({"prefix": {"uri": {"value": uri_prefix}}}),
-        ];
+        let mut filters = vec![json!({"prefix": {"uri": {"value": uri_prefix}}})];
         if let Some(after) = after {
             filters.push(json!({"range": {"uri": {"gt": after}}}));
         }
         let body = json!({
-            "size": limit,
+            "size": limit.min(MAX_HEADERS),
             "sort": [{"uri": "asc"}],
             "track_total_hits": false,
             "query": {"bool": {"filter": filters, "must_not": [{"exists": {"field": "chunk"}}]}},
@@ -309,17 +309,25 @@ impl SearchIndex for OpenSearchIndex {
     async fn sweep(&self, older_than_version: i64) -> Result<u64, IndexError> {
         let path = format!("/{}/_delete_by_query", self.ensured()?.spec.write_alias());
         // A tombstone that is overwritten meanwhile is no longer one: pass over it.
-        let query = [("conflicts", "proceed")];
-        let body = json!({"query": {"bool": {"filter": [
+        let query = [("conflicts", "proceed"), ("refresh", "true")];
+        // In rounds, so that none outlasts the timeout of a request.
+        let body = json!({"max_docs": SWEEP_ROUND, "query": {"bool": {"filter": [
             {"term": {"deleted": true}},
             {"range": {"version": {"lt": older_than_version}}},
         ]}}});
-        let answer = self
-            .client
-            .json(Method::Post, &path, &query, Some(&body))
-            .await?
-            .success()?;
-        Ok(answer["deleted"].as_u64().unwrap_or(0))
+        let mut swept = 0;
+        loop {
+            let answer = self
+                .client
+                .json(Method::Post, &path, &query, Some(&body))
+                .await?
+                .success()?;
+            let deleted = answer["deleted"].as_u64().unwrap_or(0);
+            swept += deleted;
+            if deleted == 0 {
+                return Ok(swept);
+            }
+        }
     }
 
     async fn describe(&self) -> Result<IndexDescription, IndexError> {

@@ -25,6 +25,7 @@ macro_rules! conformance_suite {
             a_rejected_item_does_not_hold_its_neighbours_back
             headers_are_walked_in_the_order_of_their_uris
             a_sweep_removes_old_tombstones_only
+            a_sweep_leaves_the_text_statistics_right
             counts_tell_documents_chunks_and_tombstones_apart
             a_document_is_one_hit_by_its_best_chunk
             headers_and_tombstones_are_not_found

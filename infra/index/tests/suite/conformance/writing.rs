@@ -158,9 +158,13 @@ pub async fn headers_are_walked_in_the_order_of_their_uris(f: Fixture) -> anyhow
         assert!(page.len() <= 2);
         let Some(last) = page.last() else { break };
         after = Some(last.uri.clone());
-        walked.extend(page.into_iter().map(|record| record.doc_id));
+        walked.extend(page.into_iter().map(|r| (r.doc_id, r.version, r.deleted)));
     }
-    assert_eq!(walked, ["a", "b", "c", "d", "e"]);
+    let live = |id: &str| (id.to_owned(), 1, false);
+    let mut expected: Vec<_> = ["a", "b", "c", "d", "e"].map(live).into();
+    // What was removed is walked too: whoever compares must know at which version.
+    expected.push(("gone".to_owned(), 2, true));
+    assert_eq!(walked, expected);
     Ok(())
 }
 
@@ -179,6 +183,38 @@ pub async fn a_sweep_removes_old_tombstones_only(f: Fixture) -> anyhow::Result<(
     assert!(f.get("new").await?.expect("still there").deleted);
     assert!(!f.get("live").await?.expect("still there").deleted);
     assert_eq!(f.index.sweep(20).await?, 0);
+    Ok(())
+}
+
+/// What is swept must have left no trace in the scores either.
+pub async fn a_sweep_leaves_the_text_statistics_right(f: Fixture) -> anyhow::Result<()> {
+    let kept = vec![
+        header("kept", 1, 1),
+        chunk("kept", 0, 1, "the harbour at dawn", [1.0, 0.0, 0.0]),
+        header("other", 1, 1),
+        chunk("other", 0, 1, "a market in the rain", [0.0, 1.0, 0.0]),
+    ];
+    f.load(kept).await?;
+    let score = async || -> anyhow::Result<Option<f32>> {
+        f.index.refresh().await?;
+        let hits = f.index.search(&text_query("harbour")).await?;
+        assert_eq!(hits.len(), 1);
+        Ok(hits[0].text_score)
+    };
+    let before = score().await?;
+    for n in 0..20 {
+        let id = format!("gone-{n}");
+        // Never written before: what a removal of something unknown leaves.
+        f.one(tombstone(&header(&id, 1, 1), 10)).await?;
+        f.one(tombstone(&chunk(&id, 0, 1, "", [1.0, 0.0, 0.0]), 10))
+            .await?;
+    }
+    assert_eq!(score().await?, before);
+    assert_eq!(f.index.count().await?.tombstones, 40);
+    assert_eq!(f.index.sweep(11).await?, 40);
+    assert_eq!(score().await?, before);
+    assert_eq!(f.index.count().await?.tombstones, 0);
+    assert_eq!(f.index.headers("file:///data/gone", None, 10).await?, []);
     Ok(())
 }
 
