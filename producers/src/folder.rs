@@ -237,7 +237,7 @@ impl FolderWatch {
             .filter_map(|listed| {
                 std::future::ready(match listed {
                     Ok(Listed::Noticed(noticed)) => Some(noticed),
-                    Ok(Listed::Corpus(_)) => None,
+                    Ok(Listed::Corpus(_) | Listed::CorpusEnd(_)) => None,
                     Err(error) => {
                         tracing::warn!(error = %chain(&error), "left out");
                         None

@@ -26,8 +26,10 @@ pub enum ListingError {
 pub enum Listed {
     /// Something to publish.
     Noticed(Noticed),
-    /// A corpus begins; its size and how far it is.
+    /// A corpus begins; its size and how far it is. Its lines follow, in their order.
     Corpus(CorpusProgress),
+    /// All of a corpus was read: what has not come is not in it. The file as it was listed.
+    CorpusEnd(ObjectEntry),
 }
 
 /// Lists `prefix` and makes a notice of every object; of a local corpus, one of every line (see
@@ -61,7 +63,7 @@ pub(crate) fn objects(
             return single(&entry, event_time_ms, source);
         };
         match tokio::task::spawn_blocking(move || Corpus::open(&path, now_ms)).await {
-            Ok(Ok(Some(corpus))) => lines(corpus),
+            Ok(Ok(Some(corpus))) => lines(corpus, entry),
             // Not to be opened: whoever fetches the document says why, and counts it.
             Ok(Ok(None) | Err(_)) | Err(_) => single(&entry, now_ms, source),
         }
@@ -92,25 +94,31 @@ fn single(
     stream::iter([Ok(Listed::Noticed(Noticed::Document(Box::new(notice))))]).boxed()
 }
 
-fn lines(corpus: Corpus) -> BoxStream<'static, Result<Listed, ListingError>> {
+fn lines(corpus: Corpus, entry: ObjectEntry) -> BoxStream<'static, Result<Listed, ListingError>> {
     let (items, queue) = tokio::sync::mpsc::channel(CORPUS_QUEUE);
     let progress = corpus.progress();
     tokio::task::spawn_blocking(move || {
+        let mut whole = true;
         for item in corpus {
+            whole &= item.is_ok();
+            let listed = item.map_err(ListingError::from).map(|item| {
+                Listed::Noticed(match item {
+                    CorpusItem::Document(notice) => Noticed::Document(notice),
+                    CorpusItem::Rejected(line) => Noticed::Rejected(Rejection::of_line(line)),
+                })
+            });
             // The reader of the queue has gone.
-            if items.blocking_send(item).is_err() {
+            if items.blocking_send(listed).is_err() {
                 return;
             }
+        }
+        if whole {
+            // As above.
+            let _ = items.blocking_send(Ok(Listed::CorpusEnd(entry)));
         }
     });
     let items = stream::unfold(queue, |mut queue| async {
         queue.recv().await.map(|item| (item, queue))
-    });
-    let items = items.map(|item| match item? {
-        CorpusItem::Document(notice) => Ok(Listed::Noticed(Noticed::Document(notice))),
-        CorpusItem::Rejected(line) => {
-            Ok(Listed::Noticed(Noticed::Rejected(Rejection::of_line(line))))
-        }
     });
     stream::iter([Ok(Listed::Corpus(progress))])
         .chain(items)

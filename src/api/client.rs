@@ -8,7 +8,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::control::AllowRoot;
-use super::records::{DocumentHeader, Info, MAX_IDS, RecordsQuery};
+use super::records::{DocumentHeader, HeadersQuery, Info, MAX_IDS, RecordsQuery};
 use super::search::{SearchAnswer, SearchQuery};
 use crate::stack::address::RunningAddress;
 
@@ -54,6 +54,11 @@ impl ApiClient {
             headers.extend(found);
         }
         Ok(headers)
+    }
+
+    /// One page of all documents by URI, removed ones included.
+    pub async fn headers_page(&self, query: &HeadersQuery) -> anyhow::Result<Vec<DocumentHeader>> {
+        self.post("/v1/headers", query).await
     }
 
     /// What the index is and holds.

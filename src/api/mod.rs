@@ -46,6 +46,7 @@ pub fn router(state: ApiState) -> Router {
     Router::new()
         .route("/v1/search", post(search::search))
         .route("/v1/records", post(records::records))
+        .route("/v1/headers", post(records::headers))
         .route("/v1/info", get(records::info))
         .merge(control)
         .with_state(state)

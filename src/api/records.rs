@@ -2,7 +2,7 @@
 
 use axum::Json;
 use axum::extract::State;
-use millrace_index::{IndexCounts, IndexDescription};
+use millrace_index::{IndexCounts, IndexDescription, MAX_HEADERS, Record};
 use serde::{Deserialize, Serialize};
 
 use super::{ApiError, ApiState};
@@ -37,6 +37,33 @@ pub struct DocumentHeader {
     pub deleted: bool,
 }
 
+/// Which part of all documents to list.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct HeadersQuery {
+    /// URIs that begin with this.
+    pub uri_prefix: String,
+    /// And are greater than this, bytewise.
+    #[serde(default)]
+    pub after: Option<String>,
+    /// At most this many, up to 10,000.
+    pub limit: usize,
+}
+
+impl From<Record> for DocumentHeader {
+    fn from(record: Record) -> Self {
+        Self {
+            doc_id: record.doc_id,
+            uri: record.uri,
+            version: record.version,
+            chunks: record.chunk_count.unwrap_or(0),
+            etag: record.etag,
+            model_version: record.model_version,
+            deleted: record.deleted,
+        }
+    }
+}
+
 /// What the index is and how much it holds.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Info {
@@ -61,21 +88,29 @@ pub async fn records(
         .get(&query.doc_ids)
         .await
         .map_err(|error| ApiError::unavailable(&error))?;
-    let headers = records
-        .into_iter()
-        .map(|record| {
-            record.map(|record| DocumentHeader {
-                doc_id: record.doc_id,
-                uri: record.uri,
-                version: record.version,
-                chunks: record.chunk_count.unwrap_or(0),
-                etag: record.etag,
-                model_version: record.model_version,
-                deleted: record.deleted,
-            })
-        })
-        .collect();
-    Ok(Json(headers))
+    let headers = records.into_iter().map(|r| r.map(DocumentHeader::from));
+    Ok(Json(headers.collect()))
+}
+
+/// One page of all documents by URI, removed ones included.
+pub async fn headers(
+    State(state): State<ApiState>,
+    Json(query): Json<HeadersQuery>,
+) -> Result<Json<Vec<DocumentHeader>>, ApiError> {
+    if query.limit == 0 || query.limit > MAX_HEADERS {
+        return Err(ApiError::invalid(format!(
+            "limit is {}; give 1 to {MAX_HEADERS}",
+            query.limit
+        )));
+    }
+    let records = state
+        .index
+        .headers(&query.uri_prefix, query.after.as_deref(), query.limit)
+        .await
+        .map_err(|error| ApiError::unavailable(&error))?;
+    Ok(Json(
+        records.into_iter().map(DocumentHeader::from).collect(),
+    ))
 }
 
 pub async fn info(State(state): State<ApiState>) -> Result<Json<Info>, ApiError> {

@@ -151,7 +151,7 @@ fn listed(stores: &ObjectStores, uri: &ObjectUri) -> Source {
         .filter_map(|listed| async move {
             match listed {
                 Ok(Listed::Noticed(noticed)) => Some(Ok(noticed)),
-                Ok(Listed::Corpus(_)) => None,
+                Ok(Listed::Corpus(_) | Listed::CorpusEnd(_)) => None,
                 Err(error) => Some(Err(error.into())),
             }
         })
@@ -194,7 +194,7 @@ fn missing(source: Source, session: &Session) -> Source {
 }
 
 /// One publication and the wait for its outcomes, whatever else flows.
-struct Ingestion {
+pub struct Ingestion {
     publisher: Publisher,
     outcomes: TopicReader,
     documents_topic: String,
@@ -211,7 +211,10 @@ struct Ingestion {
 
 impl Ingestion {
     /// Reads outcomes from here on, so that none of the publications that follow is missed.
-    async fn begin(session: &Session, output: Output) -> anyhow::Result<Self> {
+    ///
+    /// # Errors
+    /// The brokers can't be reached.
+    pub async fn begin(session: &Session, output: Output) -> anyhow::Result<Self> {
         let kafka = &session.kafka;
         let topic = kafka.topic(topics::OUTCOMES);
         let outcomes = TopicReader::open(kafka, &topic, &ReadFrom::End, ReadUntil::Forever).await?;
@@ -229,7 +232,11 @@ impl Ingestion {
         })
     }
 
-    async fn run(mut self, source: Source) -> anyhow::Result<(Summary, u64)> {
+    /// Publishes all of `source` and waits until each of it is done; also tells how much of it failed.
+    ///
+    /// # Errors
+    /// The brokers refuse a notice, or the pipeline stops.
+    pub async fn run(mut self, source: Source) -> anyhow::Result<(Summary, u64)> {
         let started = Instant::now();
         let failed = self.failed.clone();
         let publisher = self.publisher.clone();

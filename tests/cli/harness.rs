@@ -6,6 +6,8 @@ use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail, ensure};
+use millrace_broker::{Broker, BrokerConfig};
+use millrace_kafka::KafkaConfig;
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -131,6 +133,42 @@ impl Pipeline {
             .collect())
     }
 
+    /// What `/v1/info` says of the index.
+    pub fn index_description(&self) -> anyhow::Result<Value> {
+        let up = self.up(&[])?;
+        let output = Command::new("curl")
+            .args(["-sS", "--noproxy", "*"])
+            .arg(format!("{}/v1/info", up.api()))
+            .output()?;
+        up.leave()?;
+        let info: Value = serde_json::from_slice(&output.stdout)?;
+        Ok(info["index"].clone())
+    }
+
+    /// The topics, while no command runs: the cluster's, or the embedded broker for as long.
+    pub fn with_kafka<T>(
+        &self,
+        work: impl FnOnce(KafkaConfig) -> anyhow::Result<T>,
+    ) -> anyhow::Result<T> {
+        let set = |key: &str| {
+            let found = self.environment.iter().find(|(name, _)| name == key);
+            found.map(|(_, value)| value.clone())
+        };
+        let mut kafka = KafkaConfig::default();
+        if let Some(prefix) = set("MILLRACE_KAFKA__TOPIC_PREFIX") {
+            kafka.topic_prefix = prefix;
+        }
+        if let Some(bootstrap) = set("MILLRACE_KAFKA__BOOTSTRAP") {
+            kafka.bootstrap = bootstrap;
+            return work(kafka);
+        }
+        let broker = Broker::start(BrokerConfig::new(self.path("data/broker")))?;
+        kafka.bootstrap = broker.bootstrap();
+        let done = work(kafka);
+        broker.stop();
+        done
+    }
+
     /// Starts `up` and waits until it says that it is ready.
     pub fn up(&self, arguments: &[&str]) -> anyhow::Result<Up> {
         let mut command = self.command(&[&["up"], arguments].concat());
@@ -172,6 +210,14 @@ impl Up {
         let pid = self.child.id().to_string();
         let status = Command::new("kill").args([signal, &pid]).status()?;
         ensure!(status.success(), "kill {signal} {pid}: {status}");
+        Ok(())
+    }
+
+    /// Stops it and waits until it has left.
+    pub fn leave(mut self) -> anyhow::Result<()> {
+        self.signal("-TERM")?;
+        let status = self.wait(Duration::from_secs(60))?;
+        ensure!(status.success(), "up left with {status}");
         Ok(())
     }
 

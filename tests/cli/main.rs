@@ -7,4 +7,5 @@ mod evaluation;
 mod harness;
 mod notices;
 mod pipeline;
+mod reconcile;
 mod running;

@@ -19,7 +19,7 @@ async fn ingest(kafka: &Kafka, path: &Path) -> Result<Vec<Published>> {
         .try_filter_map(|listed| async {
             Ok::<Option<Noticed>, ListingError>(match listed {
                 Listed::Noticed(noticed) => Some(noticed),
-                Listed::Corpus(_) => None,
+                Listed::Corpus(_) | Listed::CorpusEnd(_) => None,
             })
         })
         .map(|noticed| noticed.expect("everything can be listed"));
