@@ -75,6 +75,16 @@ $(PYTHON_ENV)/installed: tests/python/requirements.txt
 	$(PYTHON_ENV)/bin/pip install --quiet --disable-pip-version-check --requirement $<
 	touch $@
 
+.PHONY: judge
+judge: model ## hand out obligations under faults for 25 minutes on each target, then judge; seeds are random
+	cargo build $(LOCKED) --release --bin millrace --bin millrace-judge
+	$(SERVERS) run opensearch -- target/release/millrace-judge --target embedded --minutes 25
+	$(SERVERS) run opensearch -- target/release/millrace-judge --target real --minutes 25
+
+.PHONY: judge-mutations
+judge-mutations: model ## remove one safeguard after the other; each time the judge must find something
+	tests/judge/mutations/run
+
 .PHONY: bench-encoder
 bench-encoder: ## encoder speed against ONNX Runtime and sentence-transformers, in one run
 	infra/bench/encoder/run.sh

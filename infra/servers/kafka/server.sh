@@ -4,8 +4,17 @@
 kafka_install() { fetch "$here/kafka/pom.xml" "$1"; }
 
 kafka_prepare() {
-  local home=$1/home data=$1/data java
-  sed -e "s|@PORT@|$2|g" -e "s|@CONTROLLER_PORT@|$(($2 + 1))|g" -e "s|@DATA@|$data|g" \
+  local home=$1/home data=$1/data java pair name number=0 listeners='' advertised='' protocols=''
+  # A relay between a client and the broker needs a listener that tells clients to come to the relay.
+  for pair in ${KAFKA_RELAYED:-}; do
+    name=RELAYED$((++number))
+    listeners+=",$name://127.0.0.1:${pair%:*}"
+    advertised+=",$name://127.0.0.1:${pair#*:}"
+    protocols+=",$name:PLAINTEXT"
+  done
+  sed -e "s|@RELAYED_LISTENERS@|$listeners|" -e "s|@RELAYED_ADVERTISED@|$advertised|" \
+    -e "s|@RELAYED_PROTOCOLS@|$protocols|" \
+    -e "s|@PORT@|$2|g" -e "s|@CONTROLLER_PORT@|$(($2 + 1))|g" -e "s|@DATA@|$data|g" \
     "$here/kafka/server.properties.in" >"$home/server.properties"
   cp "$here/kafka/log4j2.yaml" "$home/"
   [[ ! -f $data/meta.properties ]] || return 0

@@ -1,0 +1,7 @@
+//! What goes wrong, on purpose.
+
+pub mod http_rules;
+pub mod injector;
+pub mod relay;
+pub mod search_proxy;
+pub mod stranger;

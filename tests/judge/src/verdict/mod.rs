@@ -1,0 +1,194 @@
+//! With the faults off and all worked off: was every promise kept?
+//!
+//! The topic `documents` is the witness: what the brokers acknowledged must stand on it, and from
+//! what stands on it follows what index, signals, outcomes and dead letters must hold.
+
+mod dead_letters;
+mod documents;
+mod fresh;
+mod signals;
+mod topics;
+
+use std::time::{Duration, Instant};
+
+use anyhow::Context;
+use millrace_kafka::{Admin, topics as names};
+
+use self::topics::Topics;
+use crate::object_server::ObjectServer;
+use crate::report::Violation;
+use crate::run::Progress;
+use crate::schedule::Schedule;
+use crate::target::Target;
+use crate::workload::delivery::Delivery;
+use crate::workload::ledger::Ledger;
+
+const READY_LIMIT: Duration = Duration::from_secs(90);
+const DRAINED_LIMIT: Duration = Duration::from_secs(180);
+const LOOK_EVERY: Duration = Duration::from_millis(100);
+/// A process without faults around it leaves within its drain deadline and a little.
+const LEAVE_LIMIT: Duration = Duration::from_secs(10);
+
+/// What was found.
+pub struct Verdict {
+    /// Promises that were not kept.
+    pub violations: Vec<Violation>,
+    /// A zombie's late write or signal, which only the reconciler can see.
+    pub left_to_reconciler: Vec<Violation>,
+    /// When everything was worked off.
+    pub drained_at: Instant,
+    /// The longest that a process took to leave, ms.
+    pub longest_drain_ms: u64,
+}
+
+/// Findings so far.
+#[derive(Default)]
+struct Findings {
+    violations: Vec<Violation>,
+    left_to_reconciler: Vec<Violation>,
+    /// Whether a zombie may have acted, so that what only a zombie can do is no violation.
+    zombies: bool,
+}
+
+impl Findings {
+    fn violation(&mut self, promise: &'static str, subject: impl Into<String>, found: String) {
+        self.violations.push(Violation {
+            promise,
+            subject: subject.into(),
+            found,
+        });
+    }
+
+    /// As a violation, or as the reconciler's work where a zombie may have done it.
+    fn violation_unless_zombie(&mut self, promise: &'static str, subject: &str, found: String) {
+        let list = if self.zombies {
+            &mut self.left_to_reconciler
+        } else {
+            &mut self.violations
+        };
+        list.push(Violation {
+            promise,
+            subject: subject.to_owned(),
+            found,
+        });
+    }
+}
+
+/// Waits until all is worked off, stops the processes, and compares.
+///
+/// # Errors
+/// The judge can't see what it must see.
+pub async fn judge(
+    target: &Target,
+    store: &ObjectServer,
+    ledger: &Ledger,
+    delivery: &Delivery,
+    schedule: &Schedule,
+    progress: &dyn Progress,
+) -> anyhow::Result<Verdict> {
+    let mut findings = Findings {
+        zombies: schedule.has_zombies(),
+        ..Findings::default()
+    };
+    for (role, member) in &target.members {
+        if let Err(error) = member.ready(READY_LIMIT).await {
+            findings.violation(
+                "every process gets ready again",
+                role.name(),
+                error.to_string(),
+            );
+        }
+    }
+    progress.phase("waiting until all is worked off");
+    until_worked_off(target, &mut findings).await?;
+    let drained_at = Instant::now();
+    progress.phase("a fresh document, end to end");
+    fresh::files_are_found(target, ledger, &mut findings).await?;
+    fresh::a_fresh_document_passes(target, store, delivery, &mut findings).await?;
+    fresh::no_old_version_is_found(target, store, ledger, &mut findings).await?;
+    until_worked_off(target, &mut findings).await?;
+    progress.phase("reading topics");
+    let topics = Topics::read(&target.kafka).await?;
+    let spec = target
+        .index_spec()
+        .await
+        .context("the running pipeline does not tell what its index is")?;
+    progress.phase("stopping the pipeline");
+    let longest_drain_ms = stop(target, &mut findings).await?;
+
+    let promises = ledger.lock();
+    topics.check(&promises, &mut findings);
+    dead_letters::check(&topics, &promises, &mut findings);
+    let expected = documents::expected(&topics, &promises, store, target);
+    drop(promises);
+    progress.phase("reading the index");
+    let stored = documents::check(target, &spec, &expected, &mut findings).await?;
+    signals::check(&topics, &expected, &stored, &mut findings);
+    let Findings {
+        violations,
+        left_to_reconciler,
+        ..
+    } = findings;
+    Ok(Verdict {
+        violations,
+        left_to_reconciler,
+        drained_at,
+        longest_drain_ms,
+    })
+}
+
+/// Waits until the group has finished all that is on the topic.
+async fn until_worked_off(target: &Target, findings: &mut Findings) -> anyhow::Result<()> {
+    let admin = Admin::connect(&target.kafka)?;
+    let topic = target.kafka.topic(names::DOCUMENTS);
+    let deadline = Instant::now() + DRAINED_LIMIT;
+    loop {
+        // Brokers that were just killed may not answer yet.
+        let lag = admin
+            .group_lag(&target.group, std::slice::from_ref(&topic))
+            .await
+            .map(|partitions| {
+                partitions
+                    .iter()
+                    .map(|partition| partition.lag)
+                    .sum::<i64>()
+            });
+        if let Ok(0) = lag {
+            return Ok(());
+        }
+        if Instant::now() >= deadline {
+            let found = match lag {
+                Ok(lag) => {
+                    format!("{lag} records are unfinished {DRAINED_LIMIT:?} after the faults")
+                }
+                Err(error) => format!("the lag can't be read: {error}"),
+            };
+            findings.violation("everything is worked off", &target.group, found);
+            return Ok(());
+        }
+        tokio::time::sleep(LOOK_EVERY).await;
+    }
+}
+
+/// Stops all processes with SIGTERM; the longest that one took, ms.
+async fn stop(target: &Target, findings: &mut Findings) -> anyhow::Result<u64> {
+    let mut longest_ms = 0;
+    for (role, member) in &target.members {
+        let Some(left) = member.stop().await else {
+            continue;
+        };
+        longest_ms = longest_ms.max(u64::try_from(left.took.as_millis()).unwrap_or(u64::MAX));
+        let success = left.status.is_some_and(|status| status.success());
+        if !success || left.took > LEAVE_LIMIT {
+            findings.violation(
+                "an idle process leaves at once with 0 on SIGTERM",
+                role.name(),
+                format!("{:?} after {:.1} s", left.status, left.took.as_secs_f64()),
+            );
+        }
+        for line in member.panics()? {
+            findings.violation("nothing panics", role.name(), line);
+        }
+    }
+    Ok(longest_ms)
+}
