@@ -187,25 +187,35 @@ impl Stages {
             .await;
         finished.took.index += started.elapsed();
         match written? {
-            Written::Conflict(newer) => Ok(Some(*newer)),
+            Written::Conflict(newer) => {
+                if newer.deleted {
+                    // As for an update: perhaps our own, cut off before its signal.
+                    self.signal_removal(job, newer.version).await?;
+                }
+                Ok(Some(*newer))
+            }
             Written::Overtaken => {
                 finished.outcome = OutcomeKind::Stale;
                 Ok(None)
             }
             Written::Current => {
-                let model = self.encoder.version();
-                let signal = tombstone(
-                    &job.doc_id,
-                    &job.notice.uri,
-                    finished.version,
-                    model,
-                    job.origin.clone(),
-                );
-                self.publisher.signal(&signal, job.trace).await?;
+                self.signal_removal(job, finished.version).await?;
                 finished.outcome = OutcomeKind::Removed;
                 Ok(None)
             }
         }
+    }
+
+    async fn signal_removal(&self, job: &Job<'_>, version: i64) -> Result<(), PublishError> {
+        let model = self.encoder.version();
+        let signal = tombstone(
+            &job.doc_id,
+            &job.notice.uri,
+            version,
+            model,
+            job.origin.clone(),
+        );
+        self.publisher.signal(&signal, job.trace).await
     }
 
     async fn update(
@@ -261,8 +271,12 @@ impl Stages {
                 Ok(None)
             }
             Written::Conflict(newer) => {
-                if same_object(&newer, content) && self.writer.complete(&document, &newer).await? {
-                    // This notice wrote that header in an earlier life and was cut off after it.
+                if same_object(&newer, content) {
+                    // Perhaps this notice wrote that header in an earlier life, above a version
+                    // that lied, and was cut off after it: nobody else would write the chunks that
+                    // are missing, and nothing tells whether its signal is. Where it is not, this
+                    // repeats it.
+                    self.writer.complete(&document, &newer).await?;
                     self.publisher
                         .signal(&signal(newer.version), job.trace)
                         .await?;

@@ -1,8 +1,11 @@
 //! A document to the index: header, chunks, and no chunk too many.
 //!
-//! **Update.** The header is written first; where it is stale, no chunk is. Then the chunks, at the
-//! same version. Then the header is read again (realtime) and chunk numbers beyond *its* count
-//! become tombstones at *its* version: whoever wrote last, no chunk of another version is left.
+//! **Update.** Where the document gets shorter, the chunks that it loses become tombstones first: once
+//! the header is overwritten nobody knows any more that they were there, and a writer that was cut
+//! off after it would leave them for good. Then the header is written; where it is stale, no chunk
+//! is. Then the chunks, at the same version. Then the header is read again (realtime) and chunk
+//! numbers beyond *its* count become tombstones at *its* version: whoever wrote last, no chunk of
+//! another version is left.
 //!
 //! Where there was no header at all, header and chunks go in one request, which halves the commits
 //! of a first load. The promise holds: the only new order is a chunk written although the header
@@ -94,6 +97,14 @@ impl DocumentWriter {
                 .await?;
             return Ok(Written::Conflict(Box::new(newer.clone())));
         }
+        let chunks_before = before.as_ref().map_or(0, live_chunks);
+        self.tombstones(
+            &document.doc_id,
+            &document.uri,
+            chunk_count(document)..chunks_before,
+            version,
+        )
+        .await?;
         let header = BulkAction::upsert(document.header(version));
         let mut chunks = document.chunk_actions(version);
         let first: Vec<BulkAction> = if before.is_none() {
@@ -126,7 +137,7 @@ impl DocumentWriter {
             self.sink.submit(vec![BulkAction::upsert(header)]).await?;
             return Err(WriteError::Refused(refusal(Some(refused))));
         }
-        let written = chunk_count(document).max(before.as_ref().map_or(0, live_chunks));
+        let written = chunk_count(document).max(chunks_before);
         let Some(now) = self.header(&document.doc_id).await? else {
             // A header that was just written is missing: the index was rebuilt under us.
             return Err(WriteError::Closed);
@@ -140,8 +151,8 @@ impl DocumentWriter {
     }
 
     /// Writes those chunks of `document` that are not there at the version of `header`, which was
-    /// written from the same object. Returns whether any was missing: a writer was cut off.
-    pub async fn complete(&self, document: &Document, header: &Record) -> Result<bool, WriteError> {
+    /// written from the same object by a writer that may have been cut off.
+    pub async fn complete(&self, document: &Document, header: &Record) -> Result<(), WriteError> {
         let ids: Vec<String> = (0..live_chunks(header))
             .map(|number| document.doc_id.chunk(number))
             .collect();
@@ -157,7 +168,7 @@ impl DocumentWriter {
             .map(|(chunk, _)| chunk)
             .collect();
         if missing.is_empty() {
-            return Ok(false);
+            return Ok(());
         }
         match self
             .sink
@@ -167,7 +178,7 @@ impl DocumentWriter {
             .find(is_refused)
         {
             Some(refused) => Err(WriteError::Refused(refusal(Some(refused)))),
-            None => Ok(true),
+            None => Ok(()),
         }
     }
 
