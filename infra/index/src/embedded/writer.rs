@@ -16,7 +16,7 @@ use std::thread::{self, JoinHandle};
 use tantivy::indexer::IndexWriterOptions;
 use tantivy::{IndexWriter, TantivyDocument, TantivyError};
 use tokio::sync::oneshot;
-use tracing::{error, info};
+use tracing::{error, info, warn};
 
 use super::storage_error;
 use super::store::Shared;
@@ -48,10 +48,16 @@ pub(super) fn start(
 ) -> Result<(mpsc::Sender<Command>, JoinHandle<()>), IndexError> {
     let path = shared.path.clone();
     let (sender, commands) = mpsc::channel();
-    let mut writer = Writer {
-        tantivy: Some(new_writer(&shared).map_err(|e| storage_error(&path, OPEN_FAILED, e))?),
-        shared,
+    let tantivy = new_writer(&shared).map_err(|e| storage_error(&path, OPEN_FAILED, e))?;
+    let tantivy = match remove_leftovers(&tantivy) {
+        Ok(()) => Some(tantivy),
+        Err(error) => {
+            // A full disk, perhaps: it can be read all the same, and the first write tries again.
+            warn!(path = %path.display(), %error, "files of a commit that was cut off cannot be removed");
+            None
+        }
     };
+    let mut writer = Writer { tantivy, shared };
     let thread = thread::Builder::new()
         .name("index-writer".to_owned())
         .spawn(move || writer.run(&commands))
@@ -68,6 +74,13 @@ fn new_writer(shared: &Shared) -> tantivy::Result<IndexWriter> {
         .memory_budget_per_thread(HEAP_BYTES)
         .build();
     shared.index.writer_with_options(options)
+}
+
+/// A commit that was cut off, by a kill or a full disk, may have written files that no meta file
+/// names. Their names hold the number of operations so far, so the same commit again would want the
+/// same names, and fail for ever.
+fn remove_leftovers(writer: &IndexWriter) -> tantivy::Result<()> {
+    writer.garbage_collect_files().wait().map(drop)
 }
 
 struct Bulk {
@@ -233,6 +246,7 @@ impl Writer {
         }
         let path = &self.shared.path;
         let writer = new_writer(&self.shared).map_err(|error| Failure::storage(&error, path))?;
+        remove_leftovers(&writer).map_err(|error| Failure::storage(&error, path))?;
         self.shared.reload().map_err(|error| Failure {
             halt: false,
             obstacle: obstacle(error.to_string()),

@@ -111,6 +111,28 @@ async fn child_writes_until_killed() -> anyhow::Result<()> {
     Ok(())
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_commit_that_was_cut_off_can_be_made_again() -> anyhow::Result<()> {
+    let folder = tempfile::tempdir()?;
+    let index = open(folder.path()).await?;
+    write(&index, batch(0)).await?;
+    drop(index);
+    let meta = folder.path().join("documents-000001/meta.json");
+    let before = std::fs::read(&meta)?;
+    // Replacing a record deletes it in its segment, which takes a file beside it.
+    let again = || vec![batch(0).swap_remove(0)];
+    let index = open(folder.path()).await?;
+    write(&index, again()).await?;
+    drop(index);
+    // Killed before the meta file that names the new files was in place.
+    std::fs::write(&meta, before)?;
+    let index = open(folder.path()).await?;
+    let outcomes = write(&index, again()).await?;
+    anyhow::ensure!(outcomes == [ItemOutcome::Indexed], "{outcomes:?}");
+    anyhow::ensure!(index.count().await?.chunks as usize == BATCH);
+    Ok(())
+}
+
 /// More text than the limit on the size of a file lets through.
 fn large() -> Record {
     let words = (0..300_000_u64).map(|i| format!("w{:x} ", i.wrapping_mul(0x9E37_79B9_7F4A_7C15)));
