@@ -199,23 +199,31 @@ impl Admin {
             .await
             .map_err(failed(action()))?;
         match results.into_iter().next() {
-            Some(Err((_, RDKafkaErrorCode::TopicAlreadyExists))) => Ok(false),
+            // Another process made it a moment ago: the brokers may not tell of it yet.
+            Some(Err((_, RDKafkaErrorCode::TopicAlreadyExists))) => {
+                self.until_led(topic, None).await?;
+                Ok(false)
+            }
             Some(Err((_, code))) => Err(failed(action())(KafkaError::AdminOp(code))),
             Some(Ok(_)) | None => {
-                self.until_led(topic, spec.partitions).await?;
+                self.until_led(topic, Some(spec.partitions)).await?;
                 Ok(true)
             }
         }
     }
 
-    /// Waits until the brokers tell of a topic just made, with a leader for each partition.
-    async fn until_led(&self, topic: &str, partitions: i32) -> Result<(), AdminError> {
+    /// Waits until the brokers tell of a topic just made, with a leader for each partition, of which
+    /// there are `partitions` where that is known.
+    async fn until_led(&self, topic: &str, partitions: Option<i32>) -> Result<(), AdminError> {
         let deadline = Instant::now() + SETTLE_TIMEOUT;
         loop {
             let metadata = self.metadata(Some(topic)).await?;
             let found = metadata.topics().iter().flat_map(MetadataTopic::partitions);
-            let led = found.filter(|partition| partition.leader() >= 0).count();
-            if i32::try_from(led) == Ok(partitions) {
+            let leaders: Vec<i32> = found.map(MetadataPartition::leader).collect();
+            let all_led = !leaders.is_empty() && leaders.iter().all(|&leader| leader >= 0);
+            let all_there =
+                partitions.is_none_or(|wanted| i32::try_from(leaders.len()) == Ok(wanted));
+            if all_led && all_there {
                 return Ok(());
             }
             if Instant::now() >= deadline {

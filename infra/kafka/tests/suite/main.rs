@@ -56,6 +56,7 @@ on_both! {
         the_same_failure_is_counted_once,
     ],
     administering: [
+        processes_that_start_together_make_the_topics_once,
         declared_topics_are_made_once,
         lag_is_told_in_records_and_seconds,
         a_reader_stops_at_the_end_it_saw,

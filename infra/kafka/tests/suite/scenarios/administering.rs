@@ -44,6 +44,28 @@ pub async fn declared_topics_are_made_once(cluster: &Cluster) -> Result<()> {
     Ok(())
 }
 
+pub async fn processes_that_start_together_make_the_topics_once(cluster: &Cluster) -> Result<()> {
+    let mut starting = tokio::task::JoinSet::new();
+    for _ in 0..6 {
+        let admin = Admin::connect(&cluster.config)?;
+        starting.spawn(async move { admin.create_declared().await });
+    }
+    let mut created = 0;
+    while let Some(made) = starting.join_next().await {
+        for report in made?? {
+            match report.result {
+                Created::Created => created += 1,
+                Created::Existing => {}
+                Created::Differs { differences } => {
+                    anyhow::bail!("{} differs: {differences:?}", report.topic)
+                }
+            }
+        }
+    }
+    ensure!(created == topics::declared().len(), "{created} were made");
+    Ok(())
+}
+
 pub async fn lag_is_told_in_records_and_seconds(cluster: &Cluster) -> Result<()> {
     let admin = cluster.with_topics().await?;
     let topic = cluster.config.topic(DOCUMENTS);
