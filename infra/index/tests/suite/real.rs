@@ -1,12 +1,19 @@
 //! A real OpenSearch: the conformance suite, and what only a cluster can do.
 
-use std::sync::Arc;
-
 use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
+use axum::Router;
+use axum::body::Body;
+use axum::extract::Request;
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use millrace_index::{
-    BulkAction, EmbeddedIndex, IndexError, ItemOutcome, OpenSearchConfig, OpenSearchIndex,
-    SearchIndex,
+    BulkAction, BulkSink, EmbeddedIndex, FinalOutcome, IndexError, ItemOutcome, OpenSearchConfig,
+    OpenSearchIndex, SearchIndex, SinkConfig, SinkState,
 };
 use opensearch::OpenSearch;
 use opensearch::http::Method;
@@ -15,6 +22,9 @@ use serde_json::{Value, json};
 
 use crate::conformance::{Fixture, chunk, conformance_suite, spec};
 use crate::cranfield;
+
+/// How long anything may take: generous, since the machine may be busy.
+const DEADLINE: Duration = Duration::from_secs(60);
 
 pub fn config() -> anyhow::Result<OpenSearchConfig> {
     Ok(OpenSearchConfig {
@@ -126,6 +136,145 @@ async fn a_read_only_index_halts_and_recovers() -> anyhow::Result<()> {
     .await?;
     assert_eq!(f.one(write()).await?, ItemOutcome::Indexed);
     Ok(())
+}
+
+/// Submits a write while `obstacle` is in the way, waits until the sink says why it halts, takes
+/// the obstacle away, and waits until the write has gone through by itself.
+async fn halts_and_resumes(
+    index: Arc<dyn SearchIndex>,
+    reason: &str,
+    clear: impl AsyncFnOnce() -> anyhow::Result<()>,
+) -> anyhow::Result<()> {
+    let sink = BulkSink::start(index, SinkConfig::default());
+    let mut state = sink.state();
+    let write = BulkAction::upsert(chunk("d", 0, 1, "flutter", [1.0, 0.0, 0.0]));
+    let writing = tokio::spawn({
+        let sink = sink.clone();
+        async move { sink.submit(vec![write]).await }
+    });
+    let halted = state.wait_for(|state| matches!(state, SinkState::Halted { .. }));
+    let halted = tokio::time::timeout(DEADLINE, halted).await??.clone();
+    anyhow::ensure!(format!("{halted:?}").contains(reason), "{halted:?}");
+    anyhow::ensure!(!writing.is_finished());
+    clear().await?;
+    let outcomes = tokio::time::timeout(DEADLINE, writing).await???;
+    assert_eq!(outcomes, [FinalOutcome::Indexed]);
+    tokio::time::timeout(
+        DEADLINE,
+        state.wait_for(|state| *state == SinkState::Running),
+    )
+    .await??;
+    Ok(())
+}
+
+#[tokio::test]
+async fn the_flood_stage_halts_the_sink_which_goes_on_by_itself() -> anyhow::Result<()> {
+    let f = fresh().await?;
+    let settings = format!("/{}/_settings", f.spec.index_name());
+    // What the server sets itself once a disk is 95 % full.
+    let block = |on: bool| json!({"index.blocks.read_only_allow_delete": on});
+    ask(Method::Put, &settings, &block(true)).await?;
+    halts_and_resumes(
+        Arc::clone(&f.index),
+        "cluster_block_exception",
+        async || ask(Method::Put, &settings, &block(false)).await.map(drop),
+    )
+    .await
+}
+
+#[tokio::test]
+async fn a_wrong_password_halts_the_sink_which_goes_on_once_it_is_right() -> anyhow::Result<()> {
+    let f = fresh().await?;
+    let door = Door::start(millrace_servers::opensearch()?).await?;
+    let index = OpenSearchIndex::new(OpenSearchConfig {
+        nodes: vec![door.url.clone()],
+        username: Some("millrace".to_owned()),
+        // As it stands in an environment variable: a text, whatever it looks like.
+        password: Some("0123".to_owned()),
+        ..config()?
+    })?;
+    door.wants("right");
+    let refused = index.ensure(&f.spec).await.expect_err("the door is shut");
+    assert!(matches!(refused, IndexError::Refused { .. }), "{refused:?}");
+    door.wants("0123");
+    index.ensure(&f.spec).await?;
+    door.wants("right");
+    halts_and_resumes(Arc::new(index), "401", async || {
+        door.wants("0123");
+        Ok(())
+    })
+    .await
+}
+
+/// A proxy before the server that lets one password pass: this server has no security plugin.
+struct Door {
+    url: String,
+    password: Arc<Mutex<String>>,
+}
+
+impl Door {
+    async fn start(server: String) -> anyhow::Result<Self> {
+        let password = Arc::new(Mutex::new(String::new()));
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
+        let url = format!("http://{}", listener.local_addr()?);
+        let client = reqwest::Client::builder().no_gzip().build()?;
+        let pass = {
+            let password = Arc::clone(&password);
+            move |request: Request| {
+                let wanted =
+                    STANDARD.encode(format!("millrace:{}", password.lock().expect("sound")));
+                let (server, client) = (server.clone(), client.clone());
+                async move {
+                    let shown = request.headers().get("authorization");
+                    if shown.is_none_or(|shown| {
+                        shown.as_bytes() != format!("Basic {wanted}").as_bytes()
+                    }) {
+                        return (StatusCode::UNAUTHORIZED, "Unauthorized").into_response();
+                    }
+                    forward(&client, &server, request)
+                        .await
+                        .unwrap_or_else(|error| {
+                            (StatusCode::BAD_GATEWAY, error.to_string()).into_response()
+                        })
+                }
+            }
+        };
+        tokio::spawn(async move { axum::serve(listener, Router::new().fallback(pass)).await });
+        Ok(Self { url, password })
+    }
+
+    fn wants(&self, password: &str) {
+        password.clone_into(&mut self.password.lock().expect("sound"));
+    }
+}
+
+async fn forward(
+    client: &reqwest::Client,
+    server: &str,
+    request: Request,
+) -> anyhow::Result<Response> {
+    let (head, body) = request.into_parts();
+    let path = head.uri.path_and_query().map_or("/", |path| path.as_str());
+    let mut sent = client.request(head.method.clone(), format!("{server}{path}"));
+    for name in ["content-type", "content-encoding", "accept"] {
+        if let Some(value) = head.headers.get(name) {
+            sent = sent.header(name, value);
+        }
+    }
+    let answer = sent
+        .body(axum::body::to_bytes(body, usize::MAX).await?)
+        .send()
+        .await?;
+    let (status, kind) = (
+        answer.status(),
+        answer.headers().get("content-type").cloned(),
+    );
+    let mut response = Response::new(Body::from(answer.bytes().await?));
+    *response.status_mut() = status;
+    if let Some(kind) = kind {
+        response.headers_mut().insert("content-type", kind);
+    }
+    Ok(response)
 }
 
 #[tokio::test]
