@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use anyhow::bail;
 use clap::ValueEnum;
+use millrace_vectorizer::Outsiders;
 use serde_json::json;
 
 use crate::config::{Config, Profile};
@@ -37,11 +38,13 @@ pub async fn run(args: Args, config: Config, output: Output) -> anyhow::Result<E
             topics: true,
             pipeline: true,
             uploads: false,
+            outsiders: Outsiders::DeadLetter,
         },
         Role::Uploads => Needs {
             topics: true,
             pipeline: false,
             uploads: true,
+            outsiders: Outsiders::DeadLetter,
         },
     };
     let mut stop = stop::signals()?;

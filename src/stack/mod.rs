@@ -77,9 +77,17 @@ impl Stack {
         let objects = Arc::new(ObjectStores::new(&objects_config(config))?);
 
         let pipeline = if needs.pipeline {
-            let pipeline =
-                Pipeline::start(config, &kafka, &index, &objects, &encoder, &health, &failed)
-                    .await?;
+            let pipeline = Pipeline::start(
+                config,
+                &kafka,
+                needs.outsiders,
+                &index,
+                &objects,
+                &encoder,
+                &health,
+                &failed,
+            )
+            .await?;
             metrics::register(&mut registry, &pipeline);
             Some(pipeline)
         } else {

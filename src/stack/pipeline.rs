@@ -11,7 +11,9 @@ use millrace_kafka::{
 use millrace_models::Encoder;
 use millrace_objects::ObjectStores;
 use millrace_telemetry::Health;
-use millrace_vectorizer::{ExtractorCommand, Vectorizer, VectorizerDeps, VectorizerHandle};
+use millrace_vectorizer::{
+    ExtractorCommand, Outsiders, Vectorizer, VectorizerDeps, VectorizerHandle,
+};
 use tokio_util::sync::CancellationToken;
 
 use super::{index, readiness};
@@ -48,6 +50,7 @@ impl Pipeline {
     pub async fn start(
         config: &Config,
         kafka: &KafkaConfig,
+        outsiders: Outsiders,
         index: &Arc<dyn SearchIndex>,
         objects: &Arc<ObjectStores>,
         encoder: &Arc<Encoder>,
@@ -71,6 +74,7 @@ impl Pipeline {
             index_spec: index::spec(config, encoder),
             sink,
             objects: ObjectStores::clone(objects),
+            outsiders,
             encoder: Arc::clone(encoder),
             extractor: ExtractorCommand::this_program()?,
             config: config.vectorizer.clone(),

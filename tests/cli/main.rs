@@ -9,3 +9,4 @@ mod notices;
 mod pipeline;
 mod reconcile;
 mod running;
+mod traces;

@@ -9,8 +9,9 @@ use millrace_schemas::{
 };
 use sha2::{Digest, Sha256};
 
+use crate::document::Interrupted;
 use crate::failure::{Refusal, Stage};
-use crate::retry;
+use crate::retry::Patience;
 
 const SCHEMA_ERROR: &str = "millrace_schemas::SchemaError";
 const VERSION_ERROR: &str = "millrace_schemas::VersionError";
@@ -28,24 +29,19 @@ pub(crate) struct Decoded {
 pub(crate) async fn decode(
     record: &Record,
     registry: Option<&dyn SchemaRegistry>,
-) -> Result<Decoded, Refusal> {
+    patience: &Patience,
+) -> Result<Decoded, Interrupted> {
     let Some(value) = record.value.as_deref() else {
         let message = "the record has no value; send a removal as a notice with event `removed`";
-        return Err(Refusal::new(
-            Stage::Decode,
-            "no_value",
-            SCHEMA_ERROR,
-            message,
-        ));
+        return Err(Refusal::new(Stage::Decode, "no_value", SCHEMA_ERROR, message).into());
     };
-    let notice = retry::until_done("reading the schema of a notice", || async {
+    let read = patience.until_done("reading the schema of a notice", || async {
         match decode_with::<DocumentNotice>(value, registry).await {
             Err(error) if error.is_retryable() => Err(crate::failure::chain(&error)),
             done => Ok(done),
         }
-    })
-    .await
-    .map_err(|error: SchemaError| {
+    });
+    let notice = read.await?.map_err(|error: SchemaError| {
         // Without its source, which may quote the value.
         Refusal::new(
             Stage::Decode,
@@ -60,7 +56,8 @@ pub(crate) async fn decode(
             "invalid_uri",
             SCHEMA_ERROR,
             "the notice has an empty uri",
-        ));
+        )
+        .into());
     }
     let version = version(&notice, record.offset, now_ms()).map_err(|error| {
         Refusal::new(

@@ -9,6 +9,7 @@ use millrace_models::Encoder;
 use millrace_objects::ObjectStores;
 use millrace_schemas::{DocId, DocumentNotice, Layout, Origin, OutcomeKind, Signal, TraceParent};
 use tokio::sync::Semaphore;
+use tracing::Instrument;
 
 use crate::chunk::{Chunk, ChunkError, ChunkLimits, Chunker};
 use crate::config::VectorizerConfig;
@@ -18,7 +19,7 @@ use crate::failure::{Refusal, Stage, chain};
 use crate::fetch::{Content, Fetched, fetch};
 use crate::index::{Document, DocumentWriter, WriteError, Written};
 use crate::publish::{PublishError, Publisher};
-use crate::retry;
+use crate::retry::{self, OutOfPatience, Patience};
 use crate::signal::{Features, mean_vector, tombstone};
 use crate::stats::Counters;
 
@@ -36,6 +37,7 @@ pub(crate) struct Stages {
     pub counters: Arc<Counters>,
     /// Documents cut and read for features at a time: one a core.
     pub readers: Semaphore,
+    pub patience: Patience,
     pub config: VectorizerConfig,
 }
 
@@ -83,7 +85,14 @@ impl From<PublishError> for Interrupted {
         match error {
             PublishError::Refused(refusal) => Self::Refused(refusal),
             PublishError::Fatal(reason) => Self::Fatal(reason),
+            PublishError::Stopping => Self::Stopping,
         }
+    }
+}
+
+impl From<OutOfPatience> for Interrupted {
+    fn from(_: OutOfPatience) -> Self {
+        Self::Stopping
     }
 }
 
@@ -129,7 +138,9 @@ impl Stages {
                 job.notice,
                 self.config.max_document_bytes,
                 conflict.is_some(),
+                &self.patience,
             )
+            .instrument(tracing::info_span!("fetch"))
             .await;
             finished.took.fetch += started.elapsed();
             let (newer, fetched) = match fetched? {
@@ -184,6 +195,7 @@ impl Stages {
         let written = self
             .writer
             .remove(&job.doc_id, &job.notice.uri, finished.version)
+            .instrument(tracing::info_span!("index"))
             .await;
         finished.took.index += started.elapsed();
         match written? {
@@ -253,7 +265,11 @@ impl Stages {
             }
         };
         let started = Instant::now();
-        let written = self.writer.write(&document, finished.version).await;
+        let written = self
+            .writer
+            .write(&document, finished.version)
+            .instrument(tracing::info_span!("index", chunks = finished.chunks))
+            .await;
         finished.took.index += started.elapsed();
         match written? {
             Written::Current => {
@@ -294,10 +310,16 @@ impl Stages {
         finished: &mut Finished,
     ) -> Result<Vectorized, Interrupted> {
         let started = Instant::now();
-        let (media_type, extracted) = self.extract(job.notice, content).await?;
-        let (features, chunks) = self.read(job.notice, media_type, extracted).await?;
+        let (media_type, extracted) = self
+            .extract(job.notice, content)
+            .instrument(tracing::info_span!("extract"))
+            .await?;
+        let (features, chunks) = self
+            .read(job.notice, media_type, extracted)
+            .instrument(tracing::info_span!("chunk"))
+            .await?;
         finished.took.extract += started.elapsed();
-        let tokens = chunks.iter().map(|chunk| chunk.token_ids.len()).sum();
+        let tokens: usize = chunks.iter().map(|chunk| chunk.token_ids.len()).sum();
         let started = Instant::now();
         let (texts, token_ids) = chunks
             .into_iter()
@@ -306,6 +328,7 @@ impl Stages {
         let vectors = self
             .embedder
             .embed(token_ids)
+            .instrument(tracing::info_span!("embed", tokens))
             .await
             .map_err(|error| match error {
                 EmbedError::Stopped => Interrupted::Stopping,
@@ -350,18 +373,28 @@ impl Stages {
             notice.uri.as_str()
         };
         let declared = content.media_type.as_deref();
-        retry::until_done("reading a document's text", || async {
+        // Not through the patience for each attempt: reading is work of ours, bounded by its own
+        // limits.
+        let mut delays = retry::delays();
+        let extracted = loop {
             match self
                 .extractor
                 .extract(content.bytes.clone(), declared, name)
                 .await
             {
-                Err(error) if error.is_transient() => Err(chain(&error)),
-                done => Ok(done),
+                Err(error) if error.is_transient() => {
+                    tracing::warn!(
+                        reason = chain(&error),
+                        "the text cannot be read now; trying again"
+                    );
+                    self.patience
+                        .delay(delays.next().unwrap_or_default())
+                        .await?;
+                }
+                done => break done,
             }
-        })
-        .await
-        .map_err(|error: ExtractError| {
+        };
+        extracted.map_err(|error: ExtractError| {
             let class = "millrace_vectorizer::extract::ExtractError";
             Refusal::new(Stage::Extract, error.error_type(), class, error.to_string()).into()
         })

@@ -9,8 +9,9 @@ use millrace_objects::{ObjectStores, ObjectUri, ReadError};
 use millrace_schemas::{DocumentEvent, DocumentNotice};
 use sha2::{Digest, Sha256};
 
+use crate::document::Interrupted;
 use crate::failure::{Refusal, Stage, chain};
-use crate::retry;
+use crate::retry::{self, Patience};
 
 const READ_ERROR: &str = "millrace_objects::ReadError";
 
@@ -42,12 +43,19 @@ pub(crate) async fn fetch(
     notice: &DocumentNotice,
     max_bytes: u64,
     fresh: bool,
-) -> Result<Fetched, Refusal> {
+    patience: &Patience,
+) -> Result<Fetched, Interrupted> {
+    let reader = Reader {
+        objects,
+        max_bytes,
+        media_type: notice.media_type.as_deref(),
+        patience,
+    };
     if notice.event == DocumentEvent::Removed {
-        return removal(objects, notice, max_bytes).await;
+        return reader.removal(notice).await;
     }
     if let Some(content) = &notice.content {
-        return inline(notice, content, max_bytes);
+        return Ok(inline(notice, content, max_bytes)?);
     }
     let uri = ObjectUri::parse(&notice.uri).map_err(|error| {
         Refusal::new(
@@ -58,7 +66,7 @@ pub(crate) async fn fetch(
         )
     })?;
     let etag = if fresh { None } else { notice.etag.as_deref() };
-    read(objects, &uri, etag, max_bytes, notice.media_type.as_deref()).await
+    reader.read(&uri, etag).await
 }
 
 fn inline(notice: &DocumentNotice, content: &[u8], max_bytes: u64) -> Result<Fetched, Refusal> {
@@ -87,70 +95,75 @@ fn inline(notice: &DocumentNotice, content: &[u8], max_bytes: u64) -> Result<Fet
     })
 }
 
-/// A removal is believed where nothing can be read to check it: a record of a larger object, a name
-/// that is not an object's, an object that we may not read (any more).
-async fn removal(
-    objects: &ObjectStores,
-    notice: &DocumentNotice,
+/// Reads objects, waiting while their store is away.
+struct Reader<'a> {
+    objects: &'a ObjectStores,
     max_bytes: u64,
-) -> Result<Fetched, Refusal> {
-    let Some(uri) = ObjectUri::parse(&notice.uri)
-        .ok()
-        .filter(|uri| uri.fragment().is_none())
-    else {
-        return Ok(Fetched::Gone);
-    };
-    let exists = retry::until_done("asking for a removed object", || async {
-        match objects.head(&uri).await {
-            Ok(_) => Ok(true),
-            Err(error @ ReadError::Unavailable { .. }) => Err(chain(&error)),
-            Err(_) => Ok(false),
-        }
-    })
-    .await;
-    if exists {
-        return read(objects, &uri, None, max_bytes, notice.media_type.as_deref()).await;
-    }
-    Ok(Fetched::Gone)
+    /// As the notice has it.
+    media_type: Option<&'a str>,
+    patience: &'a Patience,
 }
 
-async fn read(
-    objects: &ObjectStores,
-    uri: &ObjectUri,
-    etag: Option<&str>,
-    max_bytes: u64,
-    media_type: Option<&str>,
-) -> Result<Fetched, Refusal> {
-    let mut etag = etag;
-    let mut delays = retry::delays();
-    let mut attempts = 0;
-    loop {
-        attempts += 1;
-        let error = match objects.read(uri, etag, max_bytes).await {
-            Ok(object) => {
-                return not_empty(Content {
-                    bytes: object.bytes,
-                    etag: object.meta.etag,
-                    media_type: media_type.map(str::to_owned).or(object.meta.media_type),
-                    inline: false,
-                });
-            }
-            Err(ReadError::NotFound) => return Ok(Fetched::Gone),
-            // Not the version of the notice: whatever is there now is what counts.
-            Err(ReadError::Changed) if etag.is_some() => {
-                etag = None;
-                continue;
-            }
-            Err(error) => error,
+impl Reader<'_> {
+    /// A removal is believed where nothing can be read to check it: a record of a larger object, a
+    /// name that is not an object's, an object that we may not read (any more).
+    async fn removal(&self, notice: &DocumentNotice) -> Result<Fetched, Interrupted> {
+        let Some(uri) = ObjectUri::parse(&notice.uri)
+            .ok()
+            .filter(|uri| uri.fragment().is_none())
+        else {
+            return Ok(Fetched::Gone);
         };
-        match &error {
-            ReadError::Unavailable { .. } => {}
-            ReadError::Changed if attempts < MAX_CHANGES => {}
-            _ => return Err(refused(&error, attempts)),
+        let exists = self
+            .patience
+            .until_done("asking for a removed object", || async {
+                match self.objects.head(&uri).await {
+                    Ok(_) => Ok(true),
+                    Err(error @ ReadError::Unavailable { .. }) => Err(chain(&error)),
+                    Err(_) => Ok(false),
+                }
+            })
+            .await?;
+        if exists {
+            return self.read(&uri, None).await;
         }
-        let delay = delays.next().unwrap_or_default();
-        tracing::warn!(uri = %uri, reason = chain(&error), "the object cannot be read now; trying again");
-        tokio::time::sleep(delay).await;
+        Ok(Fetched::Gone)
+    }
+
+    async fn read(&self, uri: &ObjectUri, etag: Option<&str>) -> Result<Fetched, Interrupted> {
+        let mut etag = etag;
+        let mut delays = retry::delays();
+        let mut attempts = 0;
+        loop {
+            attempts += 1;
+            let reading = self.objects.read(uri, etag, self.max_bytes);
+            let error = match self.patience.attempt(reading).await? {
+                Ok(object) => {
+                    let media_type = self.media_type.map(str::to_owned);
+                    return Ok(not_empty(Content {
+                        bytes: object.bytes,
+                        etag: object.meta.etag,
+                        media_type: media_type.or(object.meta.media_type),
+                        inline: false,
+                    })?);
+                }
+                Err(ReadError::NotFound) => return Ok(Fetched::Gone),
+                // Not the version of the notice: whatever is there now is what counts.
+                Err(ReadError::Changed) if etag.is_some() => {
+                    etag = None;
+                    continue;
+                }
+                Err(error) => error,
+            };
+            match &error {
+                ReadError::Unavailable { .. } => {}
+                ReadError::Changed if attempts < MAX_CHANGES => {}
+                _ => return Err(refused(&error, attempts).into()),
+            }
+            let delay = delays.next().unwrap_or_default();
+            tracing::warn!(uri = %uri, reason = chain(&error), "the object cannot be read now; trying again");
+            self.patience.delay(delay).await?;
+        }
     }
 }
 

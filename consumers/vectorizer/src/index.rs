@@ -22,12 +22,13 @@ use std::sync::Arc;
 
 use millrace_index::{
     BulkAction, BulkSink, FinalOutcome, IndexError, Record, Rejection, SearchIndex, SinkClosed,
+    SinkState,
 };
 use millrace_kafka::DeadLetterReason;
 use millrace_schemas::DocId;
 
 use crate::failure::{Refusal, Stage, chain};
-use crate::retry;
+use crate::retry::{OutOfPatience, Patience};
 
 const SINK_CLASS: &str = "millrace_index::FinalOutcome";
 
@@ -67,8 +68,14 @@ pub(crate) enum Written {
 pub(crate) enum WriteError {
     /// The index will never take it.
     Refused(Refusal),
-    /// The sink has stopped: the pipeline is shutting down.
+    /// The pipeline is shutting down.
     Closed,
+}
+
+impl From<OutOfPatience> for WriteError {
+    fn from(_: OutOfPatience) -> Self {
+        Self::Closed
+    }
 }
 
 impl From<SinkClosed> for WriteError {
@@ -82,11 +89,32 @@ impl From<SinkClosed> for WriteError {
 pub(crate) struct DocumentWriter {
     index: Arc<dyn SearchIndex>,
     sink: BulkSink,
+    patience: Patience,
 }
 
 impl DocumentWriter {
-    pub fn new(index: Arc<dyn SearchIndex>, sink: BulkSink) -> Self {
-        Self { index, sink }
+    pub fn new(index: Arc<dyn SearchIndex>, sink: BulkSink, patience: Patience) -> Self {
+        Self {
+            index,
+            sink,
+            patience,
+        }
+    }
+
+    /// What became of `actions`. A sink that waits for its index is not waited for once the
+    /// pipeline stops; one that works is.
+    async fn submit(&self, actions: Vec<BulkAction>) -> Result<Vec<FinalOutcome>, WriteError> {
+        let stuck = async {
+            self.patience.ended().await;
+            let mut state = self.sink.state();
+            // An error is a sink that has ended, which `submit` tells itself.
+            let _ = state.wait_for(|state| *state != SinkState::Running).await;
+        };
+        tokio::select! {
+            biased;
+            outcomes = self.sink.submit(actions) => Ok(outcomes?),
+            () = stuck => Err(WriteError::Closed),
+        }
     }
 
     /// Writes `document` at `version`.
@@ -114,7 +142,7 @@ impl DocumentWriter {
         } else {
             vec![header]
         };
-        let mut outcomes = self.sink.submit(first).await?.into_iter();
+        let mut outcomes = self.submit(first).await?.into_iter();
         match outcomes.next() {
             Some(FinalOutcome::Indexed) => {}
             Some(FinalOutcome::Stale) => return self.conflict(document).await,
@@ -126,7 +154,7 @@ impl DocumentWriter {
             if next.is_empty() {
                 break;
             }
-            refused = self.sink.submit(next).await?.into_iter().find(is_refused);
+            refused = self.submit(next).await?.into_iter().find(is_refused);
         }
         if let Some(refused) = refused {
             // The header must not claim what is not there: without a tag the reconciler sees it.
@@ -134,7 +162,7 @@ impl DocumentWriter {
                 etag: None,
                 ..document.header(version)
             };
-            self.sink.submit(vec![BulkAction::upsert(header)]).await?;
+            self.submit(vec![BulkAction::upsert(header)]).await?;
             return Err(WriteError::Refused(refusal(Some(refused))));
         }
         let written = chunk_count(document).max(chunks_before);
@@ -170,13 +198,7 @@ impl DocumentWriter {
         if missing.is_empty() {
             return Ok(());
         }
-        match self
-            .sink
-            .submit(missing)
-            .await?
-            .into_iter()
-            .find(is_refused)
-        {
+        match self.submit(missing).await?.into_iter().find(is_refused) {
             Some(refused) => Err(WriteError::Refused(refusal(Some(refused)))),
             None => Ok(()),
         }
@@ -202,7 +224,7 @@ impl DocumentWriter {
             version,
             uri: uri.to_owned(),
         };
-        match self.sink.submit(vec![header]).await?.into_iter().next() {
+        match self.submit(vec![header]).await?.into_iter().next() {
             Some(FinalOutcome::Indexed) => Ok(Written::Current),
             Some(FinalOutcome::Stale) => match self.header(doc_id).await? {
                 Some(newer) => Ok(Written::Conflict(Box::new(newer))),
@@ -271,13 +293,7 @@ impl DocumentWriter {
             return Ok(());
         }
         // Stale is as good as written: a newer version of the chunk is there.
-        match self
-            .sink
-            .submit(actions)
-            .await?
-            .into_iter()
-            .find(is_refused)
-        {
+        match self.submit(actions).await?.into_iter().find(is_refused) {
             Some(refused) => Err(WriteError::Refused(refusal(Some(refused)))),
             None => Ok(()),
         }
@@ -294,24 +310,26 @@ impl DocumentWriter {
 
     /// Reads records, waiting while the index is away.
     async fn records(&self, ids: &[String]) -> Result<Vec<Option<Record>>, WriteError> {
-        retry::until_done("reading records of the index", || async {
-            match self.index.get(ids).await {
-                Ok(records) => Ok(Ok(records)),
-                // 401, 403 and the like are repaired by people; like a halted bulk, this waits.
-                Err(
-                    error @ (IndexError::Unavailable { .. }
-                    | IndexError::Storage { .. }
-                    | IndexError::Refused { .. }),
-                ) => Err(chain(&error)),
-                Err(error) => Ok(Err(WriteError::Refused(Refusal::new(
-                    Stage::Index,
-                    "index_read_failed",
-                    "millrace_index::IndexError",
-                    chain(&error),
-                )))),
-            }
-        })
-        .await
+        let reading = self
+            .patience
+            .until_done("reading records of the index", || async {
+                match self.index.get(ids).await {
+                    Ok(records) => Ok(Ok(records)),
+                    // 401, 403 and the like are repaired by people; like a halted bulk, this waits.
+                    Err(
+                        error @ (IndexError::Unavailable { .. }
+                        | IndexError::Storage { .. }
+                        | IndexError::Refused { .. }),
+                    ) => Err(chain(&error)),
+                    Err(error) => Ok(Err(WriteError::Refused(Refusal::new(
+                        Stage::Index,
+                        "index_read_failed",
+                        "millrace_index::IndexError",
+                        chain(&error),
+                    )))),
+                }
+            });
+        reading.await?
     }
 }
 

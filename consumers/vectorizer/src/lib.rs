@@ -40,4 +40,6 @@ pub use config::{ChunkConfig, EmbedConfig, ExtractConfig, InvalidConfig, Vectori
 pub use extract::{ExtractorCommand, extract_worker_main};
 pub use failure::Stage;
 pub use stats::VectorizerStats;
-pub use vectorizer::{StartError, Vectorizer, VectorizerDeps, VectorizerHandle, VectorizerState};
+pub use vectorizer::{
+    Outsiders, StartError, Vectorizer, VectorizerDeps, VectorizerHandle, VectorizerState,
+};

@@ -25,11 +25,15 @@ use tracing::Instrument;
 use crate::admission::{Admission, Admitted, Versioned};
 use crate::decode::{Decoded, decode};
 use crate::document::{Interrupted, Job, Stages};
+use crate::failure::Refusal;
 use crate::stats::Counters;
-use crate::vectorizer::VectorizerState;
+use crate::vectorizer::{Outsiders, VectorizerState};
 
 /// Semaphore permits count KiB, since their number has 32 bits.
 pub(crate) const PERMIT_BYTES: u64 = 1024;
+
+/// What the object store says of an object outside the allow-list.
+const NOT_ALLOWED: &str = "object_not_allowed";
 
 /// The running consumer, shared by its tasks.
 pub(crate) struct Pipeline {
@@ -38,6 +42,7 @@ pub(crate) struct Pipeline {
     pub(crate) slots: Arc<Semaphore>,
     pub(crate) bytes: Arc<Semaphore>,
     pub(crate) all_bytes: u32,
+    pub(crate) outsiders: Outsiders,
     pub(crate) registry: Option<Arc<dyn SchemaRegistry>>,
     pub(crate) counters: Arc<Counters>,
     pub(crate) state: watch::Sender<VectorizerState>,
@@ -115,7 +120,7 @@ impl Pipeline {
 
     async fn take(self: &Arc<Self>, delivery: Delivery, slot: Slot) {
         let received = Instant::now();
-        match decode(&delivery, self.registry.as_deref()).await {
+        match decode(&delivery, self.registry.as_deref(), &self.stages.patience).await {
             Ok(Decoded {
                 notice,
                 version,
@@ -141,7 +146,7 @@ impl Pipeline {
                     }
                 }
             }
-            Err(refusal) => {
+            Err(Interrupted::Refused(refusal)) => {
                 let pipeline = Arc::clone(self);
                 self.tasks.spawn(async move {
                     pipeline
@@ -149,6 +154,8 @@ impl Pipeline {
                         .await;
                 });
             }
+            // Not acknowledged: it is delivered again.
+            Err(Interrupted::Stopping | Interrupted::Fatal(_)) => {}
         }
     }
 
@@ -158,7 +165,9 @@ impl Pipeline {
         self.tasks.spawn(async move {
             let mut next = Some(work);
             while let Some(work) = next {
-                let span = tracing::info_span!(
+                // Of the highest level, so that every line that a document causes names it, however
+                // little is logged.
+                let span = tracing::error_span!(
                     "document",
                     uri,
                     origin = %work.delivery.origin(),
@@ -215,9 +224,21 @@ impl Pipeline {
                 work.delivery.ack();
                 Ok(())
             }
+            Err(Interrupted::Refused(refusal)) if self.leaves(&refusal) => {
+                tracing::warn!(
+                    message = refusal.reason.message,
+                    "left for a pipeline that may read it"
+                );
+                Err(Interrupted::Stopping)
+            }
             Err(Interrupted::Refused(refusal)) => self.refuse(work, &refusal).await,
             Err(interrupted) => Err(interrupted),
         }
+    }
+
+    /// Whether a notice waits on instead of becoming a dead letter.
+    fn leaves(&self, refusal: &Refusal) -> bool {
+        self.outsiders == Outsiders::Wait && refusal.reason.error_type == NOT_ALLOWED
     }
 
     /// Room for the bytes of an object, before they are read. An object of unknown size takes what

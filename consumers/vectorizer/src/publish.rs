@@ -7,9 +7,11 @@ use std::sync::atomic::Ordering::Relaxed;
 use millrace_kafka::{DeadLetters, ProduceError, Producer, Record};
 use millrace_schemas::{DocumentOutcome, EventHeaders, Message, Signal, TraceParent};
 
+use tracing::Instrument;
+
 use crate::decode::now_ms;
 use crate::failure::{Refusal, Stage, chain};
-use crate::retry;
+use crate::retry::{OutOfPatience, Patience};
 use crate::stats::Counters;
 
 /// CloudEvents source of everything that is published here.
@@ -22,6 +24,14 @@ pub(crate) enum PublishError {
     Refused(Refusal),
     /// The producer has failed for good: the process must restart.
     Fatal(String),
+    /// The pipeline stops before the brokers came back.
+    Stopping,
+}
+
+impl From<OutOfPatience> for PublishError {
+    fn from(_: OutOfPatience) -> Self {
+        Self::Stopping
+    }
 }
 
 /// Publishes, waiting while the brokers are away.
@@ -30,14 +40,21 @@ pub(crate) struct Publisher {
     producer: Producer,
     dead_letters: DeadLetters,
     counters: Arc<Counters>,
+    patience: Patience,
 }
 
 impl Publisher {
-    pub fn new(producer: Producer, dead_letters: DeadLetters, counters: Arc<Counters>) -> Self {
+    pub fn new(
+        producer: Producer,
+        dead_letters: DeadLetters,
+        counters: Arc<Counters>,
+        patience: Patience,
+    ) -> Self {
         Self {
             producer,
             dead_letters,
             counters,
+            patience,
         }
     }
 
@@ -54,6 +71,7 @@ impl Publisher {
             signal,
             event(id, type_, trace),
         )
+        .instrument(tracing::info_span!("signal"))
         .await?;
         self.counters.signals.fetch_add(1, Relaxed);
         Ok(())
@@ -79,11 +97,10 @@ impl Publisher {
         record: &Record,
         refusal: &Refusal,
     ) -> Result<(), PublishError> {
-        match self
+        let publishing = self
             .dead_letters
-            .publish(record, refusal.stage.as_str(), &refusal.reason)
-            .await
-        {
+            .publish(record, refusal.stage.as_str(), &refusal.reason);
+        match self.patience.attempt(publishing).await? {
             Ok(_) => {
                 self.counters.dead_lettered(refusal.stage);
                 Ok(())
@@ -99,7 +116,7 @@ impl Publisher {
         message: &M,
         event: EventHeaders,
     ) -> Result<(), PublishError> {
-        retry::until_done("publishing", || async {
+        let sending = self.patience.until_done("publishing", || async {
             match self
                 .producer
                 .send(key, partition_key, message, &event)
@@ -117,8 +134,8 @@ impl Publisher {
                     chain(&error),
                 )))),
             }
-        })
-        .await
+        });
+        sending.await?
     }
 }
 

@@ -21,6 +21,7 @@ use crate::extract::{Extractor, ExtractorCommand};
 use crate::index::DocumentWriter;
 use crate::pipeline::{PERMIT_BYTES, Pipeline};
 use crate::publish::Publisher;
+use crate::retry::Patience;
 use crate::stats::{Counters, VectorizerStats};
 
 /// What a vectorizer stands on.
@@ -43,10 +44,23 @@ pub struct VectorizerDeps {
     pub objects: ObjectStores,
     /// What makes vectors.
     pub encoder: Arc<Encoder>,
+    /// What becomes of notices of objects that `objects` may not read.
+    pub outsiders: Outsiders,
     /// How to start the process that reads hostile formats.
     pub extractor: ExtractorCommand,
     /// Settings.
     pub config: VectorizerConfig,
+}
+
+/// What becomes of notices of objects outside the allow-list.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Outsiders {
+    /// They are dead letters: nobody else will come who may read them.
+    #[default]
+    DeadLetter,
+    /// They are not acknowledged and wait for a pipeline that may read them. What comes after them
+    /// in their partition is done, and is delivered to that pipeline once more.
+    Wait,
 }
 
 /// Why a vectorizer does not start.
@@ -108,7 +122,13 @@ impl Vectorizer {
         let counters = Arc::new(Counters::default());
         let embedder = Embedder::start(&deps.encoder, &config.embed).map_err(StartError::Thread)?;
         let cores = std::thread::available_parallelism().map_or(2, std::num::NonZeroUsize::get);
-        let publisher = Publisher::new(deps.producer, deps.dead_letters, Arc::clone(&counters));
+        let patience = Patience::default();
+        let publisher = Publisher::new(
+            deps.producer,
+            deps.dead_letters,
+            Arc::clone(&counters),
+            patience.clone(),
+        );
         let (state, _) = watch::channel(VectorizerState::Running);
         let bytes = u32::try_from(config.max_in_flight_bytes / PERMIT_BYTES)
             .unwrap_or(u32::MAX)
@@ -118,16 +138,18 @@ impl Vectorizer {
             slots: Arc::new(Semaphore::new(config.max_in_flight_documents)),
             bytes: Arc::new(Semaphore::new(bytes as usize)),
             all_bytes: bytes,
+            outsiders: deps.outsiders,
             registry: deps.registry,
             stages: Stages {
                 objects: deps.objects,
                 extractor: Extractor::new(deps.extractor, config.extract_limits()),
                 encoder: deps.encoder,
                 embedder,
-                writer: DocumentWriter::new(deps.index, deps.sink),
+                writer: DocumentWriter::new(deps.index, deps.sink, patience.clone()),
                 publisher,
                 counters: Arc::clone(&counters),
                 readers: Semaphore::new(cores),
+                patience,
                 config,
             },
             counters,
@@ -183,7 +205,8 @@ impl VectorizerHandle {
     }
 
     /// Takes nothing more, finishes what was begun within `deadline`, commits. What is not finished
-    /// by then is given up and delivered again at the next start.
+    /// by then, and what waits for a store, an index or brokers that are away, is given up and
+    /// delivered again at the next start.
     pub async fn shutdown(&self, deadline: Duration) -> Drained {
         let in_flight = self.pipeline.counters.in_flight.load(Relaxed);
         tracing::info!(
@@ -191,6 +214,7 @@ impl VectorizerHandle {
             deadline_ms = u64::try_from(deadline.as_millis()).unwrap_or(u64::MAX),
             "the vectorizer drains"
         );
+        self.pipeline.stages.patience.end();
         let drained = self.consumer.shutdown(deadline).await;
         self.pipeline.stop.cancel();
         self.pipeline.tasks.wait().await;

@@ -21,6 +21,9 @@ const MARKUP_FACTOR: u64 = 8;
 /// What markup alone may take, however small the text limit is.
 const MIN_PART_BYTES: u64 = 1 << 20;
 
+/// How many times its size a document without text may decompress to.
+const EMPTY_EXPANSION: u64 = 50;
+
 /// Reads the text, and title, keywords, category, language and creation time of the document
 /// properties.
 pub(super) fn read(bytes: &[u8], max_text_bytes: u64) -> Result<ExtractedText, ExtractError> {
@@ -37,6 +40,7 @@ pub(super) fn read(bytes: &[u8], max_text_bytes: u64) -> Result<ExtractedText, E
         part: max_text_bytes
             .saturating_mul(MARKUP_FACTOR)
             .max(MIN_PART_BYTES),
+        read: 0,
     };
     for (part, required) in [
         ("word/document.xml", true),
@@ -57,12 +61,21 @@ pub(super) fn read(bytes: &[u8], max_text_bytes: u64) -> Result<ExtractedText, E
     if let Ok(file) = archive.by_name("docProps/core.xml") {
         properties(file, &mut extracted, &budget)?;
     }
+    // Kept small enough to pass the limit, a bomb would only seem to be an empty document.
+    let most = (bytes.len() as u64)
+        .saturating_mul(EMPTY_EXPANSION)
+        .max(MIN_PART_BYTES);
+    if extracted.text.trim().is_empty() && budget.read > most {
+        return Err(expands_too_far(most));
+    }
     Ok(extracted)
 }
 
 struct Budget {
     text: u64,
     part: u64,
+    /// What the parts decompressed to so far.
+    read: u64,
 }
 
 fn malformed(error: &dyn std::fmt::Display) -> ExtractError {
@@ -73,19 +86,20 @@ fn malformed(error: &dyn std::fmt::Display) -> ExtractError {
     }
 }
 
-fn too_large(limit_bytes: u64) -> ExtractError {
-    ExtractError::DecompressedTooLarge {
+fn expands_too_far(limit_bytes: u64) -> ExtractError {
+    ExtractError::ExpandsTooFar {
         format: "DOCX".to_owned(),
         limit_bytes,
     }
 }
 
-/// One XML part, event by event, with an error where it decompresses past `limit_bytes`.
+/// One XML part, event by event, with an error where it decompresses past `limit_bytes`; what it
+/// decompressed to.
 fn events(
     part: impl Read,
     limit_bytes: u64,
     mut on_event: impl FnMut(Event<'_>) -> Result<(), ExtractError>,
-) -> Result<(), ExtractError> {
+) -> Result<u64, ExtractError> {
     let mut reader = Reader::from_reader(BufReader::new(part.take(limit_bytes)));
     let mut buffer = Vec::new();
     loop {
@@ -93,7 +107,7 @@ fn events(
         let event = match reader.read_event_into(&mut buffer) {
             Ok(event) => event,
             Err(_) if reader.get_ref().get_ref().limit() == 0 => {
-                return Err(too_large(limit_bytes));
+                return Err(expands_too_far(limit_bytes));
             }
             Err(error) => return Err(malformed(&error)),
         };
@@ -102,17 +116,16 @@ fn events(
         }
         on_event(event)?;
     }
-    if reader.get_ref().get_ref().limit() == 0 {
-        Err(too_large(limit_bytes))
-    } else {
-        Ok(())
+    match reader.get_ref().get_ref().limit() {
+        0 => Err(expands_too_far(limit_bytes)),
+        left => Ok(limit_bytes - left),
     }
 }
 
 fn paragraphs(part: impl Read, text: &mut String, budget: &mut Budget) -> Result<(), ExtractError> {
     let limit_bytes = budget.text;
     let mut in_text = false;
-    events(part, budget.part, |event| {
+    budget.read += events(part, budget.part, |event| {
         match event {
             Event::Start(element) => match element.local_name().as_ref() {
                 "t" => in_text = true,
@@ -138,7 +151,8 @@ fn paragraphs(part: impl Read, text: &mut String, budget: &mut Budget) -> Result
             return Err(ExtractError::TextTooLarge { limit_bytes });
         }
         Ok(())
-    })
+    })?;
+    Ok(())
 }
 
 fn properties(
@@ -175,7 +189,8 @@ fn properties(
             _ => {}
         }
         Ok(())
-    })
+    })?;
+    Ok(())
 }
 
 /// `&amp;`, `&#x41;` and the like; a DOCX has no entities of its own.

@@ -115,7 +115,7 @@ pub enum ExtractError {
     #[error(
         "the {format} document decompresses to more than {limit_bytes} bytes, as a zip bomb does"
     )]
-    DecompressedTooLarge {
+    ExpandsTooFar {
         /// Format name.
         format: String,
         /// The limit that was passed.
@@ -166,7 +166,7 @@ impl ExtractError {
             Self::Malformed { .. } => "malformed_document",
             Self::NoText { .. } => "no_text",
             Self::TextTooLarge { .. } => "text_too_large",
-            Self::DecompressedTooLarge { .. } => "decompressed_too_large",
+            Self::ExpandsTooFar { .. } => "expands_too_far",
             Self::TimedOut { .. } => "extract_timed_out",
             Self::OutOfMemory { .. } => "extract_out_of_memory",
             Self::Crashed { .. } => "extract_crashed",

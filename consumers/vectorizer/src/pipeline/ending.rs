@@ -44,6 +44,7 @@ impl Pipeline {
     ) -> Result<(), Interrupted> {
         tracing::warn!(
             origin = %delivery.origin(),
+            uri = delivery.key_text(),
             error_type = refusal.reason.error_type,
             message = refusal.reason.message,
             "dead letter"

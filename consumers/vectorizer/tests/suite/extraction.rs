@@ -87,8 +87,18 @@ async fn a_zip_bomb_is_refused_by_what_it_decompresses_to() {
     let error = read("bomb.docx", fixture("bomb.docx"), LIMITS)
         .await
         .unwrap_err();
-    assert_eq!(error.error_type(), "decompressed_too_large");
+    assert_eq!(error.error_type(), "expands_too_far");
     assert!(error.to_string().contains("8388608"), "{error}");
+
+    // Where as much is allowed it would only seem to be a document without text.
+    let large = ExtractLimits {
+        max_text_bytes: 16 << 20,
+        ..LIMITS
+    };
+    let error = read("bomb.docx", fixture("bomb.docx"), large)
+        .await
+        .unwrap_err();
+    assert_eq!(error.error_type(), "expands_too_far", "{error}");
 }
 
 #[tokio::test]

@@ -8,3 +8,4 @@ mod order;
 mod pipeline;
 mod poison;
 mod stack;
+mod waiting;

@@ -18,10 +18,11 @@ use millrace_models::{Encoder, EncoderOptions, ModelStore};
 use millrace_objects::{ObjectStores, ObjectStoresConfig};
 use millrace_schemas::{
     DocId, DocumentEvent, DocumentNotice, DocumentOutcome, EventHeaders, Layout, Message, Origin,
-    OutcomeKind, Signal, decode,
+    OutcomeKind, SchemaRegistry, Signal, decode,
 };
 use millrace_vectorizer::{
-    ExtractorCommand, StartError, Vectorizer, VectorizerConfig, VectorizerDeps, VectorizerHandle,
+    ExtractorCommand, Outsiders, StartError, Vectorizer, VectorizerConfig, VectorizerDeps,
+    VectorizerHandle,
 };
 use tokio::sync::OnceCell;
 
@@ -79,6 +80,10 @@ pub struct Stack {
     pub encoder: Arc<Encoder>,
     pub config: VectorizerConfig,
     pub producer: Producer,
+    /// What may be read beside the stack's own folder.
+    pub stores: ObjectStoresConfig,
+    pub outsiders: Outsiders,
+    pub registry: Option<Arc<dyn SchemaRegistry>>,
     vectorizer: Option<VectorizerHandle>,
     _broker: Broker,
 }
@@ -105,6 +110,9 @@ impl Stack {
             index,
             encoder,
             config: VectorizerConfig::default(),
+            stores: ObjectStoresConfig::default(),
+            outsiders: Outsiders::default(),
+            registry: None,
             vectorizer: None,
             _broker: broker,
         })
@@ -129,10 +137,8 @@ impl Stack {
         index_spec: IndexSpec,
         index: Arc<dyn SearchIndex>,
     ) -> Result<VectorizerHandle, StartError> {
-        let roots = ObjectStoresConfig {
-            allowed_roots: vec![self.objects()],
-            ..ObjectStoresConfig::default()
-        };
+        let mut stores = self.stores.clone();
+        stores.allowed_roots.push(self.objects());
         Vectorizer::start(VectorizerDeps {
             consumer: Consumer::start(
                 &self.kafka,
@@ -141,11 +147,12 @@ impl Stack {
             .unwrap(),
             producer: self.producer.clone(),
             dead_letters: DeadLetters::new(self.producer.clone(), "vectorizer"),
-            registry: None,
+            registry: self.registry.clone(),
             sink: BulkSink::start(Arc::clone(&index), SinkConfig::default()),
             index,
             index_spec,
-            objects: ObjectStores::new(&roots).unwrap(),
+            objects: ObjectStores::new(&stores).unwrap(),
+            outsiders: self.outsiders,
             encoder: Arc::clone(&self.encoder),
             extractor: worker(),
             config: self.config.clone(),
