@@ -11,6 +11,11 @@ use crate::commands;
 use crate::config::{Config, Overrides, Profile};
 use crate::output::Output;
 
+/// What was asked for cannot be done, whatever the state of things: exit code 2.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct UsageError(pub String);
+
 /// Upload to searchable in one pipeline: object storage, topics, vectorizer, index.
 #[derive(Debug, Parser)]
 #[command(name = "millrace", version, arg_required_else_help = true)]
@@ -80,11 +85,8 @@ impl Cli {
             Ok(code) => code,
             Err(error) => {
                 output.error(&error);
-                ExitCode::from(if error.is::<crate::config::ConfigError>() {
-                    2
-                } else {
-                    1
-                })
+                let usage = error.is::<UsageError>() || error.is::<crate::config::ConfigError>();
+                ExitCode::from(if usage { 2 } else { 1 })
             }
         }
     }

@@ -4,6 +4,7 @@
 //! `MILLRACE_KAFKA__BOOTSTRAP` is `kafka.bootstrap`. Unknown keys are refused,
 //! with the nearest valid one, because a misspelt limit is a limit not set.
 
+use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
@@ -228,8 +229,7 @@ impl Config {
             }
             None => {}
         }
-        let figment = figment.merge(environment());
-        let mut config: Self = figment.extract().map_err(|errors| describe(&errors))?;
+        let mut config = extract(&figment, &environment()).map_err(|error| describe(&error))?;
         if let Some(data_dir) = overrides.data_dir {
             config.data_dir = data_dir;
         }
@@ -274,6 +274,46 @@ fn environment() -> Env {
                     .any(|top| name.eq_ignore_ascii_case(top))
         })
         .split("__")
+}
+
+/// Reads file and environment. Figment guesses a variable's type from its text, so that a password
+/// of digits would be a number and `0123` be 123: where a key holds a text, the variable's own text
+/// is what counts.
+fn extract(file: &Figment, environment: &Env) -> Result<Config, figment::Error> {
+    let variables: BTreeMap<String, String> = environment
+        .iter()
+        .map(|(key, text)| (key.to_string(), text))
+        .collect();
+    let mut texts: BTreeMap<String, &String> = BTreeMap::new();
+    loop {
+        let guessed = file.clone().merge(environment.clone());
+        let figment = texts.iter().fold(guessed, |figment, (key, text)| {
+            figment.merge(Serialized::default(key, text))
+        });
+        let error = match figment.extract() {
+            Ok(config) => return Ok(config),
+            Err(error) => error,
+        };
+        let key = error.path.join(".");
+        match variables.get(&key) {
+            Some(text) if is_no_text(&error.kind) && !texts.contains_key(&key) => {
+                texts.insert(key, text);
+            }
+            _ => return Err(error),
+        }
+    }
+}
+
+/// Whether a text was wanted and something else was found.
+fn is_no_text(kind: &figment::error::Kind) -> bool {
+    let figment::error::Kind::InvalidType(_, expected) = kind else {
+        return false;
+    };
+    // As serde's visitors of `String` and `PathBuf` say it.
+    matches!(
+        expected.as_str(),
+        "a string" | "a path string" | "path string"
+    )
 }
 
 fn describe(error: &figment::Error) -> ConfigError {

@@ -2,10 +2,12 @@
 //! or else a stack of its own for as long as the command takes.
 
 use std::net::{Ipv4Addr, SocketAddr};
+use std::time::Duration;
 
+use anyhow::{anyhow, bail};
 use millrace_broker::Broker;
 use millrace_kafka::KafkaConfig;
-use tokio_util::sync::CancellationToken;
+use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::api::client::ApiClient;
 use crate::config::{Config, Profile};
@@ -19,7 +21,14 @@ pub struct Session {
     /// Its topics; without the pipeline, in the embedded profile, nothing listens there.
     pub kafka: KafkaConfig,
     own: Option<Stack>,
+    /// Cancelled when the pipeline is gone: this process's own, or the `up` that was reached.
+    gone: CancellationToken,
+    /// Ends the watch over that `up` with the session.
+    _watch: Option<DropGuard>,
 }
+
+/// How often it is asked whether the `up` that was reached still runs.
+const LOOK_EVERY: Duration = Duration::from_millis(500);
 
 impl Session {
     /// Reaches the running `up`, or starts what is needed in this process.
@@ -27,12 +36,19 @@ impl Session {
     /// # Errors
     /// A part can't be started, or the data folder is another process's.
     pub async fn attach_or_start(config: &Config, needs: Needs) -> anyhow::Result<Self> {
+        // What has no pipeline only looks, and must not make what it looks for.
+        if !needs.pipeline {
+            require_data_folder(config)?;
+        }
         if let Some(address) = RunningAddress::read(&config.data_dir)? {
+            let gone = CancellationToken::new();
             tracing::info!(pid = address.pid, api = address.api, "using the running up");
             return Ok(Self {
                 api: ApiClient::new(&address)?,
                 kafka: kafka_of(config, &address),
                 own: None,
+                gone: gone.clone(),
+                _watch: Some(watch(config, address, gone)),
             });
         }
         let stack = Stack::start(&on_free_ports(config), needs).await?;
@@ -40,15 +56,22 @@ impl Session {
         Ok(Self {
             api: ApiClient::new(address)?,
             kafka: kafka_of(config, address),
+            gone: stack.failed(),
             own: Some(stack),
+            _watch: None,
         })
     }
 
-    /// Cancelled when this process's own stack can't go on; never for a running `up`.
-    pub fn failed(&self) -> CancellationToken {
-        self.own
-            .as_ref()
-            .map_or_else(CancellationToken::new, Stack::failed)
+    /// Returns when the pipeline is gone, with what to say of it.
+    pub async fn gone(&self) -> anyhow::Error {
+        self.gone.cancelled().await;
+        if self.own.is_some() {
+            return anyhow!("the vectorizer stopped; the log says why");
+        }
+        anyhow!(
+            "the `up` that this command spoke to has stopped; what was published stays in its data \
+             folder and goes on with the next `millrace up`, then run the command again for the rest"
+        )
     }
 
     /// Stops what this session started; a running `up` goes on.
@@ -70,8 +93,17 @@ impl TopicsSession {
     /// Reaches the running `up`'s topics, the cluster's, or starts the embedded broker.
     ///
     /// # Errors
-    /// The broker can't be started, or the data folder is another process's.
+    /// There is no data folder, the broker can't be started, or the folder is another process's.
     pub fn attach_or_start(config: &Config) -> anyhow::Result<Self> {
+        require_data_folder(config)?;
+        Self::attach_or_make(config)
+    }
+
+    /// As [`attach_or_start`](Self::attach_or_start), making the data folder where there is none.
+    ///
+    /// # Errors
+    /// The broker can't be started, or the data folder is another process's.
+    pub fn attach_or_make(config: &Config) -> anyhow::Result<Self> {
         if let Some(address) = RunningAddress::read(&config.data_dir)? {
             return Ok(Self {
                 kafka: kafka_of(config, &address),
@@ -101,6 +133,31 @@ impl TopicsSession {
             stop_broker(broker).await;
         }
     }
+}
+
+/// Cancels `gone` once the process at `address` runs no more, or another has its place.
+fn watch(config: &Config, address: RunningAddress, gone: CancellationToken) -> DropGuard {
+    let ended = CancellationToken::new();
+    let data_dir = config.data_dir.clone();
+    let watching = async move {
+        // A folder that cannot be read for a moment says nothing of the process.
+        while RunningAddress::read(&data_dir).map_or(true, |now| now.as_ref() == Some(&address)) {
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+        gone.cancel();
+    };
+    tokio::spawn(ended.clone().run_until_cancelled_owned(watching));
+    ended.drop_guard()
+}
+
+fn require_data_folder(config: &Config) -> anyhow::Result<()> {
+    if config.profile == Profile::Embedded && !config.data_dir.is_dir() {
+        bail!(
+            "no data folder at {}; `millrace up` or `millrace ingest` makes one, and --data names another",
+            config.data_dir.display()
+        );
+    }
+    Ok(())
 }
 
 fn kafka_of(config: &Config, address: &RunningAddress) -> KafkaConfig {

@@ -13,6 +13,7 @@
 //! | 503 | the brokers did not acknowledge; `Retry-After` | repeat the same |
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use axum::Router;
@@ -66,9 +67,11 @@ pub struct NoticesAnswer {
     pub accepted: usize,
     /// Of a kind that changes no content.
     pub ignored: usize,
-    /// Dead-lettered: not understood, or of an object that may not be read.
+    /// Dead-lettered: not understood.
     pub malformed: usize,
-    /// Why, for the first of them.
+    /// Dead-lettered: of an object outside the allow-list.
+    pub not_allowed: usize,
+    /// Why, for the first of the dead-lettered.
     pub errors: Vec<EntryProblem>,
 }
 
@@ -83,19 +86,56 @@ pub struct EntryProblem {
     pub message: String,
 }
 
+/// Entries of all requests since the start, by what became of them. A request that was not
+/// acknowledged is not counted: its sender repeats it.
+#[derive(Debug, Default)]
+pub struct NoticeCounts {
+    accepted: AtomicU64,
+    ignored: AtomicU64,
+    malformed: AtomicU64,
+    not_allowed: AtomicU64,
+}
+
+impl NoticeCounts {
+    /// Each count under its name in [`NoticesAnswer`].
+    pub fn snapshot(&self) -> [(&'static str, u64); 4] {
+        [
+            ("accepted", self.accepted.load(Relaxed)),
+            ("ignored", self.ignored.load(Relaxed)),
+            ("malformed", self.malformed.load(Relaxed)),
+            ("not_allowed", self.not_allowed.load(Relaxed)),
+        ]
+    }
+
+    fn add(&self, answer: &NoticesAnswer) {
+        self.accepted.fetch_add(answer.accepted as u64, Relaxed);
+        self.ignored.fetch_add(answer.ignored as u64, Relaxed);
+        self.malformed.fetch_add(answer.malformed as u64, Relaxed);
+        self.not_allowed
+            .fetch_add(answer.not_allowed as u64, Relaxed);
+    }
+}
+
 struct Endpoint {
     publisher: Publisher,
     stores: ObjectStores,
     config: NoticesConfig,
+    counts: Arc<NoticeCounts>,
 }
 
 /// The routes of the endpoint. Of the stores it uses the allow-list only: a notice of what may not
 /// be read is refused here, before it costs anyone a fetch.
-pub fn router(publisher: Publisher, stores: ObjectStores, config: NoticesConfig) -> Router {
+pub fn router(
+    publisher: Publisher,
+    stores: ObjectStores,
+    config: NoticesConfig,
+    counts: Arc<NoticeCounts>,
+) -> Router {
     let endpoint = Arc::new(Endpoint {
         publisher,
         stores,
         config,
+        counts,
     });
     Router::new()
         .route("/v1/notices", post(notices))
@@ -199,13 +239,16 @@ impl Endpoint {
                         continue;
                     }
                     Err(reason) => {
+                        answer.not_allowed += 1;
                         let raw = serde_json::to_vec(&notice).unwrap_or_default();
                         Rejection::of_posted("not_allowed", reason, raw)
                     }
                 },
-                Entry::Malformed(entry) => Rejection::of_entry(entry),
+                Entry::Malformed(entry) => {
+                    answer.malformed += 1;
+                    Rejection::of_entry(entry)
+                }
             };
-            answer.malformed += 1;
             if answer.errors.len() < MAX_ERRORS {
                 let error_type = rejection.error_type.to_owned();
                 answer.errors.push(EntryProblem {
@@ -227,6 +270,7 @@ impl Endpoint {
             .try_for_each(|_| async { Ok(()) })
             .await
             .map_err(|error| unavailable(&error))?;
+        self.counts.add(&answer);
         Ok(answer)
     }
 

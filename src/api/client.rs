@@ -4,6 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
+use reqwest::StatusCode;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -102,11 +103,18 @@ impl ApiClient {
             .await
             .with_context(|| format!("no answer from {}", self.base))?;
         let status = response.status();
+        if status == StatusCode::UNAUTHORIZED {
+            // The token is the process's own.
+            bail!(
+                "the `up` at {} was started anew meanwhile; run the command again",
+                self.base
+            );
+        }
         let body = response.bytes().await?;
         if !status.is_success() {
             let message = serde_json::from_slice::<serde_json::Value>(&body)
                 .ok()
-                .and_then(|body| Some(body.get("error")?.as_str()?.to_owned()))
+                .and_then(|body| Some(body.get("message")?.as_str()?.to_owned()))
                 .unwrap_or_else(|| {
                     let body = String::from_utf8_lossy(&body);
                     format!("{} answered {status}: {}", self.base, body.trim())

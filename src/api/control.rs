@@ -6,14 +6,14 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::{Request, State};
-use axum::http::{StatusCode, header};
+use axum::http::header;
 use axum::middleware::Next;
 use axum::response::Response;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use subtle::ConstantTimeEq;
 
-use super::{ApiError, ApiState};
+use super::{ApiError, ApiState, Body};
 
 /// A folder that documents may be read from from now on.
 #[derive(Debug, Serialize, Deserialize)]
@@ -36,15 +36,12 @@ pub async fn require_token(
     if presented.is_some_and(|presented| bool::from(presented.as_bytes().ct_eq(token.as_bytes()))) {
         return Ok(next.run(request).await);
     }
-    Err(ApiError {
-        status: StatusCode::UNAUTHORIZED,
-        message: "this call needs the control token from up.json in the data folder".to_owned(),
-    })
+    Err(ApiError::unauthorised())
 }
 
 pub async fn allow_root(
     State(state): State<ApiState>,
-    Json(root): Json<AllowRoot>,
+    Body(root): Body<AllowRoot>,
 ) -> Result<Json<Value>, ApiError> {
     state
         .objects

@@ -5,6 +5,7 @@
 
 pub mod client;
 mod control;
+pub mod error;
 pub mod records;
 pub mod search;
 mod snippet;
@@ -12,14 +13,13 @@ mod snippet;
 use std::sync::Arc;
 
 use axum::extract::FromRef;
-use axum::http::StatusCode;
-use axum::response::{IntoResponse, Json, Response};
 use axum::routing::{get, post};
 use axum::{Router, middleware};
 use millrace_index::SearchIndex;
 use millrace_models::Encoder;
 use millrace_objects::ObjectStores;
-use serde_json::json;
+
+use self::error::{ApiError, Body};
 
 /// What the handlers share.
 #[derive(Clone)]
@@ -68,51 +68,4 @@ impl ApiState {
             .pop()
             .ok_or_else(|| ApiError::invalid("the query could not be embedded"))
     }
-}
-
-/// An error as callers see it: `{"error": "…"}`.
-#[derive(Debug)]
-pub struct ApiError {
-    status: StatusCode,
-    message: String,
-}
-
-impl ApiError {
-    fn invalid(message: impl Into<String>) -> Self {
-        Self {
-            status: StatusCode::BAD_REQUEST,
-            message: message.into(),
-        }
-    }
-
-    fn bad_request(error: &dyn std::error::Error) -> Self {
-        Self {
-            status: StatusCode::BAD_REQUEST,
-            message: chain(error),
-        }
-    }
-
-    fn unavailable(error: &dyn std::error::Error) -> Self {
-        Self {
-            status: StatusCode::SERVICE_UNAVAILABLE,
-            message: chain(error),
-        }
-    }
-}
-
-impl IntoResponse for ApiError {
-    fn into_response(self) -> Response {
-        (self.status, Json(json!({ "error": self.message }))).into_response()
-    }
-}
-
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut message = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        message.push_str(": ");
-        message.push_str(&cause.to_string());
-        source = cause.source();
-    }
-    message
 }

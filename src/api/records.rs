@@ -5,7 +5,7 @@ use axum::extract::State;
 use millrace_index::{IndexCounts, IndexDescription, MAX_HEADERS, Record};
 use serde::{Deserialize, Serialize};
 
-use super::{ApiError, ApiState};
+use super::{ApiError, ApiState, Body};
 
 /// Most documents one call may ask for.
 pub const MAX_IDS: usize = 1_000;
@@ -75,7 +75,7 @@ pub struct Info {
 
 pub async fn records(
     State(state): State<ApiState>,
-    Json(query): Json<RecordsQuery>,
+    Body(query): Body<RecordsQuery>,
 ) -> Result<Json<Vec<Option<DocumentHeader>>>, ApiError> {
     if query.doc_ids.len() > MAX_IDS {
         return Err(ApiError::invalid(format!(

@@ -8,7 +8,7 @@ use millrace_index::{Filter, Fusion, Hit, IndexError, Mode, SearchRequest};
 use serde::{Deserialize, Serialize};
 
 use super::snippet::snippet;
-use super::{ApiError, ApiState};
+use super::{ApiError, ApiState, Body};
 
 /// Most documents one search may ask for.
 pub const MAX_K: usize = 1_000;
@@ -102,7 +102,7 @@ pub struct FoundDocument {
 
 pub async fn search(
     State(state): State<ApiState>,
-    Json(query): Json<SearchQuery>,
+    Body(query): Body<SearchQuery>,
 ) -> Result<Json<SearchAnswer>, ApiError> {
     let started = Instant::now();
     check(&query)?;
@@ -124,7 +124,7 @@ pub async fn search(
         .search(&request)
         .await
         .map_err(|error| match error {
-            IndexError::InvalidRequest { .. } => ApiError::bad_request(&error),
+            IndexError::InvalidRequest { .. } => ApiError::invalid(error.to_string()),
             error => ApiError::unavailable(&error),
         })?;
     Ok(Json(SearchAnswer {
@@ -159,7 +159,8 @@ fn check(query: &SearchQuery) -> Result<(), ApiError> {
     Ok(())
 }
 
-fn fusion(query: &SearchQuery) -> Fusion {
+/// How the two lists of a hybrid search are joined.
+pub fn fusion(query: &SearchQuery) -> Fusion {
     if query.rrf {
         Fusion::Rrf {
             rank_constant: millrace_index::DEFAULT_RANK_CONSTANT,

@@ -29,6 +29,8 @@ struct Check {
     name: &'static str,
     ok: bool,
     detail: String,
+    /// What works as configured, and looks forgotten all the same.
+    warnings: Vec<String>,
 }
 
 pub async fn run(_args: Args, config: Config, output: Output) -> anyhow::Result<ExitCode> {
@@ -42,8 +44,12 @@ pub async fn run(_args: Args, config: Config, output: Output) -> anyhow::Result<
             config.data_dir.display()
         )
         .to_lowercase(),
+        warnings: Vec::new(),
     }];
-    checks.push(check("objects", objects(&config)));
+    checks.push(Check {
+        warnings: config.objects.doubts(),
+        ..check("objects", objects(&config))
+    });
     checks.push(check("kafka", kafka(&config).await));
     let encoder = model::load(&config.model).await;
     checks.push(check(
@@ -67,7 +73,12 @@ pub async fn run(_args: Args, config: Config, output: Output) -> anyhow::Result<
     output.result(&report, || {
         let line = |check: &Check| {
             let verdict = if check.ok { "ok    " } else { "FAILED" };
-            format!("{verdict}  {:8}  {}", check.name, check.detail)
+            let warnings = check
+                .warnings
+                .iter()
+                .map(|warning| format!("\nwarning           {warning}"));
+            let warnings: String = warnings.collect();
+            format!("{verdict}  {:8}  {}{warnings}", check.name, check.detail)
         };
         report
             .checks
@@ -89,11 +100,13 @@ fn check(name: &'static str, found: anyhow::Result<String>) -> Check {
             name,
             ok: true,
             detail,
+            warnings: Vec::new(),
         },
         Err(error) => Check {
             name,
             ok: false,
             detail: format!("{error:#}"),
+            warnings: Vec::new(),
         },
     }
 }
@@ -109,7 +122,7 @@ fn objects(config: &Config) -> anyhow::Result<String> {
 
 /// Looks without creating anything on a cluster: a check must not change what it checks.
 async fn kafka(config: &Config) -> anyhow::Result<String> {
-    let session = TopicsSession::attach_or_start(config)?;
+    let session = TopicsSession::attach_or_make(config)?;
     let found = async {
         let admin = Admin::connect(&session.kafka)?;
         let bootstrap = &session.kafka.bootstrap;

@@ -65,6 +65,7 @@ struct Report {
 
 pub async fn run(args: Args, config: Config, output: Output) -> anyhow::Result<ExitCode> {
     let What::Retrieval(args) = args.what;
+    args.ranking.check()?;
     let judgements = read_qrels(&args.qrels)?;
     let queries = read_queries(&args.queries)?;
     let session = Session::attach_or_start(&config, Needs::INGEST).await?;

@@ -127,7 +127,11 @@ pub async fn ingest(
     if only_missing {
         source = missing(source, session);
     }
-    let ingested = Ingestion::begin(session, output).await?.run(source).await?;
+    let ingestion = async { Ingestion::begin(session, output).await?.run(source).await };
+    let ingested = tokio::select! {
+        ingested = ingestion => ingested?,
+        gone = session.gone() => return Err(gone),
+    };
     // What was ingested is found by the very next search.
     if let Err(error) = session.api.refresh().await {
         tracing::warn!("all is done, but not made searchable at once: {error:#}");
@@ -198,7 +202,6 @@ pub struct Ingestion {
     publisher: Publisher,
     outcomes: TopicReader,
     documents_topic: String,
-    failed: tokio_util::sync::CancellationToken,
     bar: ProgressBar,
     /// Published and not done yet, by partition and offset.
     pending: HashSet<(i32, i64)>,
@@ -222,7 +225,6 @@ impl Ingestion {
             publisher: Publisher::new(Producer::connect(kafka)?),
             outcomes,
             documents_topic: kafka.topic(topics::DOCUMENTS),
-            failed: session.failed(),
             bar: output.progress(Some(0), "docs"),
             pending: HashSet::new(),
             early: HashMap::new(),
@@ -238,7 +240,6 @@ impl Ingestion {
     /// The brokers refuse a notice, or the pipeline stops.
     pub async fn run(mut self, source: Source) -> anyhow::Result<(Summary, u64)> {
         let started = Instant::now();
-        let failed = self.failed.clone();
         let publisher = self.publisher.clone();
         let unlisted = std::sync::atomic::AtomicU64::new(0);
         let noticed = source.filter_map(|noticed| {
@@ -268,7 +269,6 @@ impl Ingestion {
                     Some(record) => self.outcome(&record?, publishing),
                     None => bail!("the outcomes topic ended before all documents were done"),
                 },
-                () = failed.cancelled() => bail!("the vectorizer stopped; the log says why"),
             }
         }
         self.bar.finish_and_clear();

@@ -2,6 +2,7 @@
 
 use std::process::ExitCode;
 
+use anyhow::ensure;
 use millrace_kafka::{Admin, topics};
 use serde::Serialize;
 
@@ -36,13 +37,22 @@ struct Partition {
 }
 
 pub async fn run(args: Args, config: Config, output: Output) -> anyhow::Result<ExitCode> {
+    // The vectorizer's may have read nothing yet; any other that was named must be there.
+    let must_exist = args.group.is_some();
     let group = args.group.unwrap_or_else(|| vectorizer_group(&config));
     let session = TopicsSession::attach_or_start(&config)?;
     let lags = async {
         let admin = Admin::connect(&session.kafka)?;
-        admin
-            .group_lag(&group, &[session.kafka.topic(topics::DOCUMENTS)])
-            .await
+        if must_exist {
+            let groups = admin.groups().await?;
+            ensure!(
+                groups.contains(&group),
+                "unknown group {group:?}; there are {}",
+                named(&groups)
+            );
+        }
+        let documents = session.kafka.topic(topics::DOCUMENTS);
+        Ok(admin.group_lag(&group, &[documents]).await?)
     }
     .await;
     session.close().await;
@@ -61,6 +71,13 @@ pub async fn run(args: Args, config: Config, output: Output) -> anyhow::Result<E
     let report = Report { partitions };
     output.result(&report, || text(&report))?;
     Ok(ExitCode::SUCCESS)
+}
+
+fn named(groups: &[String]) -> String {
+    if groups.is_empty() {
+        return "none yet".to_owned();
+    }
+    groups.join(", ")
 }
 
 fn text(report: &Report) -> String {

@@ -2,8 +2,8 @@
 
 use std::process::ExitCode;
 
-use anyhow::{Context, bail};
-use millrace_kafka::{ReadFrom, ReadUntil, Record, TopicReader};
+use anyhow::{Context, bail, ensure};
+use millrace_kafka::{Admin, ReadFrom, ReadUntil, Record, TopicReader};
 use serde_json::{Value, json};
 
 use super::topics::full_name;
@@ -46,6 +46,14 @@ pub async fn run(args: Args, config: Config, output: Output) -> anyhow::Result<E
 
 async fn peek(args: &Args, session: &TopicsSession) -> anyhow::Result<Vec<Value>> {
     let topic = full_name(&args.topic, &session.kafka)?;
+    if let Some(partition) = args.partition {
+        let there = Admin::connect(&session.kafka)?.partitions(&topic).await?;
+        ensure!(
+            there.contains(&partition),
+            "{topic} has no partition {partition}; it has {}",
+            numbers(&there)
+        );
+    }
     let from = where_to_begin(args, session, &topic).await?;
     let mut reader =
         TopicReader::open(&session.kafka, &topic, &from, ReadUntil::PresentEnd).await?;
@@ -65,6 +73,11 @@ async fn peek(args: &Args, session: &TopicsSession) -> anyhow::Result<Vec<Value>
     Ok(records)
 }
 
+fn numbers(partitions: &[i32]) -> String {
+    let numbers: Vec<String> = partitions.iter().map(ToString::to_string).collect();
+    numbers.join(", ")
+}
+
 async fn where_to_begin(
     args: &Args,
     session: &TopicsSession,
@@ -76,7 +89,7 @@ async fn where_to_begin(
         from => {
             match from.parse::<i64>() {
                 Ok(offset) if offset >= 0 => {
-                    let admin = millrace_kafka::Admin::connect(&session.kafka)?;
+                    let admin = Admin::connect(&session.kafka)?;
                     let partitions = match args.partition {
                         Some(partition) => vec![partition],
                         None => admin.partitions(topic).await?,

@@ -5,7 +5,8 @@ use std::process::ExitCode;
 use clap::ValueEnum;
 use millrace_index::{DEFAULT_BM25_WEIGHT, DEFAULT_K, DEFAULT_VECTOR_WEIGHT, Mode};
 
-use crate::api::search::{SearchAnswer, SearchQuery};
+use crate::api::search::{self, MAX_K, SearchAnswer, SearchQuery};
+use crate::cli::UsageError;
 use crate::config::Config;
 use crate::output::Output;
 use crate::session::Session;
@@ -19,7 +20,7 @@ pub struct Args {
     #[command(flatten)]
     ranking: Ranking,
     /// How many documents.
-    #[arg(short, default_value_t = DEFAULT_K, value_name = "N")]
+    #[arg(short, default_value_t = DEFAULT_K, value_name = "N", value_parser = parse_k, allow_negative_numbers = true)]
     k: usize,
 }
 
@@ -30,10 +31,10 @@ pub struct Ranking {
     #[arg(long, value_enum, default_value_t = RankingMode::Hybrid)]
     pub mode: RankingMode,
     /// Weight of BM25 in a hybrid search. Default: 1 − vector weight, or 0.3.
-    #[arg(long, value_name = "WEIGHT")]
+    #[arg(long, value_name = "WEIGHT", value_parser = parse_weight, allow_negative_numbers = true)]
     bm25_weight: Option<f32>,
     /// Weight of the vectors in a hybrid search. Default: 1 − BM25 weight, or 0.7.
-    #[arg(long, value_name = "WEIGHT")]
+    #[arg(long, value_name = "WEIGHT", value_parser = parse_weight, allow_negative_numbers = true)]
     vector_weight: Option<f32>,
     /// Fuse by reciprocal rank instead of by weighted scores.
     #[arg(long, conflicts_with_all = ["bm25_weight", "vector_weight"])]
@@ -51,7 +52,32 @@ pub enum RankingMode {
     Text,
 }
 
+fn parse_k(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(k) if (1..=MAX_K).contains(&k) => Ok(k),
+        _ => Err(format!("give 1 to {MAX_K}")),
+    }
+}
+
+/// `NaN` is in no range.
+fn parse_weight(text: &str) -> Result<f32, String> {
+    match text.parse() {
+        Ok(weight) if (0.0..=1.0).contains(&weight) => Ok(weight),
+        _ => Err("a weight lies in 0 to 1".to_owned()),
+    }
+}
+
 impl Ranking {
+    /// Refuses weights that do not go together before anything is started.
+    ///
+    /// # Errors
+    /// The two weights do not sum to 1.
+    pub fn check(&self) -> Result<(), UsageError> {
+        search::fusion(&self.query("", DEFAULT_K))
+            .validate()
+            .map_err(|error| UsageError(error.to_string()))
+    }
+
     /// The search for `query` with this ranking.
     pub fn query(&self, query: &str, k: usize) -> SearchQuery {
         let (bm25_weight, vector_weight) = match (self.bm25_weight, self.vector_weight) {
@@ -76,6 +102,7 @@ impl Ranking {
 }
 
 pub async fn run(args: Args, config: Config, output: Output) -> anyhow::Result<ExitCode> {
+    args.ranking.check()?;
     let session = Session::attach_or_start(&config, Needs::SEARCH).await?;
     let answer = session
         .api

@@ -33,7 +33,10 @@ enum Action {
 }
 
 pub async fn run(args: Args, config: Config, output: Output) -> anyhow::Result<ExitCode> {
-    let session = TopicsSession::attach_or_start(&config)?;
+    let session = match args.action {
+        Action::Create => TopicsSession::attach_or_make(&config)?,
+        Action::List | Action::Describe { .. } => TopicsSession::attach_or_start(&config)?,
+    };
     let done = act(args.action, &session.kafka, output).await;
     session.close().await;
     done.map(|()| ExitCode::SUCCESS)

@@ -36,12 +36,17 @@ impl ApiServer {
     ) -> anyhow::Result<Self> {
         let listen = config.api.listen;
         let listener = TcpListener::bind(listen).await.with_context(|| {
-            format!("can't listen on {listen}; set api.listen to another address (port 0 takes a free one)")
+            format!(
+                "can't listen on {listen}; set api.listen (MILLRACE_API__LISTEN) to another address, \
+                 port 0 takes a free one"
+            )
         })?;
         let address = listener.local_addr()?;
         let routes = api::router(state)
             .merge(millrace_telemetry::router(health, Arc::new(registry)))
-            .merge(notices.unwrap_or_default());
+            .merge(notices.unwrap_or_default())
+            .fallback(api::error::unknown_route)
+            .method_not_allowed_fallback(api::error::method_not_allowed);
         let stopping = CancellationToken::new();
         let stopped = stopping.clone().cancelled_owned();
         let serving = tokio::spawn(async move {

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use millrace_kafka::ConsumerHandle;
+use millrace_producers::http::NoticeCounts;
 use millrace_telemetry::prometheus_client::collector::Collector;
 use millrace_telemetry::prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
 use millrace_telemetry::prometheus_client::metrics::counter::ConstCounter;
@@ -11,6 +12,7 @@ use millrace_telemetry::prometheus_client::registry::Registry;
 use millrace_vectorizer::VectorizerHandle;
 
 use super::pipeline::Pipeline;
+use super::uploads::Uploads;
 
 /// Reads the parts' own counters whenever somebody asks for metrics.
 struct PipelineCollector {
@@ -24,6 +26,27 @@ pub fn register(registry: &mut Registry, pipeline: &Pipeline) {
         vectorizer: Arc::clone(&pipeline.vectorizer),
         consumer: pipeline.consumer.clone(),
     }));
+}
+
+/// Registers the metrics of the notices endpoint.
+pub fn register_notices(registry: &mut Registry, uploads: &Uploads) {
+    registry.register_collector(Box::new(NoticesCollector(Arc::clone(&uploads.notices))));
+}
+
+/// Reads the counts of the notices endpoint.
+#[derive(Debug)]
+struct NoticesCollector(Arc<NoticeCounts>);
+
+impl Collector for NoticesCollector {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> std::fmt::Result {
+        family(
+            &mut encoder,
+            "millrace_notice_entries",
+            "Entries posted to /v1/notices by what became of them.",
+            "result",
+            self.0.snapshot().into_iter(),
+        )
+    }
 }
 
 impl std::fmt::Debug for PipelineCollector {

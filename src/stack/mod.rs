@@ -18,7 +18,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
-use millrace_broker::{Broker, BrokerConfig};
+use millrace_broker::{Broker, BrokerConfig, BrokerError};
 use millrace_kafka::{Admin, Created, KafkaConfig};
 use millrace_objects::ObjectStores;
 use millrace_telemetry::Health;
@@ -94,7 +94,9 @@ impl Stack {
             None
         };
         let uploads = if needs.uploads {
-            Some(Uploads::start(config, &kafka, &objects, &failed)?)
+            let uploads = Uploads::start(config, &kafka, &objects, &failed)?;
+            metrics::register_notices(&mut registry, &uploads);
+            Some(uploads)
         } else {
             None
         };
@@ -225,7 +227,16 @@ async fn topics(config: &Config) -> anyhow::Result<(Option<Broker>, KafkaConfig)
 pub fn embedded_broker(config: &Config) -> anyhow::Result<Broker> {
     let mut broker = BrokerConfig::new(config.data_dir.join("broker"));
     broker.listen = config.broker.listen;
-    Broker::start(broker).context("can't start the embedded broker")
+    Broker::start(broker).map_err(|error| {
+        let context = match &error {
+            BrokerError::Listen { .. } => {
+                "can't start the embedded broker; set broker.listen (MILLRACE_BROKER__LISTEN) to \
+                 another address, port 0 takes a free one"
+            }
+            _ => "can't start the embedded broker",
+        };
+        anyhow::Error::new(error).context(context)
+    })
 }
 
 /// Stops the broker without holding up the runtime: it joins a thread.

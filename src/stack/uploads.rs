@@ -7,7 +7,7 @@ use millrace_kafka::{KafkaConfig, Producer};
 use millrace_objects::{ObjectStores, Secret};
 use millrace_producers::Publisher;
 use millrace_producers::folder::{FolderConfig, FolderWatch};
-use millrace_producers::http::{NoticesConfig, router};
+use millrace_producers::http::{NoticeCounts, NoticesConfig, router};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -19,6 +19,8 @@ pub struct Uploads {
     objects: Arc<ObjectStores>,
     watches: JoinSet<()>,
     stopping: CancellationToken,
+    /// Entries of notices by what became of them.
+    pub notices: Arc<NoticeCounts>,
 }
 
 impl Uploads {
@@ -54,6 +56,7 @@ impl Uploads {
             objects: Arc::clone(objects),
             watches,
             stopping,
+            notices: Arc::default(),
         })
     }
 
@@ -67,6 +70,7 @@ impl Uploads {
             self.publisher.clone(),
             ObjectStores::clone(&self.objects),
             notices,
+            Arc::clone(&self.notices),
         )
     }
 

@@ -71,6 +71,42 @@ fn a_killed_up_loses_nothing() -> anyhow::Result<()> {
 }
 
 #[test]
+fn an_ingest_whose_up_is_killed_says_so() -> anyhow::Result<()> {
+    let pipeline = Pipeline::new(Target::Embedded)?;
+    let lines: String = (0..50_000)
+        .map(|n| format!("{{\"_id\":\"{n}\",\"text\":\"Line {n} of many.\"}}\n"))
+        .collect();
+    let corpus = pipeline.write("corpus.jsonl", lines)?;
+    let mut up = pipeline.up(&[])?;
+    let ingest = pipeline
+        .command(&["ingest", text(&corpus)?])
+        .stdout(std::process::Stdio::piped())
+        .stderr(std::process::Stdio::piped())
+        .spawn()?;
+    eventually("the first lines are published", LONG, || {
+        let records = pipeline.json(&["peek", "documents", "-n", "1"])?;
+        let some = records["records"]
+            .as_array()
+            .is_some_and(|records| !records.is_empty());
+        Ok(some.then_some(()))
+    })?;
+    up.signal("-KILL")?;
+    up.wait(LONG)?;
+    let output = ingest.wait_with_output()?;
+    let error = String::from_utf8_lossy(&output.stderr);
+    ensure!(
+        output.status.code() == Some(1) && error.contains("has stopped"),
+        "{}: {error}",
+        output.status
+    );
+    ensure!(
+        error.contains("millrace up"),
+        "what to do is not said: {error}"
+    );
+    Ok(())
+}
+
+#[test]
 fn a_watched_folder_is_followed() -> anyhow::Result<()> {
     let pipeline = Pipeline::new(Target::Embedded)?;
     let path = pipeline.write("inbox/first.txt", "Penguins walk across the ice.\n")?;

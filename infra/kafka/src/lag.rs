@@ -33,6 +33,26 @@ pub struct PartitionLag {
 }
 
 impl Admin {
+    /// The names of all consumer groups that the brokers know, sorted.
+    ///
+    /// # Errors
+    /// The brokers cannot be reached.
+    pub async fn groups(&self) -> Result<Vec<String>, AdminError> {
+        let client = self.config.reader_client()?;
+        let result = blocking(move || {
+            let client: BaseConsumer = client.create()?;
+            let list = client.fetch_group_list(None, REQUEST_TIMEOUT)?;
+            Ok(list
+                .groups()
+                .iter()
+                .map(|group| group.name().to_owned())
+                .collect())
+        });
+        let mut names: Vec<String> = result.await?.map_err(failed("list the groups"))?;
+        names.sort_unstable();
+        Ok(names)
+    }
+
     /// How far `group` is behind on `topics` (full names). Without topics: on all those with the
     /// configured prefix where it has committed an offset. Sorted by topic and partition.
     ///

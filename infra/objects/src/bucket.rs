@@ -43,6 +43,11 @@ impl Bucket {
         config: &ObjectStoresConfig,
         client: &reqwest::Client,
     ) -> Result<Self, ConfigError> {
+        if service == BucketService::Oss && config.oss.endpoint.is_none() {
+            return Err(ConfigError::OssEndpoint {
+                bucket: format!("{}://{name}", service.scheme()),
+            });
+        }
         let operator = match service {
             BucketService::Oss => Operator::new(oss(name, config)),
             BucketService::S3 => Operator::new(s3(name, config)),

@@ -71,6 +71,59 @@ pub struct S3Config {
     pub anonymous: bool,
 }
 
+impl ObjectStoresConfig {
+    /// What looks forgotten, each with the keys to set: buckets that are allowed while nothing says
+    /// who asks for them. The machine's own role may still do, which only a request would tell.
+    pub fn doubts(&self) -> Vec<String> {
+        let allows = |scheme: &str| {
+            self.allowed_buckets
+                .iter()
+                .any(|entry| entry.starts_with(scheme))
+        };
+        let any_set = |names: &[&str]| names.iter().any(|name| std::env::var_os(name).is_some());
+        let mut doubts = Vec::new();
+        if allows("oss://")
+            && !self.oss.anonymous
+            && (self.oss.access_key_id.is_none() || self.oss.access_key_secret.is_none())
+            && !any_set(&["ALIBABA_CLOUD_ACCESS_KEY_ID", "ALIBABA_CLOUD_ROLE_ARN"])
+        {
+            doubts.push(
+                "no credentials for oss:// buckets; set objects.oss.access_key_id and \
+                 access_key_secret (or ALIBABA_CLOUD_ACCESS_KEY_ID and _SECRET), or anonymous, \
+                 unless this machine has a RAM role"
+                    .to_owned(),
+            );
+        }
+        if allows("s3://")
+            && !self.s3.anonymous
+            && (self.s3.access_key_id.is_none() || self.s3.secret_access_key.is_none())
+            && !any_set(&[
+                "AWS_ACCESS_KEY_ID",
+                "AWS_PROFILE",
+                "AWS_ROLE_ARN",
+                "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI",
+            ])
+        {
+            doubts.push(
+                "no credentials for s3:// buckets; set objects.s3.access_key_id and \
+                 secret_access_key (or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY), or anonymous, \
+                 unless this machine has a profile or an instance role"
+                    .to_owned(),
+            );
+        }
+        let region = self.s3.region.is_some() || any_set(&["AWS_REGION", "AWS_DEFAULT_REGION"]);
+        let endpoint = self.s3.endpoint.is_some() || any_set(&["AWS_ENDPOINT_URL"]);
+        if allows("s3://") && !region && !endpoint {
+            doubts.push(
+                "neither endpoint nor region for s3:// buckets; set objects.s3.endpoint for a \
+                 store of your own, objects.s3.region for Amazon's"
+                    .to_owned(),
+            );
+        }
+        doubts
+    }
+}
+
 /// A text that `Debug` does not show.
 #[derive(Clone, Deserialize)]
 #[serde(transparent)]
@@ -123,6 +176,15 @@ pub enum ConfigError {
         /// What OpenDAL said.
         #[source]
         source: Box<opendal::Error>,
+    },
+    /// An OSS bucket without an endpoint.
+    #[error(
+        "no endpoint to read `{bucket}` from; set `objects.oss.endpoint`, for example to \
+         `https://oss-cn-hangzhou.aliyuncs.com`"
+    )]
+    OssEndpoint {
+        /// `oss://bucket`.
+        bucket: String,
     },
     /// Requests to OSS cannot be signed.
     #[error(

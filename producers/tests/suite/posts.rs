@@ -1,6 +1,7 @@
 //! `POST /v1/notices`.
 
 use std::io::Write;
+use std::sync::Arc;
 
 use anyhow::Result;
 use flate2::Compression;
@@ -17,7 +18,7 @@ use crate::fixture::{Kafka, publisher_without_brokers, stores};
 
 async fn serve(publisher: Publisher, config: NoticesConfig) -> Result<String> {
     let root = tempfile::tempdir()?;
-    let routes = router(publisher, stores(root.path())?, config);
+    let routes = router(publisher, stores(root.path())?, config, Arc::default());
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
     let url = format!("http://{}/v1/notices", listener.local_addr()?);
     tokio::spawn(async move { axum::serve(listener, routes).await });
@@ -63,8 +64,13 @@ async fn an_answer_counts_what_stands_on_the_topics() -> Result<()> {
     assert_eq!(answer.status(), StatusCode::OK);
     let answer: NoticesAnswer = answer.json().await?;
     assert_eq!(
-        (answer.accepted, answer.ignored, answer.malformed),
-        (2, 1, 2),
+        (
+            answer.accepted,
+            answer.ignored,
+            answer.malformed,
+            answer.not_allowed
+        ),
+        (2, 1, 1, 1),
         "{answer:?}"
     );
     let errors: Vec<_> = answer

@@ -1,0 +1,130 @@
+//! Errors as callers see them, and bodies that are none.
+
+use axum::extract::rejection::JsonRejection;
+use axum::extract::{FromRequest, Request};
+use axum::http::{Method, StatusCode, Uri};
+use axum::response::{IntoResponse, Json, Response};
+use serde::de::DeserializeOwned;
+use serde_json::json;
+
+/// An error of any route, the notices endpoint's included: a status, and
+/// `{"error_type": "…", "message": "…"}`.
+#[derive(Debug)]
+pub struct ApiError {
+    status: StatusCode,
+    /// A stable name.
+    error_type: &'static str,
+    /// What is wrong and what to do about it.
+    message: String,
+}
+
+impl ApiError {
+    /// The request cannot be done as it is.
+    pub fn invalid(message: impl Into<String>) -> Self {
+        Self {
+            status: StatusCode::BAD_REQUEST,
+            error_type: "invalid_request",
+            message: message.into(),
+        }
+    }
+
+    /// As [`invalid`](Self::invalid), with the causes of an error.
+    pub fn bad_request(error: &dyn std::error::Error) -> Self {
+        Self::invalid(chain(error))
+    }
+
+    /// A part does not work at the moment.
+    pub fn unavailable(error: &dyn std::error::Error) -> Self {
+        Self {
+            status: StatusCode::SERVICE_UNAVAILABLE,
+            error_type: "unavailable",
+            message: chain(error),
+        }
+    }
+
+    /// A control call without the token.
+    pub fn unauthorised() -> Self {
+        Self {
+            status: StatusCode::UNAUTHORIZED,
+            error_type: "unauthorised",
+            message: "this call needs the control token from up.json in the data folder".to_owned(),
+        }
+    }
+}
+
+impl IntoResponse for ApiError {
+    fn into_response(self) -> Response {
+        let body = json!({ "error_type": self.error_type, "message": self.message });
+        (self.status, Json(body)).into_response()
+    }
+}
+
+impl From<JsonRejection> for ApiError {
+    fn from(rejection: JsonRejection) -> Self {
+        let (status, error_type) = match &rejection {
+            JsonRejection::JsonDataError(_) => {
+                (StatusCode::UNPROCESSABLE_ENTITY, "invalid_request")
+            }
+            JsonRejection::JsonSyntaxError(_) => (StatusCode::BAD_REQUEST, "malformed_json"),
+            JsonRejection::MissingJsonContentType(_) => {
+                (StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type")
+            }
+            other if other.status() == StatusCode::PAYLOAD_TOO_LARGE => {
+                (StatusCode::PAYLOAD_TOO_LARGE, "body_too_large")
+            }
+            other => (other.status(), "body_unreadable"),
+        };
+        Self {
+            status,
+            error_type,
+            message: rejection.body_text(),
+        }
+    }
+}
+
+/// A JSON body; one that is none is refused as every other error is.
+pub struct Body<T>(pub T);
+
+impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Body<T> {
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, ApiError> {
+        let Json(body) = Json::from_request(request, state).await?;
+        Ok(Self(body))
+    }
+}
+
+/// No route has this path.
+pub async fn unknown_route(uri: Uri) -> ApiError {
+    ApiError {
+        status: StatusCode::NOT_FOUND,
+        error_type: "unknown_route",
+        message: format!(
+            "there is nothing at {}; try POST /v1/search, POST /v1/notices, GET /metrics",
+            uri.path()
+        ),
+    }
+}
+
+/// The path's route has other methods; the header `Allow` names them.
+pub async fn method_not_allowed(method: Method, uri: Uri) -> ApiError {
+    ApiError {
+        status: StatusCode::METHOD_NOT_ALLOWED,
+        error_type: "method_not_allowed",
+        message: format!(
+            "{} does not take {method}; see the header Allow",
+            uri.path()
+        ),
+    }
+}
+
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut message = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        message.push_str(": ");
+        message.push_str(&cause.to_string());
+        source = cause.source();
+    }
+    message
+}
