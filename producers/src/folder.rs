@@ -206,6 +206,7 @@ impl FolderWatch {
         let mut incomplete = None;
         let (stores, publisher) = (self.stores.clone(), self.publisher.clone());
         let known = &mut self.known;
+        let reader = stores.clone();
         let noticed = stores
             .list(&uri)
             .filter_map(|entry| {
@@ -233,7 +234,7 @@ impl FolderWatch {
                 };
                 std::future::ready(changed)
             })
-            .flat_map(|entry| listing::objects(entry, "folder"))
+            .flat_map(move |entry| listing::objects(reader.clone(), entry, "folder"))
             .filter_map(|listed| {
                 std::future::ready(match listed {
                     Ok(Listed::Noticed(noticed)) => Some(noticed),

@@ -3,6 +3,7 @@
 use futures::stream::{self, BoxStream, StreamExt};
 use millrace_objects::{ListError, ObjectEntry, ObjectStores, ObjectUri};
 use millrace_schemas::{DocumentEvent, DocumentNotice, Layout};
+use tokio::runtime::Handle;
 
 use crate::corpus::{Corpus, CorpusError, CorpusItem, CorpusProgress};
 use crate::publish::{Noticed, Rejection};
@@ -32,8 +33,8 @@ pub enum Listed {
     CorpusEnd(ObjectEntry),
 }
 
-/// Lists `prefix` and makes a notice of every object; of a local corpus, one of every line (see
-/// [`crate::corpus`]). A corpus in a bucket is a document like any other.
+/// Lists `prefix` and makes a notice of every object; of a corpus, one of every line (see
+/// [`crate::corpus`]).
 ///
 /// The event time is the time of observation for files. For bucket objects it is their last
 /// modification, so that a listing repeats what an upload notice said and wins over none that came
@@ -42,10 +43,11 @@ pub fn list(
     stores: &ObjectStores,
     prefix: &ObjectUri,
 ) -> BoxStream<'static, Result<Listed, ListingError>> {
+    let stores = stores.clone();
     stores
         .list(prefix)
-        .flat_map(|entry| match entry {
-            Ok(entry) => objects(entry, "listing"),
+        .flat_map(move |entry| match entry {
+            Ok(entry) => objects(stores.clone(), entry, "listing"),
             Err(error) => stream::iter([Err(error.into())]).boxed(),
         })
         .boxed()
@@ -53,19 +55,28 @@ pub fn list(
 
 /// The notices that one object makes.
 pub(crate) fn objects(
+    stores: ObjectStores,
     entry: ObjectEntry,
     source: &'static str,
 ) -> BoxStream<'static, Result<Listed, ListingError>> {
     stream::once(async move {
         let now_ms = crate::now_ms();
-        let Some(path) = entry.uri.path().map(ToOwned::to_owned) else {
-            let event_time_ms = entry.meta.last_modified_ms.unwrap_or(now_ms);
-            return single(&entry, event_time_ms, source);
+        let is_file = entry.uri.path().is_some();
+        let event_time_ms = match entry.meta.last_modified_ms {
+            Some(modified_ms) if !is_file => modified_ms,
+            _ => now_ms,
         };
-        match tokio::task::spawn_blocking(move || Corpus::open(&path, now_ms)).await {
+        let (uri, runtime) = (entry.uri.clone(), Handle::current());
+        let opening = tokio::task::spawn_blocking(move || match uri.path() {
+            Some(path) => Corpus::open(path, now_ms),
+            None => Corpus::open_object(&stores, &uri, &runtime, now_ms),
+        });
+        match opening.await {
             Ok(Ok(Some(corpus))) => lines(corpus, entry),
+            // As a document it would be another thing.
+            Ok(Err(error)) if !is_file => stream::iter([Err(error.into())]).boxed(),
             // Not to be opened: whoever fetches the document says why, and counts it.
-            Ok(Ok(None) | Err(_)) | Err(_) => single(&entry, now_ms, source),
+            Ok(Ok(None) | Err(_)) | Err(_) => single(&entry, event_time_ms, source),
         }
     })
     .flatten()

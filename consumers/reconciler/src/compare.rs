@@ -137,6 +137,7 @@ pub struct Compared {
     /// The numbers.
     pub report: Report,
     pub(crate) root: ObjectUri,
+    pub(crate) stores: ObjectStores,
     /// When the listing began, ms since 1970.
     pub(crate) listed_from_ms: i64,
     pub(crate) spill: Spill,
@@ -265,6 +266,7 @@ impl Reconciler {
         Ok(Compared {
             report,
             root: root.clone(),
+            stores: self.stores.clone(),
             listed_from_ms,
             spill,
             differences,

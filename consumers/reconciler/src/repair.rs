@@ -16,11 +16,12 @@
 use std::collections::BTreeMap;
 
 use futures::stream::{self, BoxStream, StreamExt};
-use millrace_objects::ObjectUri;
+use millrace_objects::{ObjectStores, ObjectUri};
 use millrace_producers::Noticed;
 use millrace_producers::corpus::{Corpus, CorpusItem};
 use millrace_schemas::{DocumentEvent, DocumentNotice, DocumentVersion, Layout};
 use serde::{Deserialize, Serialize};
+use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 
 use crate::class::{Class, Difference};
@@ -100,6 +101,7 @@ impl Compared {
         let differences = self.differences()?;
         let (with_removals, listed_from_ms) = (withheld.is_none(), self.listed_from_ms);
         let mut lines = RunSorter::<LineRepair>::new(self.spill.clone());
+        let (stores, runtime) = (self.stores.clone(), Handle::current());
         let (notices, queue) = mpsc::channel(QUEUE);
         tokio::task::spawn_blocking(move || {
             let send = |notice: Result<Noticed, SpillError>| notices.blocking_send(notice).is_ok();
@@ -128,7 +130,7 @@ impl Compared {
             }
             // A line is read again from its corpus, in the order in which it stands there.
             match lines.finish() {
-                Ok(lines) => read_lines(lines, &send),
+                Ok(lines) => read_lines(&stores, &runtime, lines, &send),
                 Err(error) => {
                     send(Err(error));
                 }
@@ -255,6 +257,8 @@ impl Keyed for LineRepair {
 /// Reads each corpus once, beside the list of its lines that are wanted. What is no longer where
 /// it was has changed since, and is left for the next comparison.
 fn read_lines(
+    stores: &ObjectStores,
+    runtime: &Handle,
     lines: impl Iterator<Item = Result<LineRepair, SpillError>>,
     send: &dyn Fn(Result<Noticed, SpillError>) -> bool,
 ) {
@@ -268,8 +272,8 @@ fn read_lines(
             }
         };
         if open.as_ref().is_none_or(|(name, _)| *name != line.corpus) {
-            open =
-                open_corpus(&line.corpus).map(|corpus| (line.corpus.clone(), corpus.enumerate()));
+            open = open_corpus(stores, runtime, &line.corpus)
+                .map(|corpus| (line.corpus.clone(), corpus.enumerate()));
         }
         let Some((_, corpus)) = &mut open else {
             continue;
@@ -296,9 +300,12 @@ fn read_lines(
     }
 }
 
-fn open_corpus(uri: &str) -> Option<Corpus> {
+fn open_corpus(stores: &ObjectStores, runtime: &Handle, uri: &str) -> Option<Corpus> {
     let uri = ObjectUri::parse(uri).ok()?;
-    let opened = Corpus::open(uri.path()?, crate::now_ms());
+    let opened = match uri.path() {
+        Some(path) => Corpus::open(path, crate::now_ms()),
+        None => Corpus::open_object(stores, &uri, runtime, crate::now_ms()),
+    };
     opened
         .inspect_err(|error| {
             tracing::warn!(error = crate::chain(error), "left for the next comparison");

@@ -7,7 +7,7 @@ use futures::stream::{self, BoxStream};
 use futures::{StreamExt, TryStreamExt};
 use opendal::layers::{RetryLayer, TimeoutLayer};
 use opendal::services::{Oss, S3};
-use opendal::{HttpTransporter, Metadata, OperationContext, Operator};
+use opendal::{BufferStream, HttpTransporter, Metadata, OperationContext, Operator};
 use opendal_http_transport_reqwest::ReqwestTransport;
 
 use crate::config::{ConfigError, ObjectStoresConfig};
@@ -87,22 +87,7 @@ impl Bucket {
         if_match: Option<&str>,
         max_bytes: u64,
     ) -> Result<Object, ReadError> {
-        if key.is_empty() || key.ends_with('/') {
-            return Err(ReadError::not_allowed("it names a folder, not an object"));
-        }
-        // No retry layer here: it would go on in the middle of the body with a second GET, which
-        // may be answered from another version.
-        let reader = match if_match {
-            Some(etag) => {
-                self.operator
-                    .reader_with(key)
-                    .if_match(&quoted(etag))
-                    .await?
-            }
-            None => self.operator.reader_with(key).await?,
-        };
-        let mut body = reader.into_stream(..).await?;
-        let meta = meta(&body.metadata().await?);
+        let (mut body, meta) = self.body(key, if_match, 0).await?;
         let too_large = |size_bytes| ReadError::TooLarge {
             size_bytes,
             limit_bytes: max_bytes,
@@ -125,6 +110,32 @@ impl Bucket {
             ..meta
         };
         Ok(Object { bytes, meta })
+    }
+
+    /// One GET from byte `offset` on, and what its answer says of the object.
+    pub(crate) async fn body(
+        &self,
+        key: &str,
+        if_match: Option<&str>,
+        offset: u64,
+    ) -> Result<(BufferStream, ObjectMeta), ReadError> {
+        if key.is_empty() || key.ends_with('/') {
+            return Err(ReadError::not_allowed("it names a folder, not an object"));
+        }
+        // No retry layer here: it would go on in the middle of the body with a second GET, which
+        // may be answered from another version.
+        let reader = match if_match {
+            Some(etag) => {
+                self.operator
+                    .reader_with(key)
+                    .if_match(&quoted(etag))
+                    .await?
+            }
+            None => self.operator.reader_with(key).await?,
+        };
+        let mut body = reader.into_stream(offset..).await?;
+        let meta = meta(&body.metadata().await?);
+        Ok((body, meta))
     }
 
     /// What the store says of an object without its body.

@@ -34,10 +34,12 @@ mod error;
 mod folder;
 mod oss_v4;
 mod stores;
+mod streaming;
 mod uri;
 
 pub use allow::AllowList;
 pub use config::{ConfigError, ObjectStoresConfig, OssConfig, S3Config, Secret};
 pub use error::ReadError;
 pub use stores::{ListError, Object, ObjectEntry, ObjectMeta, ObjectStores};
+pub use streaming::ObjectStream;
 pub use uri::{BucketService, Location, ObjectUri, UriError};

@@ -12,6 +12,7 @@ use crate::bucket::{self, Bucket};
 use crate::config::{ConfigError, ObjectStoresConfig};
 use crate::error::ReadError;
 use crate::folder;
+use crate::streaming::ObjectStream;
 use crate::uri::{BucketService, Location, ObjectUri};
 
 /// Entries of a folder listing that may wait for their reader.
@@ -121,6 +122,22 @@ impl ObjectStores {
                     .read(key, if_match, max_bytes)
                     .await
             }
+        }
+    }
+
+    /// Reads a bucket's object part by part, however large it is. Files are opened by their path.
+    ///
+    /// # Errors
+    /// See [`ReadError`]; never `TooLarge`.
+    pub async fn stream(&self, uri: &ObjectUri) -> Result<ObjectStream, ReadError> {
+        self.allow.permits(uri)?;
+        match uri.location() {
+            Location::File(_) => Err(ReadError::not_allowed("a file is opened by its path")),
+            Location::Bucket {
+                service,
+                bucket,
+                key,
+            } => ObjectStream::open(self.bucket(*service, bucket)?, key).await,
         }
     }
 

@@ -1,4 +1,4 @@
-//! Corpora: files that hold one document a line.
+//! Corpora: files and objects that hold one document a line.
 //!
 //! | format | recognised by | document |
 //! |---|---|---|
@@ -8,35 +8,37 @@
 //!
 //! Each also with `.gz`. Other files of these extensions are no corpora but documents of their own.
 //!
-//! A line becomes a [`DocumentNotice`] with the URI `file:///path#id`, the text inline as UTF-8,
-//! the layout [`Layout::Passage`] and the time at which the corpus was opened as its event time: of
-//! two lines with one id the later has the higher offset in the same partition, so it wins. The tag
-//! is the SHA-256 of the line. Text may be empty; the title then is all there is.
+//! A line becomes a [`DocumentNotice`] with the URI `file:///path#id` or `s3://bucket/key#id`, the
+//! text inline as UTF-8 and the layout [`Layout::Passage`]. Its event time is the corpus's own, when
+//! a file was opened or a bucket's object last modified: of two lines with one id the later has the
+//! higher offset in the same partition, so it wins. The tag is the SHA-256 of the line. Text may be
+//! empty; the title then is all there is.
 //!
 //! Other fields go to the metadata: texts and numbers as they are, lists joined by newlines,
 //! objects as JSON, except that the members of an object `metadata` are fields themselves. RankLens
 //! `genres` become `categories`, and `release_date` (seconds) `published_at_ms`.
 //!
-//! Files are streamed: memory is one line, of at most [`MAX_LINE_BYTES`]. What is longer, or
+//! Files and objects are streamed: memory is one line, of at most [`MAX_LINE_BYTES`]. What is longer, or
 //! malformed, comes out as a [`RejectedLine`] and the next line follows.
 
 mod csv;
 mod json;
 mod lines;
+mod source;
 
-use std::fs::File;
-use std::io::{self, BufRead, BufReader, Read};
-use std::path::{Path, PathBuf};
+use std::io::{self, BufRead};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use flate2::bufread::MultiGzDecoder;
-use millrace_objects::{ObjectUri, UriError};
+use millrace_objects::{ObjectStores, ObjectUri, UriError};
 use millrace_schemas::{DocumentEvent, DocumentNotice, Layout, MAX_INLINE_CONTENT_BYTES};
 use sha2::{Digest, Sha256};
+use tokio::runtime::Handle;
 
 use self::csv::CsvRecords;
 use self::lines::{Line, Lines};
+use self::source::{Opened, Source};
 
 /// The longest line that is read: 1 MiB of content may be several of JSON.
 pub const MAX_LINE_BYTES: usize = 4 << 20;
@@ -121,11 +123,11 @@ impl LineError {
 
 /// Why a corpus cannot be read on.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot read the corpus {}", path.display())]
+#[error("cannot read the corpus {name}")]
 pub struct CorpusError {
-    /// The file.
-    pub path: PathBuf,
-    /// What the system, or gzip, said.
+    /// The file or object, for people to read.
+    pub name: String,
+    /// What the system, the store or gzip said.
     #[source]
     pub source: io::Error,
 }
@@ -141,21 +143,22 @@ struct Document {
 
 /// Reads a corpus from beginning to end. Blocking: drive it off the async threads.
 pub struct Corpus {
-    path: PathBuf,
+    /// For people.
+    name: String,
     uri: ObjectUri,
     format: CorpusFormat,
-    source: Source,
-    opened_at_ms: i64,
+    records: Records,
+    event_time_ms: i64,
     progress: CorpusProgress,
     failed: bool,
 }
 
-enum Source {
+enum Records {
     Json(Lines<Box<dyn BufRead + Send>>),
     Csv(Box<CsvRecords<Box<dyn BufRead + Send>>>),
 }
 
-/// How far a corpus has been read, in bytes of the file (compressed ones, where it is).
+/// How far a corpus has been read, in bytes of the file or object (compressed ones, where it is).
 #[derive(Clone, Debug)]
 pub struct CorpusProgress {
     read: Arc<AtomicU64>,
@@ -177,30 +180,64 @@ impl Corpus {
     /// # Errors
     /// The file cannot be read.
     pub fn open(path: &Path, now_ms: i64) -> Result<Option<Self>, CorpusError> {
+        let uri = ObjectUri::file(path).map_err(|error| CorpusError {
+            name: path.display().to_string(),
+            source: io::Error::other(error),
+        })?;
+        Self::read(&Source::File(path), uri, now_ms)
+    }
+
+    /// Opens a bucket's object as a corpus; `None` where it is none. The event time of its documents
+    /// is its last modification, or `now_ms` where the store tells none. Blocks the thread: call it,
+    /// and read, where the blocking work of `runtime` is done.
+    ///
+    /// # Errors
+    /// The object cannot be read.
+    pub fn open_object(
+        stores: &ObjectStores,
+        uri: &ObjectUri,
+        runtime: &Handle,
+        now_ms: i64,
+    ) -> Result<Option<Self>, CorpusError> {
+        let source = Source::Object {
+            stores,
+            uri,
+            runtime,
+        };
+        Self::read(&source, uri.clone(), now_ms)
+    }
+
+    fn read(source: &Source<'_>, uri: ObjectUri, now_ms: i64) -> Result<Option<Self>, CorpusError> {
+        let name = match uri.path() {
+            Some(path) => path.display().to_string(),
+            None => uri.to_string(),
+        };
         let failed = |source| CorpusError {
-            path: path.to_owned(),
+            name: name.clone(),
             source,
         };
-        let uri = ObjectUri::file(path).map_err(|error| failed(io::Error::other(error)))?;
-        let Some((is_csv, is_gzip)) = by_extension(path) else {
+        let Some((is_csv, is_gzip)) = by_extension(&name) else {
             return Ok(None);
         };
-        let Some(format) = shape(open(path, is_gzip).map_err(failed)?.0, is_csv).map_err(failed)?
-        else {
+        let beginning = source.open(is_gzip).map_err(failed)?.reader;
+        let Some(format) = shape(beginning, is_csv).map_err(failed)? else {
             return Ok(None);
         };
-        let (reader, progress) = open(path, is_gzip).map_err(failed)?;
-        let source = match format {
-            CorpusFormat::Csv => Source::Csv(Box::new(CsvRecords::new(reader).map_err(failed)?)),
-            CorpusFormat::Jsonl | CorpusFormat::RankLens => Source::Json(Lines::new(reader)),
+        let Opened {
+            reader,
+            progress,
+            modified_ms,
+        } = source.open(is_gzip).map_err(failed)?;
+        let records = match format {
+            CorpusFormat::Csv => Records::Csv(Box::new(CsvRecords::new(reader).map_err(failed)?)),
+            CorpusFormat::Jsonl | CorpusFormat::RankLens => Records::Json(Lines::new(reader)),
         };
-        let path = path.to_owned();
         Ok(Some(Self {
-            path,
+            name,
             uri,
             format,
-            source,
-            opened_at_ms: now_ms,
+            records,
+            event_time_ms: modified_ms.unwrap_or(now_ms),
             progress,
             failed: false,
         }))
@@ -218,8 +255,8 @@ impl Corpus {
 
     fn next_item(&mut self) -> io::Result<Option<CorpusItem>> {
         loop {
-            let (line, document, raw) = match &mut self.source {
-                Source::Json(lines) => match lines.next_line()? {
+            let (line, document, raw) = match &mut self.records {
+                Records::Json(lines) => match lines.next_line()? {
                     None => return Ok(None),
                     Some(Line { number, bytes, .. })
                         if bytes.trim_ascii().is_empty() && number > 0 =>
@@ -246,14 +283,14 @@ impl Corpus {
                         }
                     }
                 },
-                Source::Csv(records) => match records.next_record()? {
+                Records::Csv(records) => match records.next_record()? {
                     None => return Ok(None),
                     Some(record) => (record.line, record.document, record.raw),
                 },
             };
             let digest = Sha256::digest(raw);
             return Ok(Some(
-                match document.and_then(|d| notice(&self.uri, d, &digest, self.opened_at_ms)) {
+                match document.and_then(|d| notice(&self.uri, d, &digest, self.event_time_ms)) {
                     Ok(notice) => CorpusItem::Document(Box::new(notice)),
                     Err(reason) => CorpusItem::Rejected(RejectedLine {
                         uri: self.uri.to_string(),
@@ -276,7 +313,7 @@ impl Iterator for Corpus {
         }
         self.next_item()
             .map_err(|source| CorpusError {
-                path: self.path.clone(),
+                name: self.name.clone(),
                 source,
             })
             .inspect_err(|_| self.failed = true)
@@ -314,54 +351,17 @@ fn notice(
     })
 }
 
-/// `(csv, gzip)` by the file's extension.
-fn by_extension(path: &Path) -> Option<(bool, bool)> {
-    let name = path.file_name()?.to_str()?.to_ascii_lowercase();
+/// `(csv, gzip)` by the extension of a path or URI. None of these letters is ever percent-encoded.
+fn by_extension(name: &str) -> Option<(bool, bool)> {
+    let name = name.rsplit('/').next()?.to_ascii_lowercase();
     let (name, is_gzip) = match name.strip_suffix(".gz") {
-        Some(name) => (name.to_owned(), true),
-        None => (name, false),
+        Some(name) => (name, true),
+        None => (name.as_str(), false),
     };
     match name.rsplit_once('.')?.1 {
         "jsonl" | "ndjson" => Some((false, is_gzip)),
         "csv" => Some((true, is_gzip)),
         _ => None,
-    }
-}
-
-fn open(path: &Path, is_gzip: bool) -> io::Result<(Box<dyn BufRead + Send>, CorpusProgress)> {
-    let file = File::open(path)?;
-    let progress = CorpusProgress {
-        read: Arc::default(),
-        total_bytes: file.metadata()?.len(),
-    };
-    let counted = BufReader::with_capacity(
-        1 << 16,
-        Counted {
-            inner: file,
-            read: progress.read.clone(),
-        },
-    );
-    let reader: Box<dyn BufRead + Send> = if is_gzip {
-        Box::new(BufReader::with_capacity(
-            1 << 16,
-            MultiGzDecoder::new(counted),
-        ))
-    } else {
-        Box::new(counted)
-    };
-    Ok((reader, progress))
-}
-
-struct Counted {
-    inner: File,
-    read: Arc<AtomicU64>,
-}
-
-impl Read for Counted {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let read = self.inner.read(buffer)?;
-        self.read.fetch_add(read as u64, Ordering::Relaxed);
-        Ok(read)
     }
 }
 

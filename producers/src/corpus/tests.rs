@@ -1,6 +1,8 @@
 //! Corpora of every kind and defect.
 
-use std::io::Write;
+use std::fs::File;
+use std::io::{BufReader, Write};
+use std::path::PathBuf;
 
 use flate2::Compression;
 use flate2::write::GzEncoder;

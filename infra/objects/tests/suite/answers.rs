@@ -82,6 +82,51 @@ async fn read_one(answer: String) -> Result<Result<Object, ReadError>> {
         .await)
 }
 
+/// An answer whose connection breaks after `body`, of which `length` bytes were promised.
+fn cut_short(length: usize, body: &str) -> String {
+    format!(
+        "HTTP/1.1 200 OK\r\ncontent-length: {length}\r\nconnection: close\r\netag: \"v1\"\r\n\r\n{body}"
+    )
+}
+
+#[tokio::test]
+async fn a_stream_goes_on_where_it_broke_as_long_as_the_object_is_the_same() -> Result<()> {
+    let rest = answer(
+        "206 Partial Content",
+        "etag: \"v1\"\r\ncontent-range: bytes 5-10/11\r\n",
+        " world",
+    );
+    let changed = answer("412 Precondition Failed", "", &xml("PreconditionFailed"));
+    for (second, expected) in [(rest, Some("hello world")), (changed, None)] {
+        let (endpoint, heads) = server(vec![cut_short(11, "hello"), second])?;
+        let mut stream = s3(endpoint)?
+            .stream(&ObjectUri::parse("s3://docs/a.txt")?)
+            .await?;
+        assert_eq!(stream.meta().size_bytes, 11);
+        let mut content = Vec::new();
+        let end = loop {
+            match stream.next().await {
+                Ok(Some(part)) => content.extend_from_slice(&part),
+                Ok(None) => break None,
+                Err(error) => break Some(error),
+            }
+        };
+        let first = heads.recv()?.to_ascii_lowercase();
+        assert!(!first.contains("range: bytes=5"), "{first}");
+        let second = heads.recv()?.to_ascii_lowercase();
+        assert!(second.contains("range: bytes=5-"), "{second}");
+        assert!(second.contains("if-match: \"v1\""), "{second}");
+        match expected {
+            Some(expected) => {
+                assert!(end.is_none(), "{end:?}");
+                assert_eq!(content, expected.as_bytes());
+            }
+            None => assert!(matches!(end, Some(ReadError::Changed)), "{end:?}"),
+        }
+    }
+    Ok(())
+}
+
 #[tokio::test]
 async fn a_read_is_one_signed_conditional_request() -> Result<()> {
     for (scheme, signature) in [
