@@ -227,16 +227,16 @@ fn embedded_gap_ms(rng: &mut fastrand::Rng) -> u64 {
 fn embedded(rng: &mut fastrand::Rng) -> Fault {
     let role = Role::Up;
     match rng.u32(..100) {
-        0..60 => Fault::Kill { role },
-        60..68 => Fault::Terminate { role },
-        68..72 => Fault::Pause {
+        0..54 => Fault::Kill { role },
+        54..60 => Fault::Terminate { role },
+        60..63 => Fault::Pause {
             role,
             for_ms: rng.u64(200..2_000),
         },
-        72..75 => Fault::Stranger {
+        63..66 => Fault::Stranger {
             for_ms: rng.u64(500..3_000),
         },
-        75..79 => Fault::FullDisk {
+        66..70 => Fault::FullDisk {
             role,
             for_ms: rng.u64(500..3_000),
         },
@@ -313,8 +313,8 @@ fn storage(rng: &mut fastrand::Rng) -> Fault {
                 StorageFault::Slow,
             ],
         ),
-        one_in: rng.u32(1..4),
-        for_ms: rng.u64(500..4_000),
+        one_in: rng.u32(1..5),
+        for_ms: rng.u64(1_000..5_000),
     }
 }
 

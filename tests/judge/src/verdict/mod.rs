@@ -104,7 +104,7 @@ pub async fn judge(
     let drained_at = Instant::now();
     progress.phase("a fresh document, end to end");
     fresh::files_are_found(target, ledger, &mut findings).await?;
-    fresh::a_fresh_document_passes(target, store, delivery, &mut findings).await?;
+    fresh::a_fresh_document_passes(target, delivery, &mut findings).await?;
     fresh::no_old_version_is_found(target, store, ledger, &mut findings).await?;
     until_worked_off(target, &mut findings).await?;
     progress.phase("reading topics");

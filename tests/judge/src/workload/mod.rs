@@ -10,7 +10,7 @@ pub mod poison;
 use self::poison::Poison;
 
 /// Objects of the bucket that come, change and go.
-const OBJECTS: u32 = 48;
+const OBJECTS: u32 = 160;
 /// Documents whose content comes with the notice.
 const INLINE: u32 = 24;
 /// Files of the watched folder.
