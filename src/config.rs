@@ -13,6 +13,7 @@ use figment::providers::{Env, Format, Serialized, Toml};
 use millrace_index::{KnnEngine, OpenSearchConfig};
 use millrace_kafka::KafkaConfig;
 use millrace_objects::ObjectStoresConfig;
+use millrace_reconciler::ReconcilerConfig;
 use millrace_telemetry::{LogFormat, TelemetryConfig};
 use millrace_vectorizer::VectorizerConfig;
 use serde::Deserialize;
@@ -54,6 +55,8 @@ pub struct Config {
     pub uploads: UploadsSection,
     /// The document consumer.
     pub vectorizer: VectorizerConfig,
+    /// Comparisons on a schedule, and the sweep of tombstones.
+    pub reconciler: ReconcilerConfig,
     /// Logs and traces.
     pub telemetry: TelemetryConfig,
 }
@@ -121,6 +124,7 @@ impl Default for Config {
             objects: ObjectStoresConfig::default(),
             uploads: UploadsSection::default(),
             vectorizer: VectorizerConfig::default(),
+            reconciler: ReconcilerConfig::default(),
             telemetry: TelemetryConfig::default(),
         }
     }
@@ -253,6 +257,9 @@ impl Config {
                  the port could publish; set a token or listen on 127.0.0.1",
             ));
         }
+        self.reconciler
+            .validate()
+            .map_err(ConfigError::Contradiction)?;
         if self.profile == Profile::Cluster && self.kafka.bootstrap.is_empty() {
             return Err(ConfigError::Contradiction(
                 "the cluster profile needs kafka.bootstrap, such as \"127.0.0.1:9092\"",

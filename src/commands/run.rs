@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use anyhow::bail;
 use clap::ValueEnum;
+use millrace_reconciler::DEFAULT_EVERY;
 use millrace_vectorizer::Outsiders;
 use serde_json::json;
 
@@ -25,26 +26,39 @@ enum Role {
     Vectorizer,
     /// Watched folders and `POST /v1/notices` to the documents topic.
     Uploads,
+    /// Store, index and signals compared on a schedule; tombstones swept.
+    Reconciler,
 }
 
-pub async fn run(args: Args, config: Config, output: Output) -> anyhow::Result<ExitCode> {
+pub async fn run(args: Args, mut config: Config, output: Output) -> anyhow::Result<ExitCode> {
     if config.profile == Profile::Embedded {
         bail!(
             "the embedded broker and index have one process: use `millrace up`, or a Kafka and an OpenSearch with --profile cluster"
         );
     }
+    // Who starts the role wants it to compare.
+    config.reconciler.every.get_or_insert(DEFAULT_EVERY);
     let needs = match args.role {
         Role::Vectorizer => Needs {
             topics: true,
             pipeline: true,
             uploads: false,
             outsiders: Outsiders::DeadLetter,
+            reconciler: false,
         },
         Role::Uploads => Needs {
             topics: true,
             pipeline: false,
             uploads: true,
             outsiders: Outsiders::DeadLetter,
+            reconciler: false,
+        },
+        Role::Reconciler => Needs {
+            topics: true,
+            pipeline: false,
+            uploads: false,
+            reconciler: true,
+            outsiders: Outsiders::Wait,
         },
     };
     let mut stop = stop::signals()?;

@@ -11,6 +11,7 @@ mod needs;
 mod pipeline;
 pub mod reach;
 mod readiness;
+mod reconciler;
 pub mod stop;
 mod uploads;
 
@@ -21,6 +22,7 @@ use anyhow::{Context, bail};
 use millrace_broker::{Broker, BrokerConfig, BrokerError};
 use millrace_kafka::{Admin, Created, KafkaConfig};
 use millrace_objects::ObjectStores;
+use millrace_reconciler::schedule::{Schedule, SharedStats};
 use millrace_telemetry::Health;
 use millrace_telemetry::prometheus_client::registry::Registry;
 use tokio_util::sync::CancellationToken;
@@ -30,6 +32,7 @@ use self::api_server::ApiServer;
 pub use self::needs::Needs;
 use self::pipeline::Pipeline;
 pub use self::pipeline::vectorizer_group;
+use self::reconciler::Compares;
 use self::uploads::Uploads;
 use crate::api::ApiState;
 use crate::config::{Config, Profile};
@@ -45,6 +48,7 @@ pub struct Stack {
     api: ApiServer,
     health: Health,
     uploads: Option<Uploads>,
+    reconciler: Option<Schedule>,
     pipeline: Option<Pipeline>,
     broker: Option<Broker>,
     failed: CancellationToken,
@@ -93,10 +97,24 @@ impl Stack {
         } else {
             None
         };
+        let compares = Compares {
+            config: config.clone(),
+            kafka: kafka.clone(),
+            index: Arc::clone(&index),
+            objects: Arc::clone(&objects),
+            encoder: Arc::clone(&encoder),
+        };
         let uploads = if needs.uploads {
             let uploads = Uploads::start(config, &kafka, &objects, &failed)?;
             metrics::register_notices(&mut registry, &uploads);
             Some(uploads)
+        } else {
+            None
+        };
+        let reconciler = if needs.reconciler {
+            let stats = SharedStats::default();
+            metrics::register_reconciler(&mut registry, stats.clone());
+            Some(compares.schedule(stats).await?)
         } else {
             None
         };
@@ -121,6 +139,7 @@ impl Stack {
             api,
             health,
             uploads,
+            reconciler,
             pipeline,
             broker,
             failed,
@@ -158,6 +177,9 @@ impl Stack {
     pub async fn shutdown(self) {
         if let Some(uploads) = self.uploads {
             uploads.stop().await;
+        }
+        if let Some(reconciler) = self.reconciler {
+            reconciler.stop().await;
         }
         self.api.stop().await;
         if let Some(pipeline) = self.pipeline {

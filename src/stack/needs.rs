@@ -14,6 +14,8 @@ pub struct Needs {
     /// What the pipeline does with notices of objects that it may not read. One that ends with its
     /// command leaves them to the next `up`, whose configuration may allow them.
     pub outsiders: Outsiders,
+    /// Comparisons and sweeps on a schedule.
+    pub reconciler: bool,
 }
 
 impl Needs {
@@ -23,6 +25,7 @@ impl Needs {
         pipeline: false,
         uploads: false,
         outsiders: Outsiders::Wait,
+        reconciler: false,
     };
     /// The index and the topics, to look at.
     pub const STATUS: Self = Self {
@@ -30,6 +33,7 @@ impl Needs {
         pipeline: false,
         uploads: false,
         outsiders: Outsiders::Wait,
+        reconciler: false,
     };
     /// All that takes a notice to the index.
     pub const INGEST: Self = Self {
@@ -37,6 +41,7 @@ impl Needs {
         pipeline: true,
         uploads: false,
         outsiders: Outsiders::Wait,
+        reconciler: false,
     };
     /// All that there is.
     pub const UP: Self = Self {
@@ -44,5 +49,6 @@ impl Needs {
         pipeline: true,
         uploads: true,
         outsiders: Outsiders::DeadLetter,
+        reconciler: true,
     };
 }

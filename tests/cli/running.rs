@@ -136,6 +136,64 @@ fn a_watched_folder_is_followed() -> anyhow::Result<()> {
 }
 
 #[test]
+fn comparisons_run_on_a_schedule_inside_up() -> anyhow::Result<()> {
+    let mut pipeline = Pipeline::new(Target::Embedded)?;
+    pipeline.write("docs/lost.txt", "A lighthouse on the northern coast.\n")?;
+    let docs = pipeline.path("docs");
+    pipeline.set("MILLRACE_RECONCILER__EVERY", "300ms");
+    pipeline.set("MILLRACE_RECONCILER__REPAIR", "true");
+    pipeline.set("MILLRACE_RECONCILER__SWEEP__EVERY", "300ms");
+    pipeline.set(
+        "MILLRACE_OBJECTS__ALLOWED_ROOTS",
+        &format!("[{:?}]", text(&docs)?),
+    );
+    let up = pipeline.up(&[])?;
+    eventually("the lost document is found", LONG, || {
+        let found = pipeline.search("beacon for ships")?;
+        Ok(found
+            .first()
+            .is_some_and(|first| first == "lost.txt")
+            .then_some(()))
+    })?;
+    let metrics = |name: &str| -> anyhow::Result<f64> {
+        let output = std::process::Command::new("curl")
+            .args(["-sS", "--noproxy", "*"])
+            .arg(format!("{}/metrics", up.api()))
+            .output()?;
+        let text = String::from_utf8(output.stdout)?;
+        let line = text
+            .lines()
+            .find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        Ok(line.unwrap_or("-1").parse()?)
+    };
+    eventually("a comparison finds nothing more", LONG, || {
+        let clean = metrics("millrace_reconciler_differences{class=\"missing\"}")? == 0.0;
+        let repaired = metrics("millrace_reconciler_repairs_total")? == 1.0;
+        Ok((clean && repaired).then_some(()))
+    })?;
+    ensure!(metrics("millrace_reconciler_last_run_timestamp_seconds")? > 1.6e9);
+    up.leave()
+}
+
+#[test]
+fn a_sweep_below_the_replay_horizon_is_refused() -> anyhow::Result<()> {
+    let mut pipeline = Pipeline::new(Target::Embedded)?;
+    pipeline.set("MILLRACE_RECONCILER__SWEEP__HORIZON", "100h");
+    let error = pipeline.failure(&["up"])?;
+    ensure!(
+        error.contains("100 h") && error.contains("168 h"),
+        "{error}"
+    );
+    pipeline.set("MILLRACE_RECONCILER__SWEEP__HORIZON", "soon");
+    let error = pipeline.failure(&["up"])?;
+    ensure!(
+        error.contains("reconciler.sweep.horizon") && error.contains("90m"),
+        "{error}"
+    );
+    Ok(())
+}
+
+#[test]
 fn health_and_metrics_are_served() -> anyhow::Result<()> {
     let pipeline = Pipeline::new(Target::Embedded)?;
     let up = pipeline.up(&[])?;

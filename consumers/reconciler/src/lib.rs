@@ -3,7 +3,8 @@
 //! The dataflow: `listing` (objects, and lines of corpora), `headers` (what the index holds) and
 //! `topics` (last signals, notices on their way, dead letters) each fill a `runs` (sorted by URI,
 //! on disk where it is much); `merge` walks them side by side; `class` says what is different;
-//! [`Reconciler::compare`] verifies that; `repair` makes the notices.
+//! [`Reconciler::compare`] verifies that; `repair` makes the notices. [`schedule`] does all of it
+//! now and then, and [`sweep`] removes tombstones that nothing can ask for any more.
 //!
 //! Promises:
 //! - **Nothing is called an orphan that may be there.** Only a listing that is whole is believed,
@@ -25,16 +26,20 @@
 
 mod class;
 mod compare;
+mod config;
 mod headers;
 mod listing;
 mod merge;
 mod repair;
 mod report;
 mod runs;
+pub mod schedule;
+pub mod sweep;
 mod topics;
 
 pub use class::{Class, Difference, HeaderSeen, ObjectSeen, SignalSeen};
 pub use compare::{Compared, Differences, ReconcileError, Reconciler, ReconcilerOptions, Step};
+pub use config::{DEFAULT_EVERY, ReconcilerConfig, SweepConfig};
 pub use headers::{Header, Headers, IndexHeaders};
 pub use listing::{Item, Place};
 pub use repair::{RemovalLimit, Repairs, Withheld};
