@@ -9,8 +9,9 @@
 //! announcement only says where to look. What is there then is compared with what was published
 //! last (path and tag of every file, in memory), and an overflow makes it look everywhere.
 //!
-//! Not seen here: what was removed while nobody watched, and lines that vanish from a corpus or
-//! vanish with it. The reconciler finds both.
+//! Not seen here: what happened while nobody watched, and lines that vanish from a corpus or vanish
+//! with it. The reconciler finds both: `up` compares a folder with the index once it is watched,
+//! and tells the watch what it has seen ([`FolderWatch::adopt`]).
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
@@ -41,7 +42,8 @@ pub struct FolderConfig {
     /// A file is noticed when nothing has happened to it for this long, in milliseconds;
     /// default 500.
     pub quiet_ms: u64,
-    /// Whether all files are noticed at the start; default true.
+    /// Whether all files are noticed at the start; default true. Without, see
+    /// [`FolderWatch::adopt`].
     pub initial_listing: bool,
 }
 
@@ -163,6 +165,12 @@ impl FolderWatch {
             counts: FolderCounts::default(),
             _watcher: watcher,
         })
+    }
+
+    /// Takes `path` as published with `tag`: it is told again only once it differs, or is gone. For
+    /// what somebody else compared, after the watch was opened.
+    pub fn adopt(&mut self, path: PathBuf, tag: Option<String>) {
+        self.known.insert(path, Known { tag, look: 0 });
     }
 
     /// Publishes what happens until cancelled. While the brokers are away it keeps trying, and

@@ -14,6 +14,7 @@ mod readiness;
 mod reconciler;
 pub mod stop;
 mod uploads;
+mod watches;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -105,7 +106,7 @@ impl Stack {
             encoder: Arc::clone(&encoder),
         };
         let uploads = if needs.uploads {
-            let uploads = Uploads::start(config, &kafka, &objects, &failed)?;
+            let uploads = Uploads::start(&compares, &failed)?;
             metrics::register_notices(&mut registry, &uploads);
             Some(uploads)
         } else {

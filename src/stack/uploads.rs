@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use axum::Router;
-use millrace_kafka::{KafkaConfig, Producer};
+use millrace_kafka::Producer;
 use millrace_objects::{ObjectStores, Secret};
 use millrace_producers::Publisher;
 use millrace_producers::folder::{FolderConfig, FolderWatch};
@@ -11,6 +11,8 @@ use millrace_producers::http::{NoticeCounts, NoticesConfig, router};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use super::reconciler::Compares;
+use super::watches;
 use crate::config::Config;
 
 /// The running producers.
@@ -28,28 +30,35 @@ impl Uploads {
     ///
     /// # Errors
     /// A folder can't be watched, or the producer's settings can't work.
-    pub fn start(
-        config: &Config,
-        kafka: &KafkaConfig,
-        objects: &Arc<ObjectStores>,
-        failed: &CancellationToken,
-    ) -> anyhow::Result<Self> {
+    pub fn start(compares: &Compares, failed: &CancellationToken) -> anyhow::Result<Self> {
+        let Compares {
+            config,
+            kafka,
+            objects,
+            ..
+        } = compares;
         let publisher = Publisher::new(Producer::connect(kafka)?);
         let stopping = failed.child_token();
         let mut watches = JoinSet::new();
         for folder in &config.uploads.folders {
+            let config = FolderConfig {
+                // The comparison with the index tells what is new.
+                initial_listing: false,
+                ..FolderConfig::default()
+            };
             let watch = FolderWatch::open(
                 folder,
                 ObjectStores::clone(objects),
                 publisher.clone(),
-                &FolderConfig::default(),
+                &config,
             )?;
-            let stopping = stopping.clone();
-            let folder = folder.clone();
-            watches.spawn(async move {
-                let counts = watch.run(stopping).await;
-                tracing::info!(folder = %folder.display(), ?counts, "stopped watching");
-            });
+            watches.spawn(watches::follow(
+                watch,
+                folder.clone(),
+                compares.clone(),
+                publisher.clone(),
+                stopping.clone(),
+            ));
         }
         Ok(Self {
             publisher,

@@ -135,6 +135,81 @@ fn a_watched_folder_is_followed() -> anyhow::Result<()> {
     })
 }
 
+/// Moved into place: never seen half written, so never noticed twice.
+fn put(pipeline: &Pipeline, name: &str, content: &str) -> anyhow::Result<()> {
+    let staged = pipeline.write(&format!("staging/{name}"), content)?;
+    std::fs::create_dir_all(pipeline.path("inbox"))?;
+    Ok(std::fs::rename(staged, pipeline.path("inbox").join(name))?)
+}
+
+/// How many notices were ever published.
+fn notices(pipeline: &Pipeline) -> anyhow::Result<i64> {
+    pipeline.with_kafka(|kafka| {
+        let runtime = tokio::runtime::Runtime::new()?;
+        let admin = millrace_kafka::Admin::connect(&kafka)?;
+        let topic = kafka.topic(millrace_kafka::topics::DOCUMENTS);
+        Ok(runtime.block_on(admin.end_offsets(&topic))?.values().sum())
+    })
+}
+
+#[test]
+fn a_watched_folder_is_compared_at_the_start() -> anyhow::Result<()> {
+    let pipeline = Pipeline::new(Target::Embedded)?;
+    for n in 0..6 {
+        put(
+            &pipeline,
+            &format!("{n}.txt"),
+            &format!("Note {n} on gardening.\n"),
+        )?;
+    }
+    let line = |id: &str, text: &str| format!("{{\"_id\":\"{id}\",\"text\":\"{text}\"}}\n");
+    put(
+        &pipeline,
+        "corpus.jsonl",
+        &(line("stays", "A line that stays.") + &line("vanishes", "Rarely seen zeppelins.")),
+    )?;
+    let inbox = pipeline.path("inbox");
+    let watch = ["--watch", text(&inbox)?];
+    let until = |query: &str, wanted: &dyn Fn(&[String]) -> bool| {
+        eventually(&format!("{query:?} is answered as wanted"), LONG, || {
+            Ok(wanted(&pipeline.search(query)?).then_some(()))
+        })
+    };
+    let up = pipeline.up(&watch)?;
+    until("notes", &|found| found.len() == 8)?;
+    up.leave()?;
+    ensure!(notices(&pipeline)? == 8, "{}", notices(&pipeline)?);
+
+    // Nothing changed; what comes while it runs is told, so the comparison was over by then.
+    let up = pipeline.up(&watch)?;
+    put(
+        &pipeline,
+        "new.txt",
+        "The orchestra tunes before the symphony.\n",
+    )?;
+    until("classical concert", &|found| found[0] == "new.txt")?;
+    up.leave()?;
+    ensure!(notices(&pipeline)? == 9, "{}", notices(&pipeline)?);
+
+    // Changed, removed and added while nobody watched.
+    put(&pipeline, "0.txt", "Volcanoes under the ice sheet.\n")?;
+    std::fs::remove_file(inbox.join("1.txt"))?;
+    put(
+        &pipeline,
+        "corpus.jsonl",
+        &line("stays", "A line that stays."),
+    )?;
+    let up = pipeline.up(&watch)?;
+    until("eruption below a glacier", &|found| found[0] == "0.txt")?;
+    until("gardening", &|found| !found.contains(&"1.txt".to_owned()))?;
+    until("zeppelins", &|found| {
+        !found.contains(&"corpus.jsonl#vanishes".to_owned())
+    })?;
+    up.leave()?;
+    ensure!(notices(&pipeline)? == 12, "{}", notices(&pipeline)?);
+    Ok(())
+}
+
 #[test]
 fn comparisons_run_on_a_schedule_inside_up() -> anyhow::Result<()> {
     let mut pipeline = Pipeline::new(Target::Embedded)?;

@@ -106,6 +106,44 @@ async fn what_happens_in_a_folder_is_published() -> Result<()> {
     Ok(())
 }
 
+/// Somebody compared the folder after the watch was opened: what was seen then is not told again,
+/// what happened since the opening is not lost, and what is adopted and gone is a removal.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_adopted_is_told_only_once_it_differs() -> Result<()> {
+    let kafka = Kafka::start().await?;
+    let folder = tempfile::tempdir()?;
+    let at = |name: &str| folder.path().join(name);
+    fs::write(at("same.txt"), "the same")?;
+    let config = FolderConfig {
+        quiet_ms: 100,
+        initial_listing: false,
+    };
+    let stores = stores(folder.path())?;
+    let mut watch = FolderWatch::open(folder.path(), stores.clone(), kafka.publisher()?, &config)?;
+    fs::write(at("seen.txt"), "written before the comparison")?;
+    fs::write(at("changes.txt"), "seen, then changed")?;
+    for name in ["same.txt", "seen.txt", "changes.txt"] {
+        let meta = stores
+            .head(&millrace_objects::ObjectUri::file(&at(name))?)
+            .await?;
+        watch.adopt(at(name), meta.etag);
+    }
+    fs::write(at("changes.txt"), "changed after the comparison")?;
+    fs::write(at("unseen.txt"), "written after the comparison")?;
+    let stop = CancellationToken::new();
+    let task = tokio::spawn(watch.run(stop.clone()));
+    kafka
+        .notices_until(|n| told(n) == ["changes.txt", "unseen.txt"])
+        .await?;
+    fs::remove_file(at("same.txt"))?;
+    kafka
+        .notices_until(|n| told(n) == ["-same.txt", "changes.txt", "unseen.txt"])
+        .await?;
+    stop.cancel();
+    assert_eq!(task.await?.created, 2);
+    Ok(())
+}
+
 /// A file that is written slowly is noticed with its last content.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_last_notice_has_the_last_tag() -> Result<()> {
