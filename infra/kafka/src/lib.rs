@@ -45,7 +45,7 @@ pub use dead_letters::{
 };
 pub use lag::PartitionLag;
 pub use partitioner::{java_murmur2, java_partition};
-pub use producer::{ProduceError, Producer, RawRecord, RecordPosition};
+pub use producer::{Enqueued, ProduceError, Producer, RawRecord, RecordPosition};
 pub use reader::{ReadFrom, ReadUntil, ReaderError, TopicReader};
 pub use record::Record;
 pub use schema_registry::HttpSchemaRegistry;

@@ -8,14 +8,15 @@ use bytes::Bytes;
 use millrace_schemas::{EventHeaders, Framing, Message, SchemaError, SchemaRegistry, encode};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{Header, OwnedHeaders};
-use rdkafka::producer::{FutureProducer, FutureRecord, Producer as _};
-use rdkafka::util::Timeout;
+use rdkafka::producer::{DeliveryFuture, FutureProducer, FutureRecord, Producer as _};
 
 use crate::{ConfigError, HttpSchemaRegistry, KafkaConfig, java_partition};
 
 /// How long a topic's number of partitions is believed, as long as librdkafka itself does.
 const PARTITIONS_TTL: Duration = Duration::from_secs(300);
 const METADATA_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long to wait before a full queue is tried again.
+const QUEUE_FULL_RETRY: Duration = Duration::from_millis(10);
 
 /// Where a record was written.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -120,6 +121,35 @@ impl ProduceError {
     }
 }
 
+/// A record in the producer's queue: its place among the others is fixed.
+#[must_use = "a record may still fail: wait for its acknowledgement"]
+pub struct Enqueued {
+    topic: String,
+    delivery: DeliveryFuture,
+}
+
+impl Enqueued {
+    /// Waits for the acknowledgement of all in-sync replicas.
+    ///
+    /// # Errors
+    /// [`ProduceError`]; ask it whether to try again.
+    pub async fn acknowledged(self) -> Result<RecordPosition, ProduceError> {
+        let error = match self.delivery.await {
+            Ok(Ok(delivered)) => {
+                return Ok(RecordPosition {
+                    topic: self.topic,
+                    partition: delivered.partition,
+                    offset: delivered.offset,
+                });
+            }
+            Ok(Err((error, _))) => error,
+            // The producer was dropped before the brokers answered.
+            Err(_) => KafkaError::Canceled,
+        };
+        Err(ProduceError::of(&self.topic, error))
+    }
+}
+
 /// Sends records; cheap to clone.
 #[derive(Clone)]
 pub struct Producer {
@@ -171,7 +201,8 @@ impl Producer {
     /// partition follows from `partition_key`, or from `key` where that is absent.
     ///
     /// While librdkafka's queue is full it waits. A dropped future leaves open whether the record
-    /// is written.
+    /// is written. Of sends that are waited for side by side nobody knows which goes first:
+    /// [`Producer::enqueue`] keeps an order.
     ///
     /// # Errors
     /// [`ProduceError`]; ask it whether to try again.
@@ -182,6 +213,22 @@ impl Producer {
         message: &M,
         event: &EventHeaders,
     ) -> Result<RecordPosition, ProduceError> {
+        let enqueued = self.enqueue(key, partition_key, message, event).await?;
+        enqueued.acknowledged().await
+    }
+
+    /// The first half of [`Producer::send`]: the record is in the queue, behind all that were put
+    /// there before.
+    ///
+    /// # Errors
+    /// [`ProduceError`]; ask it whether to try again.
+    pub async fn enqueue<M: Message>(
+        &self,
+        key: &str,
+        partition_key: Option<&str>,
+        message: &M,
+        event: &EventHeaders,
+    ) -> Result<Enqueued, ProduceError> {
         let topic = self.inner.config.topic(M::TOPIC);
         let value = match self.framing::<M>().await {
             Ok(framing) => encode(message, &framing),
@@ -196,7 +243,7 @@ impl Producer {
             .into_iter()
             .map(|(name, value)| (name, Some(value.into())))
             .collect();
-        self.send_raw(RawRecord {
+        self.enqueue_raw(RawRecord {
             topic,
             key: Some(Bytes::copy_from_slice(key.as_bytes())),
             value: Some(value.into()),
@@ -212,6 +259,14 @@ impl Producer {
     /// # Errors
     /// [`ProduceError`]; ask it whether to try again.
     pub async fn send_raw(&self, record: RawRecord) -> Result<RecordPosition, ProduceError> {
+        self.enqueue_raw(record).await?.acknowledged().await
+    }
+
+    /// The first half of [`Producer::send_raw`]; otherwise as [`Producer::enqueue`].
+    ///
+    /// # Errors
+    /// [`ProduceError`]; ask it whether to try again.
+    pub async fn enqueue_raw(&self, record: RawRecord) -> Result<Enqueued, ProduceError> {
         let partition = match &record.partition_key {
             Some(key) => Some(java_partition(key, self.partitions(&record.topic).await?)),
             None => None,
@@ -225,7 +280,7 @@ impl Producer {
                 })
             },
         );
-        let to_send = FutureRecord {
+        let mut to_send = FutureRecord {
             topic: &record.topic,
             partition,
             payload: record.value.as_deref(),
@@ -233,14 +288,20 @@ impl Producer {
             timestamp: record.timestamp_ms,
             headers: Some(headers),
         };
-        match self.inner.client.send(to_send, Timeout::Never).await {
-            Ok(delivered) => Ok(RecordPosition {
-                topic: record.topic,
-                partition: delivered.partition,
-                offset: delivered.offset,
-            }),
-            Err((error, _)) => Err(ProduceError::of(&record.topic, error)),
-        }
+        let delivery = loop {
+            to_send = match self.inner.client.send_result(to_send) {
+                Ok(delivery) => break delivery,
+                Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), to_send)) => {
+                    to_send
+                }
+                Err((error, _)) => return Err(ProduceError::of(&record.topic, error)),
+            };
+            tokio::time::sleep(QUEUE_FULL_RETRY).await;
+        };
+        Ok(Enqueued {
+            topic: record.topic,
+            delivery,
+        })
     }
 
     /// Waits until all that was sent is acknowledged or has failed, at most `timeout`. Blocks no
