@@ -28,7 +28,8 @@ use serde::Deserialize;
 use tokio_util::sync::CancellationToken;
 
 use crate::listing::{self, Listed};
-use crate::publish::{Noticed, Published, Publisher, chain};
+use crate::publish::{Noticed, Published, Publisher};
+use crate::rejection::chain;
 
 /// More places to look at than this, and looking everywhere is less work.
 const MAX_PLACES: usize = 100_000;

@@ -31,10 +31,9 @@ use subtle::ConstantTimeEq;
 
 use crate::body::{self, BodyError};
 use crate::notices::{Entry, recognise};
-use crate::publish::{Publisher, Rejection, chain};
+use crate::publish::{Publisher, acknowledged};
+use crate::rejection::{Rejection, chain};
 
-/// Sends of one request that may be unacknowledged at one time.
-const IN_FLIGHT: usize = 256;
 /// Errors told in one answer; the counts cover all.
 const MAX_ERRORS: usize = 20;
 
@@ -259,14 +258,14 @@ impl Endpoint {
             }
             steps.push(Step::DeadLetter(rejection));
         }
-        let sends = steps.into_iter().map(|step| async move {
-            match step {
-                Step::Publish(notice) => self.publisher.publish(&notice, trace).await,
-                Step::DeadLetter(rejection) => self.publisher.reject(&rejection).await,
-            }
+        let enqueued = stream::iter(steps).then(|step| async move {
+            let sent = match step {
+                Step::Publish(notice) => self.publisher.enqueue(&notice, trace).await?,
+                Step::DeadLetter(rejection) => self.publisher.enqueue_rejection(&rejection).await?,
+            };
+            Ok((sent, ()))
         });
-        stream::iter(sends)
-            .buffered(IN_FLIGHT)
+        acknowledged(enqueued)
             .try_for_each(|_| async { Ok(()) })
             .await
             .map_err(|error| unavailable(&error))?;

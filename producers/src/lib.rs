@@ -26,8 +26,12 @@ pub mod http;
 pub mod listing;
 pub mod notices;
 mod publish;
+mod rejection;
+mod rows;
 
-pub use publish::{Noticed, Published, Publisher, Rejection};
+pub use publish::{Noticed, Published, Publisher};
+pub use rejection::Rejection;
+pub use rows::{CsvError, ReadProgress};
 
 /// The clock of observations, in milliseconds since 1970.
 pub(crate) fn now_ms() -> i64 {

@@ -5,8 +5,10 @@ use millrace_objects::{ListError, ObjectEntry, ObjectStores, ObjectUri};
 use millrace_schemas::{DocumentEvent, DocumentNotice, Layout};
 use tokio::runtime::Handle;
 
-use crate::corpus::{Corpus, CorpusError, CorpusItem, CorpusProgress};
-use crate::publish::{Noticed, Rejection};
+use crate::corpus::{Corpus, CorpusError, CorpusItem};
+use crate::publish::Noticed;
+use crate::rejection::Rejection;
+use crate::rows::ReadProgress;
 
 /// Lines of a corpus that may wait for their reader.
 const CORPUS_QUEUE: usize = 256;
@@ -28,7 +30,7 @@ pub enum Listed {
     /// Something to publish.
     Noticed(Noticed),
     /// A corpus begins; its size and how far it is. Its lines follow, in their order.
-    Corpus(CorpusProgress),
+    Corpus(ReadProgress),
     /// All of a corpus was read: what has not come is not in it. The file as it was listed.
     CorpusEnd(ObjectEntry),
 }

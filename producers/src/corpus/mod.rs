@@ -23,22 +23,18 @@
 
 mod csv;
 mod json;
-mod lines;
 mod source;
 
-use std::io::{self, BufRead};
+use std::io;
 use std::path::Path;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use millrace_objects::{ObjectStores, ObjectUri, UriError};
 use millrace_schemas::{DocumentEvent, DocumentNotice, Layout, MAX_INLINE_CONTENT_BYTES};
 use sha2::{Digest, Sha256};
 use tokio::runtime::Handle;
 
-use self::csv::CsvRecords;
-use self::lines::{Line, Lines};
 use self::source::{Opened, Source};
+use crate::rows::{CsvError, CsvRecords, Line, Lines, ReadProgress, Reading};
 
 /// The longest line that is read: 1 MiB of content may be several of JSON.
 pub const MAX_LINE_BYTES: usize = 4 << 20;
@@ -109,6 +105,18 @@ pub enum LineError {
     Id(#[source] UriError),
 }
 
+impl From<CsvError> for LineError {
+    fn from(error: CsvError) -> Self {
+        match error {
+            CsvError::TooLong { bytes } => Self::TooLong { bytes },
+            CsvError::FieldCount { .. } => {
+                Self::Shape("has another number of fields than the header")
+            }
+            CsvError::NotUtf8 => Self::NotUtf8,
+        }
+    }
+}
+
 impl LineError {
     /// A stable name for metrics and dead letters.
     pub fn error_type(&self) -> &'static str {
@@ -149,28 +157,13 @@ pub struct Corpus {
     format: CorpusFormat,
     records: Records,
     event_time_ms: i64,
-    progress: CorpusProgress,
+    progress: ReadProgress,
     failed: bool,
 }
 
 enum Records {
-    Json(Lines<Box<dyn BufRead + Send>>),
-    Csv(Box<CsvRecords<Box<dyn BufRead + Send>>>),
-}
-
-/// How far a corpus has been read, in bytes of the file or object (compressed ones, where it is).
-#[derive(Clone, Debug)]
-pub struct CorpusProgress {
-    read: Arc<AtomicU64>,
-    /// The file's size.
-    pub total_bytes: u64,
-}
-
-impl CorpusProgress {
-    /// Bytes read so far.
-    pub fn read_bytes(&self) -> u64 {
-        self.read.load(Ordering::Relaxed)
-    }
+    Json(Lines<Reading>),
+    Csv(Box<CsvRecords<Reading>>),
 }
 
 impl Corpus {
@@ -229,8 +222,12 @@ impl Corpus {
             modified_ms,
         } = source.open(is_gzip).map_err(failed)?;
         let records = match format {
-            CorpusFormat::Csv => Records::Csv(Box::new(CsvRecords::new(reader).map_err(failed)?)),
-            CorpusFormat::Jsonl | CorpusFormat::RankLens => Records::Json(Lines::new(reader)),
+            CorpusFormat::Csv => Records::Csv(Box::new(
+                CsvRecords::new(reader, MAX_LINE_BYTES).map_err(failed)?,
+            )),
+            CorpusFormat::Jsonl | CorpusFormat::RankLens => {
+                Records::Json(Lines::new(reader, MAX_LINE_BYTES))
+            }
         };
         Ok(Some(Self {
             name,
@@ -249,7 +246,7 @@ impl Corpus {
     }
 
     /// How far it is read; follows along.
-    pub fn progress(&self) -> CorpusProgress {
+    pub fn progress(&self) -> ReadProgress {
         self.progress.clone()
     }
 
@@ -285,7 +282,13 @@ impl Corpus {
                 },
                 Records::Csv(records) => match records.next_record()? {
                     None => return Ok(None),
-                    Some(record) => (record.line, record.document, record.raw),
+                    Some(record) => {
+                        let document = match record.fields {
+                            Ok(fields) => csv::document(&fields),
+                            Err(error) => Err(error.into()),
+                        };
+                        (record.line, document, record.raw)
+                    }
                 },
             };
             let digest = Sha256::digest(raw);
@@ -366,12 +369,12 @@ fn by_extension(name: &str) -> Option<(bool, bool)> {
 }
 
 /// Looks at the header, or at the first lines that are JSON.
-fn shape(reader: Box<dyn BufRead + Send>, is_csv: bool) -> io::Result<Option<CorpusFormat>> {
+fn shape(reader: Reading, is_csv: bool) -> io::Result<Option<CorpusFormat>> {
     if is_csv {
-        let records = CsvRecords::new(reader)?;
-        return Ok(records.is_corpus().then_some(CorpusFormat::Csv));
+        let records = CsvRecords::new(reader, MAX_LINE_BYTES)?;
+        return Ok(csv::is_corpus(records.header()).then_some(CorpusFormat::Csv));
     }
-    let mut lines = Lines::new(reader);
+    let mut lines = Lines::new(reader, MAX_LINE_BYTES);
     for _ in 0..SHAPE_LINES {
         match lines.next_line()? {
             None => break,

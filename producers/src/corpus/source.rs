@@ -1,19 +1,13 @@
 //! Where the bytes of a corpus come from.
 
-use std::fs::File;
-use std::io::{self, BufRead, BufReader, Read};
+use std::io::{self, Read};
 use std::path::Path;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::{Buf, Bytes};
-use flate2::bufread::MultiGzDecoder;
 use millrace_objects::{ObjectStores, ObjectStream, ObjectUri};
 use tokio::runtime::Handle;
 
-use super::CorpusProgress;
-
-const BUFFER_BYTES: usize = 1 << 16;
+use crate::rows::{self, ReadProgress, Reading};
 
 /// A file or an object. It is opened twice: to look at its shape, and to be read.
 pub(super) enum Source<'a> {
@@ -29,20 +23,18 @@ pub(super) enum Source<'a> {
 /// A source that was opened.
 pub(super) struct Opened {
     /// What it holds, decompressed, from its beginning.
-    pub reader: Box<dyn BufRead + Send>,
-    pub progress: CorpusProgress,
+    pub reader: Reading,
+    pub progress: ReadProgress,
     /// When a bucket's object was last modified, in milliseconds since 1970.
     pub modified_ms: Option<i64>,
 }
 
 impl Source<'_> {
     pub fn open(&self, is_gzip: bool) -> io::Result<Opened> {
-        let mut modified_ms = None;
-        let (inner, total_bytes): (Box<dyn Read + Send>, u64) = match self {
+        let (reader, progress, modified_ms) = match self {
             Self::File(path) => {
-                let file = File::open(path)?;
-                let total_bytes = file.metadata()?.len();
-                (Box::new(file), total_bytes)
+                let (reader, progress) = rows::open(path)?;
+                (reader, progress, None)
             }
             Self::Object {
                 stores,
@@ -52,30 +44,20 @@ impl Source<'_> {
                 let stream = runtime
                     .block_on(stores.stream(uri))
                     .map_err(io::Error::other)?;
-                let total_bytes = stream.meta().size_bytes;
-                modified_ms = stream.meta().last_modified_ms;
+                let progress = ReadProgress::of(stream.meta().size_bytes);
+                let modified_ms = stream.meta().last_modified_ms;
                 let object = Object {
                     stream,
                     part: Bytes::new(),
                     runtime: Handle::clone(runtime),
                 };
-                (Box::new(object), total_bytes)
+                (rows::counted(object, &progress), progress, modified_ms)
             }
         };
-        let progress = CorpusProgress {
-            read: Arc::default(),
-            total_bytes,
-        };
-        let counted = Counted {
-            inner,
-            read: Arc::clone(&progress.read),
-        };
-        let counted = BufReader::with_capacity(BUFFER_BYTES, counted);
-        let reader: Box<dyn BufRead + Send> = if is_gzip {
-            let plain = MultiGzDecoder::new(counted);
-            Box::new(BufReader::with_capacity(BUFFER_BYTES, plain))
+        let reader = if is_gzip {
+            rows::gunzip(reader)
         } else {
-            Box::new(counted)
+            reader
         };
         Ok(Opened {
             reader,
@@ -104,18 +86,5 @@ impl Read for Object {
         let length = self.part.len().min(buffer.len());
         self.part.copy_to_slice(&mut buffer[..length]);
         Ok(length)
-    }
-}
-
-struct Counted<R> {
-    inner: R,
-    read: Arc<AtomicU64>,
-}
-
-impl<R: Read> Read for Counted<R> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let read = self.inner.read(buffer)?;
-        self.read.fetch_add(read as u64, Ordering::Relaxed);
-        Ok(read)
     }
 }

@@ -136,7 +136,7 @@ fn a_line_without_end_is_passed_over() {
     assert!(matches!(line.reason, LineError::TooLong { bytes } if bytes > 10 << 20));
 
     let (_folder, path) = file("c.jsonl", lines.as_bytes());
-    let mut lines = Lines::new(BufReader::new(File::open(path).unwrap()));
+    let mut lines = Lines::new(BufReader::new(File::open(path).unwrap()), MAX_LINE_BYTES);
     let mut longest = 0;
     while let Some(line) = lines.next_line().unwrap() {
         longest = longest.max(line.bytes.len());

@@ -2,35 +2,36 @@
 
 use std::io::{self, BufRead};
 
-use super::MAX_LINE_BYTES;
-
 /// A line without its end.
-pub(super) struct Line<'a> {
+pub(crate) struct Line<'a> {
     /// From 1.
     pub number: u64,
-    /// The line, or the first [`MAX_LINE_BYTES`] of it.
+    /// The line, or as much of it as may be held.
     pub bytes: &'a [u8],
     /// Its whole length.
     pub length: u64,
 }
 
-pub(super) struct Lines<R> {
+pub(crate) struct Lines<R> {
     reader: R,
+    max_line_bytes: usize,
     number: u64,
     buffer: Vec<u8>,
 }
 
 impl<R: BufRead> Lines<R> {
-    pub(super) fn new(reader: R) -> Self {
+    /// Of a longer line than `max_line_bytes` that much is held.
+    pub(crate) fn new(reader: R, max_line_bytes: usize) -> Self {
         Self {
             reader,
+            max_line_bytes,
             number: 0,
             buffer: Vec::new(),
         }
     }
 
     /// The next line; of one that is too long the rest is passed over without being kept.
-    pub(super) fn next_line(&mut self) -> io::Result<Option<Line<'_>>> {
+    pub(crate) fn next_line(&mut self) -> io::Result<Option<Line<'_>>> {
         self.buffer.clear();
         let mut length = 0u64;
         loop {
@@ -45,7 +46,7 @@ impl<R: BufRead> Lines<R> {
             }
             let newline = available.iter().position(|b| *b == b'\n');
             let part = &available[..newline.unwrap_or(available.len())];
-            let room = MAX_LINE_BYTES - self.buffer.len();
+            let room = self.max_line_bytes - self.buffer.len();
             self.buffer.extend_from_slice(&part[..part.len().min(room)]);
             length += part.len() as u64;
             let consumed = newline.map_or(available.len(), |at| at + 1);
