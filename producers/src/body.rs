@@ -43,19 +43,18 @@ pub enum BodyError {
 pub async fn read(headers: &HeaderMap, body: Body, limit_bytes: usize) -> Result<Bytes, BodyError> {
     let encoding = Encoding::of(headers)?;
     let bytes = receive(body, limit_bytes).await?;
-    match encoding {
-        Encoding::Identity => Ok(bytes),
-        Encoding::Gzip => gunzip(&bytes, limit_bytes),
-    }
+    encoding.decode(bytes, limit_bytes)
 }
 
-enum Encoding {
+/// How a body is encoded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Encoding {
     Identity,
     Gzip,
 }
 
 impl Encoding {
-    fn of(headers: &HeaderMap) -> Result<Self, BodyError> {
+    pub(crate) fn of(headers: &HeaderMap) -> Result<Self, BodyError> {
         let named = headers
             .get(CONTENT_ENCODING)
             .map_or(&b""[..], |value| value.as_bytes());
@@ -67,9 +66,19 @@ impl Encoding {
             )),
         }
     }
+
+    /// The body as it was before it was encoded, of at most `limit_bytes`.
+    pub(crate) fn decode(self, bytes: Bytes, limit_bytes: usize) -> Result<Bytes, BodyError> {
+        match self {
+            Self::Identity if bytes.len() > limit_bytes => Err(BodyError::TooLarge { limit_bytes }),
+            Self::Identity => Ok(bytes),
+            Self::Gzip => gunzip(&bytes, limit_bytes),
+        }
+    }
 }
 
-async fn receive(body: Body, limit_bytes: usize) -> Result<Bytes, BodyError> {
+/// Reads all of `body` as it comes, of at most `limit_bytes`.
+pub(crate) async fn receive(body: Body, limit_bytes: usize) -> Result<Bytes, BodyError> {
     let announced = body.size_hint().lower();
     let mut chunks = body.into_data_stream();
     let mut bytes = BytesMut::new();
@@ -89,6 +98,11 @@ async fn receive(body: Body, limit_bytes: usize) -> Result<Bytes, BodyError> {
         linger(chunks).await;
     }
     Err(BodyError::TooLarge { limit_bytes })
+}
+
+/// Reads and drops a body that is not wanted, within bounds, so that its sender comes to read why.
+pub(crate) async fn discard(body: Body) {
+    linger(body.into_data_stream()).await;
 }
 
 /// Reads on and drops what comes.

@@ -1,15 +1,18 @@
-//! What upstream systems use to tell Millrace of documents.
+//! What upstream systems use to tell Millrace of documents, and of what users did with them.
 //!
 //! Four ways in, one way on: notices over HTTP ([`http`], understood by [`notices`]), a watched
 //! folder ([`folder`]), a one-shot listing of a folder or bucket ([`listing`]) and corpora with one
 //! document a line ([`corpus`]) all become [`millrace_schemas::DocumentNotice`]s, which a
 //! [`Publisher`] writes to the topic `documents` under the object's URI.
 //!
+//! Behavior comes over HTTP or from files ([`behavior`]) and goes to the topic `behavior` under its
+//! user.
+//!
 //! Promises:
 //! - A notice counts as taken only when the brokers have acknowledged it: HTTP answers 200 then,
 //!   and [`Publisher`] returns its position.
-//! - Nothing is lost in silence: what cannot become a notice goes to `documents.dlq` with its own
-//!   bytes and the reason.
+//! - Nothing is lost in silence: what cannot become a notice or an event goes to `documents.dlq` or
+//!   `behavior.dlq` with its own bytes and the reason.
 //! - Memory is bounded, however large a corpus, a line, a body or a folder's backlog is.
 //! - Notices of one object from one source keep their order.
 //!
@@ -19,6 +22,7 @@
 
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
+pub mod behavior;
 mod body;
 pub mod corpus;
 pub mod folder;

@@ -21,6 +21,13 @@ impl DocId {
         Self(hex::encode(&Sha256::digest(uri.as_bytes())[..16]))
     }
 
+    /// An id as [`DocId::as_str`] gives it: 32 lower-case hex digits.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        let is_digit = |byte: &u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
+        (text.len() == 32 && text.as_bytes().iter().all(is_digit)).then(|| Self(text.to_owned()))
+    }
+
     /// The `_id` of chunk `number` (from 0): `{doc_id}#{number}`.
     #[must_use]
     pub fn chunk(&self, number: u32) -> String {

@@ -10,13 +10,13 @@ use millrace_kafka::{
 };
 use millrace_objects::{ObjectStores, ObjectStoresConfig};
 use millrace_producers::Publisher;
-use millrace_schemas::{DocumentNotice, decode};
+use millrace_schemas::{BehaviorEvent, DocumentNotice, decode};
 use tempfile::TempDir;
 
 pub struct Kafka {
     pub config: KafkaConfig,
-    _broker: Broker,
-    _data: TempDir,
+    /// None of a real Kafka.
+    _broker: Option<(Broker, TempDir)>,
 }
 
 impl Kafka {
@@ -30,8 +30,21 @@ impl Kafka {
         Admin::connect(&config)?.create_declared().await?;
         Ok(Self {
             config,
-            _broker: broker,
-            _data: data,
+            _broker: Some((broker, data)),
+        })
+    }
+
+    /// Topics of its own on the real Kafka.
+    pub async fn real() -> Result<Self> {
+        let config = KafkaConfig {
+            bootstrap: millrace_servers::kafka()?,
+            topic_prefix: format!("{}.", millrace_servers::unique_name("producers")),
+            ..KafkaConfig::default()
+        };
+        Admin::connect(&config)?.create_declared().await?;
+        Ok(Self {
+            config,
+            _broker: None,
         })
     }
 
@@ -66,6 +79,20 @@ impl Kafka {
                 "{event:?}"
             );
             Ok(notice)
+        };
+        records.iter().map(decoded).collect()
+    }
+
+    /// All behavior, by partition and offset.
+    pub async fn behavior(&self) -> Result<Vec<BehaviorEvent>> {
+        let records = self.records(topics::BEHAVIOR).await?;
+        let decoded = |record: &Record| {
+            let event: BehaviorEvent = decode(record.value.as_ref().context("a value")?)?;
+            ensure!(
+                record.key.as_deref() == Some(event.user_id.as_bytes()),
+                "the key is the user"
+            );
+            Ok(event)
         };
         records.iter().map(decoded).collect()
     }
@@ -110,6 +137,13 @@ pub fn stores(root: &Path) -> Result<ObjectStores> {
         },
         ..Default::default()
     })?)
+}
+
+pub fn now_ms() -> i64 {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    since.map_or(0, |since| {
+        i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
+    })
 }
 
 /// The last segment of a URI.

@@ -3,6 +3,8 @@
 // A test that gets the wrong answer should stop there, and say what it got.
 #![allow(clippy::unwrap_used)]
 
+mod behavior_files;
+mod behavior_posts;
 mod fixture;
 mod folders;
 mod listings;

@@ -8,6 +8,16 @@ fn the_id_of_a_uri_never_changes() {
     let id = DocId::from_uri("oss://bucket/key");
     assert_eq!(id.as_str(), "b0150f43927acf4ed9a32d3af0b8f90b");
     assert_eq!(id.chunk(3), format!("{id}#3"));
+    assert_eq!(DocId::parse(id.as_str()), Some(id.clone()));
+    for other in [
+        "",
+        "4711",
+        &id.as_str()[1..],
+        &id.as_str().to_uppercase(),
+        &format!("{id}0"),
+    ] {
+        assert_eq!(DocId::parse(other), None, "{other}");
+    }
 }
 
 #[test]

@@ -12,6 +12,8 @@
 //! | 415 | a content encoding other than gzip | send it plain |
 //! | 503 | the brokers did not acknowledge; `Retry-After` | repeat the same |
 
+pub(crate) mod request;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
@@ -19,17 +21,16 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::State;
-use axum::http::header::{AUTHORIZATION, RETRY_AFTER, WWW_AUTHENTICATE};
-use axum::http::{HeaderMap, StatusCode};
-use axum::response::{IntoResponse, Json, Response};
+use axum::http::HeaderMap;
+use axum::response::Json;
 use axum::routing::post;
 use futures::stream::{self, StreamExt, TryStreamExt};
 use millrace_objects::{ObjectStores, ObjectUri, ReadError, Secret};
 use millrace_schemas::TraceParent;
 use serde::{Deserialize, Serialize};
-use subtle::ConstantTimeEq;
 
-use crate::body::{self, BodyError};
+use self::request::{Refusal, authorise, traceparent, unavailable};
+use crate::body;
 use crate::notices::{Entry, recognise};
 use crate::publish::{Publisher, acknowledged};
 use crate::rejection::{Rejection, chain};
@@ -141,31 +142,16 @@ pub fn router(
         .with_state(endpoint)
 }
 
-/// A request that was not taken.
-enum Refusal {
-    Unauthorised,
-    Unread(BodyError),
-    Body {
-        error_type: &'static str,
-        message: String,
-    },
-    Unavailable {
-        message: String,
-    },
-}
-
 async fn notices(
     State(endpoint): State<Arc<Endpoint>>,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Json<NoticesAnswer>, Refusal> {
-    endpoint.authorise(&headers)?;
+    authorise(endpoint.config.bearer_token.as_ref(), &headers)?;
     let body = body::read(&headers, body, endpoint.config.max_body_bytes)
         .await
         .map_err(Refusal::Unread)?;
-    let trace: Option<TraceParent> = headers
-        .get("traceparent")
-        .and_then(|value| value.to_str().ok()?.parse().ok());
+    let trace = traceparent(&headers);
     let timeout = Duration::from_millis(endpoint.config.acknowledgement_timeout_ms);
     match tokio::time::timeout(timeout, endpoint.take_in(&body, trace)).await {
         Ok(answer) => answer.map(Json),
@@ -185,23 +171,6 @@ enum Step {
 }
 
 impl Endpoint {
-    fn authorise(&self, headers: &HeaderMap) -> Result<(), Refusal> {
-        let Some(token) = &self.config.bearer_token else {
-            return Ok(());
-        };
-        let shown = headers
-            .get(AUTHORIZATION)
-            .and_then(|value| value.as_bytes().split_at_checked("Bearer ".len()))
-            .filter(|(scheme, _)| scheme.eq_ignore_ascii_case(b"Bearer "))
-            .map_or(&b""[..], |(_, token)| token);
-        // In constant time, so that the answer's delay tells nothing of the token.
-        if bool::from(shown.ct_eq(token.expose().as_bytes())) {
-            Ok(())
-        } else {
-            Err(Refusal::Unauthorised)
-        }
-    }
-
     async fn take_in(
         &self,
         body: &[u8],
@@ -282,55 +251,5 @@ impl Endpoint {
                 ReadError::NotAllowed { reason } => reason,
                 other => other.to_string(),
             })
-    }
-}
-
-fn unavailable(error: &millrace_kafka::ProduceError) -> Refusal {
-    tracing::warn!(error = %chain(error), "notices were not acknowledged");
-    Refusal::Unavailable {
-        message: chain(error),
-    }
-}
-
-impl IntoResponse for Refusal {
-    fn into_response(self) -> Response {
-        let problem = |error_type: &str, message: String| {
-            Json(serde_json::json!({ "error_type": error_type, "message": message }))
-        };
-        match self {
-            Self::Unauthorised => {
-                let message = "show the token as `Authorization: Bearer …`".to_owned();
-                let body = problem("unauthorised", message);
-                (
-                    StatusCode::UNAUTHORIZED,
-                    [(WWW_AUTHENTICATE, "Bearer")],
-                    body,
-                )
-                    .into_response()
-            }
-            Self::Unread(error) => {
-                let (status, error_type) = match &error {
-                    BodyError::TooLarge { .. } => (StatusCode::PAYLOAD_TOO_LARGE, "body_too_large"),
-                    BodyError::UnknownEncoding(_) => {
-                        (StatusCode::UNSUPPORTED_MEDIA_TYPE, "unknown_encoding")
-                    }
-                    BodyError::InvalidGzip(_) => (StatusCode::BAD_REQUEST, "invalid_gzip"),
-                    BodyError::Unreadable(_) => (StatusCode::BAD_REQUEST, "body_unreadable"),
-                };
-                let mut message = chain(&error);
-                if matches!(error, BodyError::TooLarge { .. }) {
-                    message += "; send fewer notices at a time";
-                }
-                (status, problem(error_type, message)).into_response()
-            }
-            Self::Body {
-                error_type,
-                message,
-            } => (StatusCode::BAD_REQUEST, problem(error_type, message)).into_response(),
-            Self::Unavailable { message } => {
-                let body = problem("brokers_unavailable", message);
-                (StatusCode::SERVICE_UNAVAILABLE, [(RETRY_AFTER, "5")], body).into_response()
-            }
-        }
     }
 }
