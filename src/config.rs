@@ -13,6 +13,7 @@ use figment::providers::{Env, Format, Serialized, Toml};
 use millrace_index::{KnnEngine, OpenSearchConfig};
 use millrace_kafka::KafkaConfig;
 use millrace_objects::ObjectStoresConfig;
+use millrace_producers::behavior::{BehaviorConfig, BehaviorConfigError, RowReader};
 use millrace_reconciler::ReconcilerConfig;
 use millrace_telemetry::{LogFormat, TelemetryConfig};
 use millrace_vectorizer::VectorizerConfig;
@@ -53,6 +54,8 @@ pub struct Config {
     pub objects: ObjectStoresConfig,
     /// What `up` and `run uploads` watch.
     pub uploads: UploadsSection,
+    /// How behavior is read, and the endpoint that takes it.
+    pub behavior: BehaviorConfig,
     /// The document consumer.
     pub vectorizer: VectorizerConfig,
     /// Comparisons on a schedule, and the sweep of tombstones.
@@ -69,6 +72,8 @@ pub struct ApiConfig {
     pub listen: SocketAddr,
     /// Bearer token that notices must carry. Default: none, which is allowed on loopback only.
     pub notices_token: Option<String>,
+    /// Bearer token that events must carry. Default: none, which is allowed on loopback only.
+    pub events_token: Option<String>,
 }
 
 /// The embedded broker.
@@ -123,6 +128,7 @@ impl Default for Config {
             model: ModelSection::default(),
             objects: ObjectStoresConfig::default(),
             uploads: UploadsSection::default(),
+            behavior: BehaviorConfig::default(),
             vectorizer: VectorizerConfig::default(),
             reconciler: ReconcilerConfig::default(),
             telemetry: TelemetryConfig::default(),
@@ -135,6 +141,7 @@ impl Default for ApiConfig {
         Self {
             listen: loopback(7070),
             notices_token: None,
+            events_token: None,
         }
     }
 }
@@ -211,6 +218,9 @@ pub enum ConfigError {
     /// A value that does not go with another.
     #[error("{0}")]
     Contradiction(&'static str),
+    /// Behavior that can't be read so.
+    #[error("the section behavior can't work")]
+    Behavior(#[from] BehaviorConfigError),
 }
 
 impl Config {
@@ -260,6 +270,13 @@ impl Config {
         self.reconciler
             .validate()
             .map_err(ConfigError::Contradiction)?;
+        if !self.api.listen.ip().is_loopback() && self.api.events_token.is_none() {
+            return Err(ConfigError::Contradiction(
+                "api.listen is not loopback but api.events_token is not set: anybody who reaches \
+                 the port could tell what users did; set a token or listen on 127.0.0.1",
+            ));
+        }
+        RowReader::new(&self.behavior)?;
         if self.profile == Profile::Cluster && self.kafka.bootstrap.is_empty() {
             return Err(ConfigError::Contradiction(
                 "the cluster profile needs kafka.bootstrap, such as \"127.0.0.1:9092\"",
@@ -399,16 +416,28 @@ mod tests {
     }
 
     #[test]
-    fn notices_from_elsewhere_need_a_token() {
+    fn what_comes_from_elsewhere_needs_a_token() {
         let mut config = load("[api]\nlisten = \"0.0.0.0:7070\"").unwrap();
-        assert!(
-            config
-                .validate()
-                .unwrap_err()
-                .to_string()
-                .contains("notices_token")
-        );
+        let refused = |config: &Config| config.validate().unwrap_err().to_string();
+        assert!(refused(&config).contains("notices_token"));
         config.api.notices_token = Some("secret".to_owned());
+        assert!(refused(&config).contains("events_token"));
+        config.api.events_token = Some("another".to_owned());
         config.validate().unwrap();
+    }
+
+    #[test]
+    fn a_template_without_an_item_is_refused() {
+        let config = load("[behavior]\nitem_uri = \"file:///films\"").unwrap();
+        let error = config.validate().unwrap_err();
+        let cause = std::error::Error::source(&error).unwrap().to_string();
+        assert!(cause.contains("behavior.item_uri"), "{cause}");
+        let error = load("[behavior]\nitem_url = \"x\"")
+            .unwrap_err()
+            .to_string();
+        assert!(
+            error.contains("did you mean `behavior.item_uri`?"),
+            "{error}"
+        );
     }
 }

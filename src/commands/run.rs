@@ -28,6 +28,8 @@ enum Role {
     Uploads,
     /// Store, index and signals compared on a schedule; tombstones swept.
     Reconciler,
+    /// `POST /v1/events` to the behavior topic.
+    Collector,
 }
 
 pub async fn run(args: Args, mut config: Config, output: Output) -> anyhow::Result<ExitCode> {
@@ -38,27 +40,31 @@ pub async fn run(args: Args, mut config: Config, output: Output) -> anyhow::Resu
     }
     // Who starts the role wants it to compare.
     config.reconciler.every.get_or_insert(DEFAULT_EVERY);
+    let role = Needs {
+        topics: true,
+        ..Needs::NOTHING
+    };
     let needs = match args.role {
         Role::Vectorizer => Needs {
-            topics: true,
+            search: true,
             pipeline: true,
-            uploads: false,
             outsiders: Outsiders::DeadLetter,
-            reconciler: false,
+            ..role
         },
         Role::Uploads => Needs {
-            topics: true,
-            pipeline: false,
+            search: true,
             uploads: true,
-            outsiders: Outsiders::DeadLetter,
-            reconciler: false,
+            ..role
         },
         Role::Reconciler => Needs {
-            topics: true,
-            pipeline: false,
-            uploads: false,
+            search: true,
             reconciler: true,
-            outsiders: Outsiders::Wait,
+            ..role
+        },
+        // Neither index nor model: a click is taken whatever state they are in.
+        Role::Collector => Needs {
+            collector: true,
+            ..role
         },
     };
     let mut stop = stop::signals()?;

@@ -23,14 +23,15 @@ pub struct ApiServer {
 }
 
 impl ApiServer {
-    /// Binds and serves the API, the notices endpoint where there is one, and the process's state.
+    /// Binds and serves the API where there is one, what takes notices and events in, and the
+    /// process's state.
     ///
     /// # Errors
     /// The address is taken.
     pub async fn start(
         config: &Config,
-        state: ApiState,
-        notices: Option<Router>,
+        state: Option<ApiState>,
+        intake: Router,
         health: Health,
         registry: Registry,
     ) -> anyhow::Result<Self> {
@@ -42,9 +43,10 @@ impl ApiServer {
             )
         })?;
         let address = listener.local_addr()?;
-        let routes = api::router(state)
+        let routes = state
+            .map_or_else(Router::new, api::router)
             .merge(millrace_telemetry::router(health, Arc::new(registry)))
-            .merge(notices.unwrap_or_default())
+            .merge(intake)
             .fallback(api::error::unknown_route)
             .method_not_allowed_fallback(api::error::method_not_allowed);
         let stopping = CancellationToken::new();

@@ -4,6 +4,7 @@
 
 pub mod address;
 mod api_server;
+mod collector;
 pub mod index;
 mod metrics;
 pub mod model;
@@ -20,6 +21,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
+use axum::Router;
 use millrace_broker::{Broker, BrokerConfig, BrokerError};
 use millrace_kafka::{Admin, Created, KafkaConfig};
 use millrace_objects::ObjectStores;
@@ -30,6 +32,7 @@ use tokio_util::sync::CancellationToken;
 
 use self::address::RunningAddress;
 use self::api_server::ApiServer;
+use self::collector::Collector;
 pub use self::needs::Needs;
 use self::pipeline::Pipeline;
 pub use self::pipeline::vectorizer_group;
@@ -50,13 +53,14 @@ pub struct Stack {
     health: Health,
     uploads: Option<Uploads>,
     reconciler: Option<Schedule>,
+    collector: Option<Collector>,
     pipeline: Option<Pipeline>,
     broker: Option<Broker>,
     failed: CancellationToken,
 }
 
 impl Stack {
-    /// Starts what is needed. The index, the encoder and the API always are.
+    /// Starts what is needed. The HTTP server always is, for health and metrics.
     ///
     /// # Errors
     /// The data folder is another process's, or a part can't be started; what
@@ -68,66 +72,92 @@ impl Stack {
         let mut registry = Registry::default();
 
         // The model takes longest, so it loads while the rest starts.
-        let encoder = tokio::spawn({
+        let encoder = needs.search.then(|| {
             let section = config.model.clone();
-            async move { model::load(&section).await }
+            tokio::spawn(async move { model::load(&section).await })
         });
         let (broker, kafka) = if needs.topics {
             topics(config).await?
         } else {
             (None, config.kafka.clone())
         };
-        let encoder = encoder.await.context("loading the model was cut off")??;
-        let index = index::open(config, &encoder).await?;
+        let search = match encoder {
+            Some(encoder) => {
+                let encoder = encoder.await.context("loading the model was cut off")??;
+                Some((index::open(config, &encoder).await?, encoder))
+            }
+            None => None,
+        };
         let objects = Arc::new(ObjectStores::new(&objects_config(config))?);
 
-        let pipeline = if needs.pipeline {
-            let pipeline = Pipeline::start(
-                config,
-                &kafka,
-                needs.outsiders,
-                &index,
-                &objects,
-                &encoder,
-                &health,
-                &failed,
-            )
-            .await?;
-            metrics::register(&mut registry, &pipeline);
-            Some(pipeline)
-        } else {
-            None
+        let pipeline = match &search {
+            Some((index, encoder)) if needs.pipeline => {
+                let pipeline = Pipeline::start(
+                    config,
+                    &kafka,
+                    needs.outsiders,
+                    index,
+                    &objects,
+                    encoder,
+                    &health,
+                    &failed,
+                )
+                .await?;
+                metrics::register(&mut registry, &pipeline);
+                Some(pipeline)
+            }
+            _ => None,
         };
-        let compares = Compares {
+        // Uploads and reconciler compare with what is indexed, so both need the search too.
+        let compares = search.as_ref().map(|(index, encoder)| Compares {
             config: config.clone(),
             kafka: kafka.clone(),
-            index: Arc::clone(&index),
+            index: Arc::clone(index),
             objects: Arc::clone(&objects),
-            encoder: Arc::clone(&encoder),
+            encoder: Arc::clone(encoder),
+        });
+        let uploads = match &compares {
+            Some(compares) if needs.uploads => {
+                let uploads = Uploads::start(compares, &failed)?;
+                metrics::register_notices(&mut registry, &uploads);
+                Some(uploads)
+            }
+            _ => None,
         };
-        let uploads = if needs.uploads {
-            let uploads = Uploads::start(&compares, &failed)?;
-            metrics::register_notices(&mut registry, &uploads);
-            Some(uploads)
-        } else {
-            None
+        let reconciler = match &compares {
+            Some(compares) if needs.reconciler => {
+                let stats = SharedStats::default();
+                metrics::register_reconciler(&mut registry, stats.clone());
+                Some(compares.schedule(stats).await?)
+            }
+            _ => None,
         };
-        let reconciler = if needs.reconciler {
-            let stats = SharedStats::default();
-            metrics::register_reconciler(&mut registry, stats.clone());
-            Some(compares.schedule(stats).await?)
+        let collector = if needs.collector {
+            let collector = Collector::new(config, &kafka)?;
+            metrics::register_collector(&mut registry, collector.endpoint());
+            Some(collector)
         } else {
             None
         };
         let control_token = control_token()?;
-        let state = ApiState {
+        let state = search.map(|(index, encoder)| ApiState {
             index,
             encoder,
             objects,
             control_token: control_token.as_str().into(),
-        };
-        let notices = uploads.as_ref().map(|uploads| uploads.routes(config));
-        let api = ApiServer::start(config, state, notices, health.clone(), registry).await?;
+        });
+        let intake = Router::new()
+            .merge(
+                uploads
+                    .as_ref()
+                    .map_or_else(Router::new, |u| u.routes(config)),
+            )
+            .merge(
+                collector
+                    .as_ref()
+                    .map_or_else(Router::new, Collector::routes),
+            );
+        let api = ApiServer::start(config, state, intake, health.clone(), registry).await?;
         let address = RunningAddress {
             pid: std::process::id(),
             api: format!("http://{}", api.address),
@@ -141,6 +171,7 @@ impl Stack {
             health,
             uploads,
             reconciler,
+            collector,
             pipeline,
             broker,
             failed,
@@ -183,6 +214,9 @@ impl Stack {
             reconciler.stop().await;
         }
         self.api.stop().await;
+        if let Some(collector) = self.collector {
+            collector.stop().await;
+        }
         if let Some(pipeline) = self.pipeline {
             pipeline.stop().await;
         }

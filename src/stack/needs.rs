@@ -2,53 +2,58 @@
 
 use millrace_vectorizer::Outsiders;
 
-/// Which parts a command needs besides the API.
+/// Which parts a command needs.
 #[derive(Clone, Copy, Debug)]
 pub struct Needs {
     /// Topics.
     pub topics: bool,
+    /// The index, the encoder and the API over them.
+    pub search: bool,
     /// The consumer that turns notices into index records.
     pub pipeline: bool,
-    /// Watched folders, and notices over HTTP.
-    pub uploads: bool,
     /// What the pipeline does with notices of objects that it may not read. One that ends with its
     /// command leaves them to the next `up`, whose configuration may allow them.
     pub outsiders: Outsiders,
+    /// Watched folders, and notices over HTTP.
+    pub uploads: bool,
+    /// Behavior over HTTP.
+    pub collector: bool,
     /// Comparisons and sweeps on a schedule.
     pub reconciler: bool,
 }
 
 impl Needs {
+    /// The API with health and metrics, which a process always has.
+    pub const NOTHING: Self = Self {
+        topics: false,
+        search: false,
+        pipeline: false,
+        outsiders: Outsiders::Wait,
+        uploads: false,
+        collector: false,
+        reconciler: false,
+    };
     /// The index and the encoder alone.
     pub const SEARCH: Self = Self {
-        topics: false,
-        pipeline: false,
-        uploads: false,
-        outsiders: Outsiders::Wait,
-        reconciler: false,
+        search: true,
+        ..Self::NOTHING
     };
     /// The index and the topics, to look at.
     pub const STATUS: Self = Self {
         topics: true,
-        pipeline: false,
-        uploads: false,
-        outsiders: Outsiders::Wait,
-        reconciler: false,
+        ..Self::SEARCH
     };
     /// All that takes a notice to the index.
     pub const INGEST: Self = Self {
-        topics: true,
         pipeline: true,
-        uploads: false,
-        outsiders: Outsiders::Wait,
-        reconciler: false,
+        ..Self::STATUS
     };
     /// All that there is.
     pub const UP: Self = Self {
-        topics: true,
-        pipeline: true,
-        uploads: true,
         outsiders: Outsiders::DeadLetter,
+        uploads: true,
+        collector: true,
         reconciler: true,
+        ..Self::INGEST
     };
 }

@@ -31,7 +31,8 @@ impl StopSignals {
         self.nth(1).await;
     }
 
-    async fn nth(&mut self, count: u32) {
+    /// Waits for the signal of this number; returns at once if it came already.
+    pub async fn nth(&mut self, count: u32) {
         while self.count < count {
             tokio::select! {
                 _ = self.terminate.recv() => {}

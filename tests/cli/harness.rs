@@ -171,7 +171,12 @@ impl Pipeline {
 
     /// Starts `up` and waits until it says that it is ready.
     pub fn up(&self, arguments: &[&str]) -> anyhow::Result<Up> {
-        let mut command = self.command(&[&["up"], arguments].concat());
+        self.serve(&[&["up"], arguments].concat())
+    }
+
+    /// Starts `up` or a role, and waits until it says that it is ready.
+    pub fn serve(&self, arguments: &[&str]) -> anyhow::Result<Up> {
+        let mut command = self.command(arguments);
         let mut child = command
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -182,7 +187,7 @@ impl Pipeline {
         let Ok(ready) = serde_json::from_str(&line) else {
             let output = child.wait_with_output()?;
             bail!(
-                "up did not become ready: {}",
+                "{arguments:?} did not become ready: {}",
                 String::from_utf8_lossy(&output.stderr)
             );
         };

@@ -1,0 +1,53 @@
+//! What brings behavior in: `POST /v1/events`.
+
+use axum::Router;
+use millrace_kafka::{KafkaConfig, Producer};
+use millrace_objects::Secret;
+use millrace_producers::Publisher;
+use millrace_producers::behavior::{RowReader, collector};
+
+use crate::config::Config;
+
+/// The running endpoint.
+pub struct Collector {
+    publisher: Publisher,
+    endpoint: collector::Collector,
+}
+
+impl Collector {
+    /// An endpoint with a producer of its own: its bounds are then its own too.
+    ///
+    /// # Errors
+    /// Settings that can't work.
+    pub fn new(config: &Config, kafka: &KafkaConfig) -> anyhow::Result<Self> {
+        let publisher = Publisher::new(Producer::connect(kafka)?);
+        let endpoint = collector::Collector::new(
+            publisher.clone(),
+            RowReader::new(&config.behavior)?,
+            config.api.events_token.clone().map(Secret::new),
+            config.behavior.collector.clone(),
+        );
+        Ok(Self {
+            publisher,
+            endpoint,
+        })
+    }
+
+    /// `POST /v1/events`.
+    pub fn routes(&self) -> Router {
+        self.endpoint.routes()
+    }
+
+    /// What it counts.
+    pub fn endpoint(&self) -> collector::Collector {
+        self.endpoint.clone()
+    }
+
+    /// Waits for what was sent already; no request is open any more.
+    pub async fn stop(self) {
+        let producer = self.publisher.producer();
+        if let Err(error) = producer.flush(super::pipeline::DRAIN).await {
+            tracing::warn!(%error, "not all events were acknowledged; their senders were told");
+        }
+    }
+}
