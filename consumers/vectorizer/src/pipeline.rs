@@ -16,6 +16,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::Instant;
 
 use millrace_kafka::{Consumer, Delivery};
+use millrace_objects::ObjectUri;
 use millrace_schemas::{DocId, DocumentNotice, DocumentVersion, SchemaRegistry, TraceParent};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio_util::sync::CancellationToken;
@@ -25,15 +26,12 @@ use tracing::Instrument;
 use crate::admission::{Admission, Admitted, Versioned};
 use crate::decode::{Decoded, decode};
 use crate::document::{Interrupted, Job, Stages};
-use crate::failure::Refusal;
+use crate::failure::{Refusal, Stage};
 use crate::stats::Counters;
 use crate::vectorizer::{Outsiders, VectorizerState};
 
 /// Semaphore permits count KiB, since their number has 32 bits.
 pub(crate) const PERMIT_BYTES: u64 = 1024;
-
-/// What the object store says of an object outside the allow-list.
-const NOT_ALLOWED: &str = "object_not_allowed";
 
 /// The running consumer, shared by its tasks.
 pub(crate) struct Pipeline {
@@ -224,7 +222,7 @@ impl Pipeline {
                 work.delivery.ack();
                 Ok(())
             }
-            Err(Interrupted::Refused(refusal)) if self.leaves(&refusal) => {
+            Err(Interrupted::Refused(refusal)) if self.leaves(&work.notice, &refusal) => {
                 tracing::warn!(
                     message = refusal.reason.message,
                     "left for a pipeline that may read it"
@@ -236,9 +234,17 @@ impl Pipeline {
         }
     }
 
-    /// Whether a notice waits on instead of becoming a dead letter.
-    fn leaves(&self, refusal: &Refusal) -> bool {
-        self.outsiders == Outsiders::Wait && refusal.reason.error_type == NOT_ALLOWED
+    /// Whether a notice waits on instead of becoming a dead letter: of an object outside the
+    /// allow-list only, since whoever published what is inside waits for its outcome.
+    fn leaves(&self, notice: &DocumentNotice, refusal: &Refusal) -> bool {
+        let is_outside = || {
+            let allowed = self.stages.objects.allow_list();
+            ObjectUri::parse(&notice.uri).is_ok_and(|uri| allowed.permits(&uri).is_err())
+        };
+        self.outsiders == Outsiders::Wait
+            && refusal.stage == Stage::Fetch
+            && notice.content.is_none()
+            && is_outside()
     }
 
     /// Room for the bytes of an object, before they are read. An object of unknown size takes what
