@@ -34,8 +34,8 @@ use self::address::RunningAddress;
 use self::api_server::ApiServer;
 use self::collector::Collector;
 pub use self::needs::Needs;
-use self::pipeline::Pipeline;
 pub use self::pipeline::vectorizer_group;
+use self::pipeline::{Pipeline, Shared};
 use self::reconciler::Compares;
 use self::uploads::Uploads;
 use crate::api::ApiState;
@@ -95,10 +95,12 @@ impl Stack {
                 let pipeline = Pipeline::start(
                     config,
                     &kafka,
+                    Shared {
+                        index,
+                        objects: &objects,
+                        encoder,
+                    },
                     needs.outsiders,
-                    index,
-                    &objects,
-                    encoder,
                     &health,
                     &failed,
                 )

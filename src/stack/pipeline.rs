@@ -42,6 +42,16 @@ pub fn vectorizer_group(config: &Config) -> String {
     )
 }
 
+/// What the vectorizer shares with the API.
+pub struct Shared<'a> {
+    /// Where documents are written, and searched.
+    pub index: &'a Arc<dyn SearchIndex>,
+    /// Where they are read.
+    pub objects: &'a Arc<ObjectStores>,
+    /// What makes vectors, of queries too.
+    pub encoder: &'a Arc<Encoder>,
+}
+
 impl Pipeline {
     /// Joins the group and begins to work.
     ///
@@ -50,13 +60,16 @@ impl Pipeline {
     pub async fn start(
         config: &Config,
         kafka: &KafkaConfig,
+        shared: Shared<'_>,
         outsiders: Outsiders,
-        index: &Arc<dyn SearchIndex>,
-        objects: &Arc<ObjectStores>,
-        encoder: &Arc<Encoder>,
         health: &Health,
         failed: &CancellationToken,
     ) -> anyhow::Result<Self> {
+        let Shared {
+            index,
+            objects,
+            encoder,
+        } = shared;
         let producer = Producer::connect(kafka)?;
         let sink = BulkSink::start(Arc::clone(index), SinkConfig::default());
         let group = ConsumerConfig::new(vectorizer_group(config), &[topics::DOCUMENTS]);
