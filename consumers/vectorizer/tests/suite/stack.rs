@@ -190,7 +190,10 @@ impl Stack {
     pub fn put(&self, name: &str, content: impl AsRef<[u8]>) -> Result<DocumentNotice> {
         let path = self.objects().join(name);
         std::fs::create_dir_all(path.parent().context("inside the folder")?)?;
-        std::fs::write(&path, content)?;
+        // At once, as object stores do: a reader in between would see an empty file.
+        let staging = self.folder.path().join("staging");
+        std::fs::write(&staging, content)?;
+        std::fs::rename(staging, path)?;
         Ok(self.notice(name))
     }
 
