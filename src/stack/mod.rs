@@ -108,7 +108,7 @@ impl Stack {
                 metrics::register(&mut registry, &pipeline);
                 Some(pipeline)
             }
-            _ => None,
+            Some(_) | None => None,
         };
         // Uploads and reconciler compare with what is indexed, so both need the search too.
         let compares = search.as_ref().map(|(index, encoder)| Compares {

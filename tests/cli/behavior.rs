@@ -209,24 +209,14 @@ fn standard_input_reaches_a_running_up() -> anyhow::Result<()> {
 #[test]
 fn an_interrupted_publication_tells_how_far_it_came() -> anyhow::Result<()> {
     let pipeline = Pipeline::new(Target::Embedded)?;
-    let mut child = pipeline
-        .command(&[
-            "publish",
-            "behavior",
-            "-",
-            "--rate",
-            "50/s",
-            "--item-uri",
-            TEMPLATE,
-        ])
-        .stdin(Stdio::piped())
+    // More than can be sent at this rate before the deadline.
+    let file = pipeline.write("rows.jsonl", rows("u", 5_000))?;
+    let args = ["publish", "behavior", text(&file)?, "--rate", "50/s"];
+    let child = pipeline
+        .command(&[&args[..], &["--item-uri", TEMPLATE]].concat())
         .stdout(Stdio::piped())
         .stderr(Stdio::null())
         .spawn()?;
-    let mut stdin = child.stdin.take().context("standard input is piped")?;
-    // More than can be sent at this rate before the deadline.
-    stdin.write_all(rows("u", 5_000).as_bytes())?;
-    drop(stdin);
     // The broker's folder appears before the first event is sent, which is when signals are heeded.
     eventually("the publication began", Duration::from_secs(30), || {
         let log = pipeline.path("data/broker");

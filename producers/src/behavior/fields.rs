@@ -183,7 +183,6 @@ fn integer_of(value: &Value) -> Option<i64> {
 /// Numbers such as `1.7E12`, as far as a double is exact.
 fn whole(number: f64) -> Option<i64> {
     const EXACT: f64 = 9_007_199_254_740_992.0;
-    #[expect(clippy::cast_possible_truncation, reason = "whole and below 2^53")]
     (number.fract() == 0.0 && number.abs() <= EXACT).then_some(number as i64)
 }
 

@@ -29,7 +29,7 @@ pub(super) fn read(mut fields: Fields, kinds: &Kinds) -> Result<Drafts, RowError
         "item" => Ok(Drafts::PassedOver("metarank_item")),
         "user" => Ok(Drafts::PassedOver("metarank_user")),
         "ranking" => ranking(fields),
-        "interaction" => Ok(Drafts::One(interaction(fields, kinds)?)),
+        "interaction" => Ok(Drafts::Events(vec![interaction(fields, kinds)?])),
         _ => Err(wrong("event", "item, user, ranking or interaction")),
     }
 }
@@ -100,7 +100,7 @@ fn ranking(mut fields: Fields) -> Result<Drafts, RowError> {
         })
     };
     let drafts: Result<Vec<Draft>, RowError> = items.into_iter().enumerate().map(expose).collect();
-    Ok(Drafts::Many(drafts?))
+    Ok(Drafts::Events(drafts?))
 }
 
 /// User, time, and the context as attributes.

@@ -67,8 +67,7 @@ pub(super) struct Draft {
 }
 
 pub(super) enum Drafts {
-    One(Draft),
-    Many(Vec<Draft>),
+    Events(Vec<Draft>),
     PassedOver(&'static str),
 }
 
@@ -146,15 +145,14 @@ impl RowReader {
             .or_else(|| dialect_of(&fields))
             .ok_or(RowError::Dialect)?;
         let drafts = match dialect {
-            Dialect::Own => Drafts::One(own::read(fields, &self.kinds)?),
-            Dialect::Airec => Drafts::One(airec::read(fields, &self.kinds)?),
+            Dialect::Own => Drafts::Events(vec![own::read(fields, &self.kinds)?]),
+            Dialect::Airec => Drafts::Events(vec![airec::read(fields, &self.kinds)?]),
             Dialect::Metarank => metarank::read(fields, &self.kinds)?,
             Dialect::Ubi => ubi::read(fields, &self.kinds)?,
         };
         let event = |draft| self.event(draft, dialect, now_ms);
         Ok(match drafts {
-            Drafts::One(draft) => Told::Events(vec![event(draft)?]),
-            Drafts::Many(drafts) => {
+            Drafts::Events(drafts) => {
                 let events: Result<_, RowError> = drafts.into_iter().map(event).collect();
                 Told::Events(events?)
             }

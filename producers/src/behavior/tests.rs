@@ -42,7 +42,7 @@ fn told(row: &str) -> Told {
 fn events(row: &str) -> Vec<BehaviorEvent> {
     match told(row) {
         Told::Events(events) => events,
-        passed_over => panic!("{passed_over:?}"),
+        Told::PassedOver(what) => panic!("{what}"),
     }
 }
 

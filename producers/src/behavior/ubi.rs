@@ -60,7 +60,7 @@ pub(super) fn read(mut fields: Fields, kinds: &Kinds) -> Result<Drafts, RowError
             insert(&mut attributes, format!("{prefix}{name}"), value.into());
         }
     }
-    Ok(Drafts::One(Draft {
+    Ok(Drafts::Events(vec![Draft {
         event_id: None,
         user_id,
         item,
@@ -73,7 +73,7 @@ pub(super) fn read(mut fields: Fields, kinds: &Kinds) -> Result<Drafts, RowError
         scene_id: None,
         position,
         attributes,
-    }))
+    }]))
 }
 
 /// The specification's common actions.

@@ -45,7 +45,7 @@ async fn publish(publisher: &Publisher, path: &Path) -> Result<BTreeMap<String, 
                     outgoing.extend(events.into_iter().map(|e| BehaviorRow::Event(Box::new(e))));
                 }
                 Ok(Told::PassedOver(what)) => {
-                    *passed_over.lock().unwrap().entry(what).or_default() += 1
+                    *passed_over.lock().unwrap().entry(what).or_default() += 1;
                 }
                 Err(rejection) => outgoing.push(BehaviorRow::Rejected(rejection)),
             }
@@ -60,7 +60,8 @@ async fn publish(publisher: &Publisher, path: &Path) -> Result<BTreeMap<String, 
         };
         *counts.entry(name.to_owned()).or_default() += 1;
     }
-    for (name, count) in passed_over.lock().unwrap().iter() {
+    let passed_over = passed_over.lock().unwrap();
+    for (name, count) in &*passed_over {
         let name: &str = name;
         counts.insert(name.to_owned(), *count);
     }
