@@ -447,7 +447,7 @@ fn a_store_out_of_reach_makes_no_orphans(target: Target) -> anyhow::Result<()> {
     pipeline.write("docs/goes.txt", "This one goes.\n")?;
     pipeline.ingest(&pipeline.path("docs"))?;
     std::fs::remove_file(pipeline.path("docs/goes.txt"))?;
-    let lines: String = (0..2_000)
+    let lines: String = (0..2_000_u64)
         .map(|n| format!("{{\"_id\":\"{n}\",\"text\":\"{}\"}}\n", n * n * 7_919))
         .collect();
     let cut = gzip(lines.as_bytes())?;
