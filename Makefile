@@ -46,6 +46,10 @@ test-embedded: tools model ## the tests that need no real server
 	@cargo nextest list $(LOCKED) --workspace -T oneline -E '$(REAL)'
 	$(NEXTEST) -E 'not $(REAL)'
 
+.PHONY: fuzz
+fuzz: ## fuzz every parser that outsiders reach; TARGET="a b" chooses, SECONDS=60 each
+	FUZZ_SECONDS=$(or $(SECONDS),60) fuzz/run $(TARGET)
+
 .PHONY: lint
 lint: tools ## formatting, clippy, licences and bans, advisories where they can be had, documentation
 	cargo fmt --all --check

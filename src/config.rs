@@ -384,16 +384,52 @@ fn describe(error: &figment::Error) -> ConfigError {
     }
 }
 
-#[cfg(test)]
-mod tests {
+/// What fuzzing asks of the file. Compiled for fuzzing and for the test that replays the corpus.
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing {
     use super::*;
 
-    fn load(text: &str) -> Result<Config, ConfigError> {
+    /// A file's text alone, without environment and flags.
+    pub(super) fn load(text: &str) -> Result<Config, ConfigError> {
         Figment::new()
             .merge(Toml::string(text))
             .extract()
             .map_err(|errors| describe(&errors))
     }
+
+    /// Any text as `millrace.toml`: it is a configuration or an error that says which key, and the
+    /// key that is proposed for an unknown one exists.
+    pub fn configuration(text: &[u8]) {
+        let Ok(text) = std::str::from_utf8(text) else {
+            return;
+        };
+        match load(text) {
+            Ok(config) => drop(config.validate()),
+            Err(ConfigError::UnknownKey {
+                nearest: Some(nearest),
+                ..
+            }) => {
+                let known = load(&format!("{nearest} = 1"));
+                assert!(
+                    !matches!(known, Err(ConfigError::UnknownKey { .. })),
+                    "`{nearest}` is no key either"
+                );
+            }
+            Err(error) => assert!(!error.to_string().is_empty()),
+        }
+    }
+
+    #[cfg(test)]
+    #[test]
+    fn the_corpus_of_configurations() {
+        millrace_fuzz::replay("configuration", configuration);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::fuzzing::load;
+    use super::*;
 
     #[test]
     fn nothing_configured_is_valid() {

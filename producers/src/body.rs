@@ -120,7 +120,8 @@ async fn linger(mut chunks: axum::body::BodyDataStream) {
     let _ = tokio::time::timeout(LINGER, reading).await;
 }
 
-fn gunzip(bytes: &[u8], limit_bytes: usize) -> Result<Bytes, BodyError> {
+/// The plain bytes, never more than `limit_bytes` of them.
+pub(crate) fn gunzip(bytes: &[u8], limit_bytes: usize) -> Result<Bytes, BodyError> {
     let mut plain = Vec::new();
     // One byte more than allowed tells that there is more.
     flate2::read::MultiGzDecoder::new(bytes)

@@ -26,6 +26,8 @@ pub mod behavior;
 mod body;
 pub mod corpus;
 pub mod folder;
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
 pub mod http;
 pub mod listing;
 pub mod notices;

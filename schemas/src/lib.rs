@@ -18,6 +18,8 @@ mod documents;
 mod error;
 mod feedback;
 mod framing;
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
 mod headers;
 mod identity;
 mod inline_bytes;

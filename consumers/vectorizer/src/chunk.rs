@@ -8,6 +8,8 @@
 //!   sentence segmentation quadratic, and a word of 10 MB is cut like a sentence.
 //! - A chunk is a slice of the text; nothing is rewritten.
 
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
 mod packing;
 mod sentences;
 
@@ -103,6 +105,25 @@ impl<'a> Chunker<'a> {
     /// Cuts `text`; `title` goes before each chunk for embedding. A document without text but
     /// with a title is one chunk of the title.
     pub fn document(&self, title: Option<&str>, text: &str) -> Result<Vec<Chunk>, ChunkError> {
+        let (title, passages) = self.passages(title, text)?;
+        if passages.is_empty() {
+            return title
+                .map(|title| self.chunk(None, &title))
+                .into_iter()
+                .collect();
+        }
+        passages
+            .into_iter()
+            .map(|passage| self.chunk(title.as_deref(), text[passage].trim()))
+            .collect()
+    }
+
+    /// The part of the title that goes before each chunk, and where the chunks are.
+    fn passages(
+        &self,
+        title: Option<&str>,
+        text: &str,
+    ) -> Result<(Option<String>, Vec<Range<usize>>), ChunkError> {
         let title = title
             .map(|title| self.shortened(title))
             .transpose()?
@@ -127,17 +148,8 @@ impl<'a> Chunker<'a> {
                 });
             }
         }
-        let packed = packing.finish();
-        if packed.is_empty() {
-            return title
-                .map(|title| self.chunk(None, &title))
-                .into_iter()
-                .collect();
-        }
-        packed
-            .into_iter()
-            .map(|piece| self.chunk(title.as_deref(), text[piece.range].trim()))
-            .collect()
+        let passages = packing.finish().into_iter().map(|piece| piece.range);
+        Ok((title, passages.collect()))
     }
 
     fn chunk(&self, title: Option<&str>, text: &str) -> Result<Chunk, ChunkError> {

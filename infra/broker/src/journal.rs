@@ -1,6 +1,9 @@
 //! The file of [`Fact`]s: one line each, `<crc32c of the rest, hex> <json>`, appended before the fact
 //! counts. It is rewritten as a snapshot when most of it is history.
 
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
+
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::FileExt;

@@ -28,6 +28,8 @@ mod broker;
 mod clock;
 mod config;
 mod data_dir;
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
 mod groups;
 mod journal;
 mod log;

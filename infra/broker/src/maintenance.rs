@@ -80,7 +80,8 @@ fn flush(service: &Service) {
     }
 }
 
-fn clean(service: &Service) {
+/// One round of expiry, retention and compaction.
+pub fn clean(service: &Service) {
     let retention_ms =
         i64::try_from(service.config.offsets_retention.as_millis()).unwrap_or(i64::MAX);
     service.groups.expire(now_ms(), retention_ms);

@@ -24,6 +24,8 @@ mod clock;
 mod config;
 mod consumer;
 mod dead_letters;
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
 mod lag;
 mod partitioner;
 mod producer;

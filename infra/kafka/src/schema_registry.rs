@@ -106,6 +106,24 @@ async fn refused(request: &str, response: Response) -> SchemaError {
     }
 }
 
+/// The schema in a successful answer.
+pub(crate) fn writer_schema(
+    id: i32,
+    status: u16,
+    answer: &[u8],
+) -> Result<WriterSchema, SchemaError> {
+    // Not JSON: something else answers in the registry's place, as proxies do for a while.
+    let answer: SchemaText =
+        serde_json::from_slice(answer).map_err(|error| SchemaError::RegistryUnavailable {
+            source: error.into(),
+        })?;
+    WriterSchema::parse(&answer.schema).map_err(|error| SchemaError::RegistryRefused {
+        request: format!("schema {id}"),
+        status,
+        message: format!("not an Avro schema: {error}"),
+    })
+}
+
 #[async_trait]
 impl SchemaRegistry for HttpSchemaRegistry {
     async fn schema(&self, id: i32) -> Result<WriterSchema, SchemaError> {
@@ -124,18 +142,12 @@ impl SchemaRegistry for HttpSchemaRegistry {
         if response.status() == StatusCode::NOT_FOUND {
             return Err(SchemaError::UnknownSchemaId { id });
         }
-        let request = format!("schema {id}");
         if !response.status().is_success() {
-            return Err(refused(&request, response).await);
+            return Err(refused(&format!("schema {id}"), response).await);
         }
         let status = response.status().as_u16();
-        let answer: SchemaText = response.json().await.map_err(unavailable)?;
-        let schema =
-            WriterSchema::parse(&answer.schema).map_err(|error| SchemaError::RegistryRefused {
-                request,
-                status,
-                message: format!("not an Avro schema: {error}"),
-            })?;
+        let answer = response.bytes().await.map_err(unavailable)?;
+        let schema = writer_schema(id, status, &answer)?;
         let mut schemas = self.schemas.lock().unwrap_or_else(PoisonError::into_inner);
         schemas.insert(id, schema.clone());
         Ok(schema)

@@ -32,6 +32,8 @@ mod bucket;
 mod config;
 mod error;
 mod folder;
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
 mod oss_v4;
 mod stores;
 mod streaming;

@@ -17,6 +17,8 @@
 mod charset;
 mod docx;
 mod front_matter;
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
 mod html;
 mod json;
 mod markdown;

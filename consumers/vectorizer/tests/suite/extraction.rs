@@ -8,6 +8,7 @@ use millrace_vectorizer::extract::{
     ExtractError, ExtractLimits, ExtractedText, Extractor, MediaType,
 };
 
+use crate::hostile;
 use crate::stack::{fixture, worker};
 
 const LIMITS: ExtractLimits = ExtractLimits {
@@ -199,4 +200,9 @@ async fn a_worker_that_cannot_start_is_not_the_documents_fault() {
         Ok(MediaType::PlainText),
         "what needs no worker is read without one"
     );
+}
+
+#[test]
+fn the_corpus_of_pdfs_is_contained() {
+    millrace_fuzz::replay("extract_pdf", |bytes| hostile::pdf(bytes, worker()));
 }

@@ -4,6 +4,7 @@
 
 mod cut_off;
 mod extraction;
+mod hostile;
 mod order;
 mod pipeline;
 mod poison;

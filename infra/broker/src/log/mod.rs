@@ -6,6 +6,8 @@
 pub mod batch;
 mod checkpoint;
 pub mod compaction;
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
 mod index;
 mod open_transactions;
 mod producers;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 use thiserror::Error;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use super::dispatch::{self, RequestError};
@@ -49,8 +49,8 @@ pub async fn serve(
     Ok(())
 }
 
-async fn read_frame(
-    stream: &mut TcpStream,
+pub async fn read_frame(
+    stream: &mut (impl AsyncRead + Unpin),
     limit: usize,
 ) -> Result<Option<Bytes>, ConnectionError> {
     let length = match stream.read_i32().await {

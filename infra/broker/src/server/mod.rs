@@ -2,6 +2,8 @@
 
 mod connection;
 mod dispatch;
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
 
 use std::sync::Arc;
 use std::time::Duration;

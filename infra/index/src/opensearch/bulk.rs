@@ -101,7 +101,7 @@ async fn send(
 }
 
 /// The outcomes in an answer; whatever the answer, as many as were sent.
-fn read(answer: &Answer, items: usize) -> Vec<ItemOutcome> {
+pub(super) fn read(answer: &Answer, items: usize) -> Vec<ItemOutcome> {
     if answer.status != 200 {
         return whole_request(answer, items);
     }

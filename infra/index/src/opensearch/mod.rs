@@ -11,6 +11,8 @@ mod classify;
 mod client;
 mod config;
 mod documents;
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
 mod mapping;
 mod search;
 mod version;

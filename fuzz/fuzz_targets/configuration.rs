@@ -1,0 +1,10 @@
+//! `millrace.toml`.
+
+#![no_main]
+
+// The binary has no library to take it from.
+#[path = "../../src/config.rs"]
+#[allow(dead_code, reason = "the binary uses the rest")]
+mod config;
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| config::fuzzing::configuration(data));

@@ -1,0 +1,5 @@
+//! DOCX.
+
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| millrace_vectorizer::extract::fuzzing::docx(data));

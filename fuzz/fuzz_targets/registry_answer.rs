@@ -1,0 +1,5 @@
+//! A schema and what it wrote.
+
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| millrace_kafka::fuzzing::registry_answer(data));
