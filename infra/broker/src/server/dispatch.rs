@@ -10,12 +10,13 @@ use kafka_protocol::messages::{ApiKey, ApiVersionsResponse, RequestHeader, Respo
 use kafka_protocol::protocol::{Decodable, Encodable};
 use thiserror::Error;
 
+use super::shape;
 use crate::api::{self, Caller};
 use crate::service::Service;
 
 /// First and last version of each request. The last ones are before topic ids (Metadata, Fetch) and
 /// KIP-848 (OffsetFetch): what lies beyond needs what a single node does not have.
-const SUPPORTED: &[(ApiKey, i16, i16)] = &[
+pub const SUPPORTED: &[(ApiKey, i16, i16)] = &[
     (ApiKey::Produce, 3, 9),
     (ApiKey::Fetch, 4, 12),
     (ApiKey::ListOffsets, 1, 7),
@@ -80,11 +81,14 @@ struct Request {
 
 impl Request {
     fn decode<R: Decodable>(&mut self) -> Result<R, RequestError> {
-        R::decode(&mut self.body, self.version).map_err(|error| RequestError::Decode {
+        let failed = |reason: String| RequestError::Decode {
             key: self.key,
             version: self.version,
-            reason: format!("{error:#}"),
-        })
+            reason,
+        };
+        shape::check(self.key, self.version, &self.body)
+            .map_err(|error| failed(error.to_string()))?;
+        R::decode(&mut self.body, self.version).map_err(|error| failed(format!("{error:#}")))
     }
 
     /// A whole frame.

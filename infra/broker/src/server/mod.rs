@@ -4,6 +4,7 @@ mod connection;
 mod dispatch;
 #[cfg(any(test, fuzzing))]
 pub mod fuzzing;
+mod shape;
 
 use std::sync::Arc;
 use std::time::Duration;
