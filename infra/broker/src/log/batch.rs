@@ -70,7 +70,13 @@ impl BatchHeader {
             base_sequence: i32_at(header, 53),
             record_count: i32_at(header, 57),
         };
-        if parsed.bytes < HEADER_BYTES || parsed.last_offset_delta < 0 || parsed.record_count < 0 {
+        // The checksum does not cover the first offset; the last one and its successor must exist.
+        let next = i64::from(parsed.last_offset_delta) + 1;
+        if parsed.bytes < HEADER_BYTES
+            || parsed.last_offset_delta < 0
+            || parsed.record_count < 0
+            || parsed.base_offset.checked_add(next).is_none()
+        {
             return Err(BatchError::Malformed);
         }
         Ok(parsed)

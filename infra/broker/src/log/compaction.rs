@@ -326,7 +326,7 @@ impl Compaction {
         latest: &LatestOffsets,
     ) -> Result<Keep, RecordError> {
         let payload = record::payload(header, batch)?;
-        let records = record::records(&payload, header.record_count)?;
+        let records = record::records(header, &payload)?;
         let stays = |record: &&record::RawRecord<'_>| {
             let offset = header.base_offset + i64::from(record.offset_delta);
             let Some(key) = record.key else { return true };
@@ -362,7 +362,7 @@ fn for_each_record(
     mut visit: impl FnMut(&record::RawRecord<'_>),
 ) -> Result<(), RecordError> {
     let payload = record::payload(header, batch)?;
-    for found in &record::records(&payload, header.record_count)? {
+    for found in &record::records(header, &payload)? {
         visit(found);
     }
     Ok(())

@@ -347,7 +347,7 @@ fn refuse_missing_keys(header: &BatchHeader, batch: &[u8]) -> Result<(), AppendE
     let Ok(payload) = record::payload(header, batch) else {
         return Ok(());
     };
-    let records = record::records(&payload, header.record_count)
+    let records = record::records(header, &payload)
         .map_err(|_| AppendError::InvalidRecord("a record is malformed"))?;
     match records.iter().all(|record| record.key.is_some()) {
         true => Ok(()),
@@ -371,14 +371,17 @@ fn first_record_at(
     let Ok(payload) = record::payload(header, batch) else {
         return whole;
     };
-    let Ok(records) = record::records(&payload, header.record_count) else {
+    let Ok(records) = record::records(header, &payload) else {
         return whole;
     };
     records
         .iter()
         .map(|record| {
             let offset = header.base_offset + i64::from(record.offset_delta);
-            (offset, header.base_timestamp_ms + record.timestamp_delta_ms)
+            let time = header
+                .base_timestamp_ms
+                .saturating_add(record.timestamp_delta_ms);
+            (offset, time)
         })
         .find(|(offset, time)| *time >= timestamp_ms && *offset >= start_offset)
 }

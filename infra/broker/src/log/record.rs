@@ -77,9 +77,16 @@ pub fn compress(codec: i16, records: &[u8]) -> Result<Vec<u8>, RecordError> {
         .map_err(|error| RecordError::CodecFailed(format!("{error:#}")))
 }
 
-/// Walks the records of a decompressed payload; fails unless there are exactly `count`.
-pub fn records(payload: &[u8], count: i32) -> Result<Vec<RawRecord<'_>>, RecordError> {
+/// Walks the records of a batch's decompressed payload; fails unless there are as many as the header
+/// says, with offsets that rise and stay within the batch. A producer writes them and nobody checks
+/// them for it: compaction would drop later records for one that claims an offset beyond theirs.
+pub fn records<'a>(
+    header: &BatchHeader,
+    payload: &'a [u8],
+) -> Result<Vec<RawRecord<'a>>, RecordError> {
+    let count = header.record_count;
     let mut rest = payload;
+    let mut after = -1;
     let mut found = Vec::with_capacity(usize::try_from(count).unwrap_or(0).min(payload.len()));
     for _ in 0..count {
         let start = rest;
@@ -89,6 +96,10 @@ pub fn records(payload: &[u8], count: i32) -> Result<Vec<RawRecord<'_>>, RecordE
         take(&mut body, 1)?; // attributes, unused
         let timestamp_delta_ms = varlong(&mut body)?;
         let offset_delta = varint(&mut body)?;
+        if offset_delta <= after || offset_delta > header.last_offset_delta {
+            return Err(RecordError::Malformed);
+        }
+        after = offset_delta;
         let key = nullable(&mut body)?;
         let value = nullable(&mut body)?;
         found.push(RawRecord {
@@ -137,5 +148,39 @@ fn nullable<'a>(from: &mut &'a [u8]) -> Result<Option<&'a [u8]>, RecordError> {
     match varint(from)? {
         -1 => Ok(None),
         length => take(from, length).map(Some),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A batch of empty records at these offsets.
+    fn at_offsets(deltas: &[u8], last_offset_delta: i32) -> (BatchHeader, Vec<u8>) {
+        let payload = deltas
+            .iter()
+            .flat_map(|delta| [12, 0, 0, delta << 1, 1, 1, 0])
+            .collect();
+        let marker = super::super::batch::transaction_marker(0, -1, -1, false, 0);
+        let header = BatchHeader {
+            last_offset_delta,
+            record_count: i32::try_from(deltas.len()).unwrap_or(0),
+            ..BatchHeader::parse(&marker).expect("a header")
+        };
+        (header, payload)
+    }
+
+    #[test]
+    fn offsets_rise_and_stay_within_the_batch() {
+        for (deltas, last, is_sound) in [
+            (&[0, 1, 2][..], 2, true),
+            (&[1, 5], 6, true), // compaction took the others
+            (&[0, 7], 1, false),
+            (&[1, 1], 1, false),
+            (&[1, 0], 1, false),
+        ] {
+            let (header, payload) = at_offsets(deltas, last);
+            assert_eq!(records(&header, &payload).is_ok(), is_sound, "{deltas:?}");
+        }
     }
 }

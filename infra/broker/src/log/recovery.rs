@@ -68,9 +68,17 @@ impl PartitionLog {
         if newest.is_some() && log.end_offset() < log.checkpoint.producers_until {
             warn!(dir = %dir.display(), "the log ends before its checkpoint; producers are read from the log alone");
             log.producers = Producers::default();
+            log.checkpoint.producers = Producers::default();
             log.checkpoint.producers_until = 0;
+            // At once: when the log has grown past it again, the file would be believed.
+            log.checkpoint.store(dir).map_err(failed)?;
             log.release_all();
             log.load_segments(&paths)?;
+        }
+        if newest.is_some() && log.end_offset() < log.checkpoint.start_offset {
+            warn!(dir = %dir.display(), "the log ends before its first offset; what is left of it was deleted before");
+            log.release_all();
+            remove_all(&paths).map_err(failed)?;
         }
         if log.segments.is_empty() {
             let base = log
@@ -80,7 +88,6 @@ impl PartitionLog {
             log.segments
                 .push(Segment::create(Segment::path_of(dir, base), base).map_err(failed)?);
         }
-        log.checkpoint.start_offset = log.checkpoint.start_offset.min(log.end_offset());
         Ok(log)
     }
 
@@ -172,6 +179,19 @@ fn modified_ms(file: &File) -> io::Result<i64> {
         .duration_since(std::time::UNIX_EPOCH)
         .unwrap_or_default();
     Ok(i64::try_from(since.as_millis()).unwrap_or_else(|_| now_ms()))
+}
+
+/// After a power loss the log may end before an offset up to which records were deleted. Going on from
+/// there would give out offsets a second time, and the next start would take the new records for
+/// deleted ones.
+fn remove_all(paths: &[(i64, PathBuf)]) -> io::Result<()> {
+    for (_, path) in paths {
+        match fs::remove_file(path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+    }
+    Ok(())
 }
 
 /// Live segments by their first offset.
