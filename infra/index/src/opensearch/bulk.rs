@@ -124,9 +124,10 @@ fn whole_request(answer: &Answer, items: usize) -> Vec<ItemOutcome> {
     let outcome = classify(answer.status, error.as_ref());
     let outcome = match outcome {
         ItemOutcome::Halt(_) | ItemOutcome::Retry(_) => outcome,
-        // One item refused alone is that item's fault. A refusal of many says nothing about each:
-        // halting lets the sink probe them one by one.
-        ItemOutcome::Reject(_) if items == 1 => outcome,
+        // One item that the engine refuses alone is at fault. A refusal of many says nothing about each:
+        // halting lets the sink probe them one by one. Without an error of the engine's a proxy
+        // refused, and would refuse every document.
+        ItemOutcome::Reject(_) if items == 1 && error.is_some() => outcome,
         ItemOutcome::Reject(rejection) => ItemOutcome::Halt(Obstacle {
             error_type: rejection.error_type,
             reason: rejection.reason,
@@ -214,6 +215,9 @@ mod tests {
             &outcomes(400, malformed, 1)[..],
             [ItemOutcome::Reject(_)]
         ));
+        for status in [400, 405, 431] {
+            assert!(halts(status, "<html>a proxy's page</html>", 1), "{status}");
+        }
         assert!(matches!(
             &outcomes(502, "bad gateway", 1)[..],
             [ItemOutcome::Retry(_)]

@@ -34,9 +34,9 @@ pub(super) fn classify(status: u16, error: Option<&EngineError>) -> ItemOutcome 
 fn by_status(status: u16, error: &EngineError) -> ItemOutcome {
     match status {
         401 | 403 => ItemOutcome::Halt(obstacle(status, error)),
-        429 | 500.. => ItemOutcome::Retry(obstacle(status, error)),
+        429 => ItemOutcome::Retry(obstacle(status, error)),
         409 => ItemOutcome::Stale,
-        _ => ItemOutcome::Reject(Rejection {
+        400..500 => ItemOutcome::Reject(Rejection {
             error_type: error.error_type.clone(),
             cause_type: error
                 .caused_by
@@ -45,6 +45,8 @@ fn by_status(status: u16, error: &EngineError) -> ItemOutcome {
             reason: full_reason(error),
             status,
         }),
+        // 5xx; and what no refusal of an item says: such an answer means something else than the item.
+        _ => ItemOutcome::Retry(obstacle(status, error)),
     }
 }
 
