@@ -324,15 +324,25 @@ fn tidy(extracted: &mut ExtractedText) {
 pub(crate) fn one_line(text: &str) -> Option<String> {
     let mut line = String::new();
     for word in text.split_whitespace() {
+        let mut word = word.chars().filter(|c| !c.is_control()).peekable();
+        // A word of nothing but control characters is none.
+        if word.peek().is_none() {
+            continue;
+        }
         if !line.is_empty() {
             line.push(' ');
         }
-        line.extend(word.chars().filter(|c| !c.is_control()));
+        line.extend(word);
         if line.len() > 512 {
             break;
         }
     }
-    let line: String = line.chars().take(512).collect();
+    let cut = line
+        .char_indices()
+        .nth(512)
+        .map_or(line.len(), |(at, _)| at);
+    line.truncate(cut);
+    line.truncate(line.trim_end().len());
     (!line.is_empty()).then_some(line)
 }
 
@@ -352,6 +362,14 @@ mod tests {
         assert_eq!(extracted.text, "a\nb\ncd\ne");
         assert_eq!(extracted.title.as_deref(), Some("The title"));
         assert_eq!(extracted.tags, ["x"]);
+    }
+
+    #[test]
+    fn a_line_ends_in_a_word_and_has_one_space_between_two() {
+        assert_eq!(one_line("a \u{80} b \u{80}").as_deref(), Some("a b"));
+        assert_eq!(one_line(" \u{80}\u{1} "), None);
+        let long = format!("{} b", "a".repeat(511));
+        assert_eq!(one_line(&long), Some("a".repeat(511)));
     }
 
     #[test]
