@@ -14,7 +14,7 @@ pub(crate) type BoxError = Box<dyn Error + Send + Sync>;
 
 /// The largest allocation that a length inside a value may ask for: above the 1 MiB of inline
 /// content with room for a user's larger `message.max.bytes`, below what hurts.
-const MAX_ALLOCATION_BYTES: usize = 64 << 20;
+pub(crate) const MAX_ALLOCATION_BYTES: usize = 64 << 20;
 
 /// One committed schema file.
 #[derive(Clone, Copy, Debug)]
