@@ -11,4 +11,5 @@ mod notices;
 mod pipeline;
 mod reconcile;
 mod running;
+mod scenarios;
 mod traces;

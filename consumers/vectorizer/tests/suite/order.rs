@@ -3,7 +3,15 @@
 use anyhow::Result;
 use millrace_schemas::{DocId, DocumentEvent, OutcomeKind};
 
-use crate::stack::{Stack, now_ms, text};
+use crate::stack::{Stack, Target, now_ms, on_both_targets, text};
+
+on_both_targets! {
+    a_late_older_version_with_more_chunks_leaves_none,
+    a_late_notice_of_a_changed_object_brings_the_object_as_it_is,
+    a_removed_document_stays_removed,
+    the_same_event_twice_ends_in_the_same_state,
+    of_many_notices_for_one_object_the_last_decides,
+}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_shorter_version_leaves_no_chunk_of_the_longer_one() -> Result<()> {
@@ -17,9 +25,8 @@ async fn a_shorter_version_leaves_no_chunk_of_the_longer_one() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_late_older_version_with_more_chunks_leaves_none() -> Result<()> {
-    let stack = Stack::running().await?;
+async fn a_late_older_version_with_more_chunks_leaves_none(target: Target) -> Result<()> {
+    let stack = Stack::running_on(target).await?;
     // Inline, so that the late notice really carries the old content.
     let mut new = stack.notice("a.txt");
     new.uri += "#1";
@@ -50,9 +57,10 @@ async fn a_late_older_version_with_more_chunks_leaves_none() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_late_notice_of_a_changed_object_brings_the_object_as_it_is() -> Result<()> {
-    let stack = Stack::running().await?;
+async fn a_late_notice_of_a_changed_object_brings_the_object_as_it_is(
+    target: Target,
+) -> Result<()> {
+    let stack = Stack::running_on(target).await?;
     let first = stack
         .settle(&stack.put("a.txt", "The first content.")?)
         .await?;
@@ -83,9 +91,8 @@ async fn a_late_notice_of_a_changed_object_brings_the_object_as_it_is() -> Resul
     Ok(())
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_removed_document_stays_removed() -> Result<()> {
-    let mut stack = Stack::running().await?;
+async fn a_removed_document_stays_removed(target: Target) -> Result<()> {
+    let mut stack = Stack::running_on(target).await?;
     let created = stack.put("a.txt", text(100))?;
     let chunks = stack.settle(&created).await?.chunks;
     assert!(chunks > 2);
@@ -153,9 +160,8 @@ async fn an_object_that_is_gone_is_a_removal_and_a_changed_one_is_read_as_it_is(
     Ok(())
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn the_same_event_twice_ends_in_the_same_state() -> Result<()> {
-    let stack = Stack::running().await?;
+async fn the_same_event_twice_ends_in_the_same_state(target: Target) -> Result<()> {
+    let stack = Stack::running_on(target).await?;
     let mut notice = stack.put("a.txt", text(60))?;
     // The same version, as a delivery after a crash has it: a repair's version above both.
     notice.min_version = Some(millrace_schemas::DocumentVersion::new(now_ms() + 60_000, 0).get());
@@ -181,9 +187,8 @@ async fn the_same_event_twice_ends_in_the_same_state() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn of_many_notices_for_one_object_the_last_decides() -> Result<()> {
-    let stack = Stack::running().await?;
+async fn of_many_notices_for_one_object_the_last_decides(target: Target) -> Result<()> {
+    let stack = Stack::running_on(target).await?;
     let mut origins = Vec::new();
     for number in 0..40 {
         let mut notice = stack.put(

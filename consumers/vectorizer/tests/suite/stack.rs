@@ -2,13 +2,14 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result, bail};
 use millrace_broker::{Broker, BrokerConfig};
 use millrace_index::{
-    BulkSink, EmbeddedIndex, IndexSpec, KnnEngine, Record, SearchIndex, SinkConfig,
+    BulkSink, EmbeddedIndex, IndexSpec, KnnEngine, OpenSearchConfig, OpenSearchIndex, Record,
+    SearchIndex, SinkConfig, SinkState,
 };
 use millrace_kafka::{
     Admin, Consumer, ConsumerConfig, DeadLetter, DeadLetters, KafkaConfig, Producer, RawRecord,
@@ -24,11 +25,38 @@ use millrace_vectorizer::{
     ExtractorCommand, Outsiders, StartError, Vectorizer, VectorizerConfig, VectorizerDeps,
     VectorizerHandle,
 };
-use tokio::sync::OnceCell;
+use tokio::sync::{OnceCell, watch};
 
 /// How long anything may take: generous, since the machine may be busy.
 pub const DEADLINE: Duration = Duration::from_secs(120);
-const GROUP: &str = "vectorizer";
+
+/// What stands behind the pipeline.
+#[derive(Clone, Copy, Debug)]
+pub enum Target {
+    /// A broker and an index in the stack's own folder.
+    Embedded,
+    /// The Kafka and OpenSearch that `millrace-servers` knows, under names of the stack's own.
+    Real,
+}
+
+/// Makes of each function of a [`Target`] a test on either.
+macro_rules! on_both_targets {
+    ($($check:ident),+ $(,)?) => {
+        mod embedded {$(
+            #[tokio::test(flavor = "multi_thread")]
+            async fn $check() -> anyhow::Result<()> {
+                super::$check($crate::stack::Target::Embedded).await
+            }
+        )+}
+        mod real {$(
+            #[tokio::test(flavor = "multi_thread")]
+            async fn $check() -> anyhow::Result<()> {
+                super::$check($crate::stack::Target::Real).await
+            }
+        )+}
+    };
+}
+pub(crate) use on_both_targets;
 
 /// The real model, loaded once for all tests.
 pub async fn encoder() -> Result<Arc<Encoder>> {
@@ -73,9 +101,24 @@ pub fn now_ms() -> i64 {
     .unwrap()
 }
 
+/// Asks until it is so.
+pub async fn eventually(what: &str, mut ask: impl AsyncFnMut() -> Result<bool>) -> Result<()> {
+    let deadline = Instant::now() + DEADLINE;
+    while !ask().await? {
+        if Instant::now() > deadline {
+            bail!("{what}: not within {DEADLINE:?}");
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    Ok(())
+}
+
 pub struct Stack {
     pub folder: tempfile::TempDir,
     pub kafka: KafkaConfig,
+    /// The consumer group; another one reads the topic from its beginning.
+    pub group: String,
+    pub spec: IndexSpec,
     pub index: Arc<dyn SearchIndex>,
     pub encoder: Arc<Encoder>,
     pub config: VectorizerConfig,
@@ -85,28 +128,49 @@ pub struct Stack {
     pub outsiders: Outsiders,
     pub registry: Option<Arc<dyn SchemaRegistry>>,
     vectorizer: Option<VectorizerHandle>,
-    _broker: Broker,
+    sink: Mutex<Option<watch::Receiver<SinkState>>>,
+    _broker: Option<Broker>,
 }
 
 impl Stack {
     /// Everything but the vectorizer.
     pub async fn idle() -> Result<Self> {
+        Self::idle_on(Target::Embedded).await
+    }
+
+    pub async fn idle_on(target: Target) -> Result<Self> {
         let folder = tempfile::tempdir()?;
         std::fs::create_dir(folder.path().join("objects"))?;
-        let broker = Broker::start(BrokerConfig::new(folder.path().join("broker")))?;
-        let kafka = KafkaConfig {
-            bootstrap: broker.bootstrap(),
-            ..KafkaConfig::default()
+        let encoder = encoder().await?;
+        let mut spec = spec(&encoder);
+        let mut kafka = KafkaConfig::default();
+        let (broker, index): (_, Arc<dyn SearchIndex>) = match target {
+            Target::Embedded => {
+                let broker = Broker::start(BrokerConfig::new(folder.path().join("broker")))?;
+                kafka.bootstrap = broker.bootstrap();
+                let index = EmbeddedIndex::open(folder.path().join("index"))?;
+                (Some(broker), Arc::new(index))
+            }
+            Target::Real => {
+                let name = millrace_servers::unique_name("vectorizer");
+                kafka.bootstrap = millrace_servers::kafka()?;
+                kafka.topic_prefix = format!("{name}.");
+                spec.name = name;
+                let config = OpenSearchConfig {
+                    replicas: 0,
+                    ..OpenSearchConfig::new([millrace_servers::opensearch()?])
+                };
+                (None, Arc::new(OpenSearchIndex::new(config)?))
+            }
         };
         Admin::connect(&kafka)?.create_declared().await?;
-        let encoder = encoder().await?;
-        let index: Arc<dyn SearchIndex> =
-            Arc::new(EmbeddedIndex::open(folder.path().join("index"))?);
-        index.ensure(&spec(&encoder)).await?;
+        index.ensure(&spec).await?;
         Ok(Self {
             producer: Producer::connect(&kafka)?,
             folder,
+            group: format!("{}vectorizer", kafka.topic_prefix),
             kafka,
+            spec,
             index,
             encoder,
             config: VectorizerConfig::default(),
@@ -114,21 +178,28 @@ impl Stack {
             outsiders: Outsiders::default(),
             registry: None,
             vectorizer: None,
+            sink: Mutex::default(),
             _broker: broker,
         })
     }
 
     pub async fn running() -> Result<Self> {
-        let mut stack = Self::idle().await?;
+        Self::running_on(Target::Embedded).await
+    }
+
+    pub async fn running_on(target: Target) -> Result<Self> {
+        let mut stack = Self::idle_on(target).await?;
         stack.start().await?;
         Ok(stack)
     }
 
     pub async fn start(&mut self) -> Result<()> {
-        self.vectorizer = Some(
-            self.vectorizer(spec(&self.encoder), Arc::clone(&self.index))
-                .await?,
-        );
+        self.start_with(Arc::clone(&self.index)).await
+    }
+
+    /// Starts the vectorizer with something between it and the index.
+    pub async fn start_with(&mut self, index: Arc<dyn SearchIndex>) -> Result<()> {
+        self.vectorizer = Some(self.vectorizer(self.spec.clone(), index).await?);
         Ok(())
     }
 
@@ -139,16 +210,18 @@ impl Stack {
     ) -> Result<VectorizerHandle, StartError> {
         let mut stores = self.stores.clone();
         stores.allowed_roots.push(self.objects());
+        let sink = BulkSink::start(Arc::clone(&index), SinkConfig::default());
+        *self.sink.lock().unwrap() = Some(sink.state());
         Vectorizer::start(VectorizerDeps {
             consumer: Consumer::start(
                 &self.kafka,
-                &ConsumerConfig::new(GROUP, &[topics::DOCUMENTS]),
+                &ConsumerConfig::new(self.group.clone(), &[topics::DOCUMENTS]),
             )
             .unwrap(),
             producer: self.producer.clone(),
             dead_letters: DeadLetters::new(self.producer.clone(), "vectorizer"),
             registry: self.registry.clone(),
-            sink: BulkSink::start(Arc::clone(&index), SinkConfig::default()),
+            sink,
             index,
             index_spec,
             objects: ObjectStores::new(&stores).unwrap(),
@@ -162,6 +235,13 @@ impl Stack {
 
     pub fn handle(&self) -> &VectorizerHandle {
         self.vectorizer.as_ref().expect("the vectorizer runs")
+    }
+
+    /// Whether the bulk sink waits for somebody to repair the index.
+    pub fn is_halted(&self) -> bool {
+        let sink = self.sink.lock().unwrap();
+        sink.as_ref()
+            .is_some_and(|state| matches!(*state.borrow(), SinkState::Halted { .. }))
     }
 
     pub async fn stop(&mut self, deadline: Duration) -> usize {

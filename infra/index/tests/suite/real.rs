@@ -1,5 +1,7 @@
 //! A real OpenSearch: the conformance suite, and what only a cluster can do.
 
+mod proxied;
+
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -20,7 +22,7 @@ use opensearch::http::Method;
 use opensearch::http::transport::Transport;
 use serde_json::{Value, json};
 
-use crate::conformance::{Fixture, chunk, conformance_suite, spec};
+use crate::conformance::{Fixture, chunk, conformance_suite, header, spec, text_query, tombstone};
 use crate::cranfield;
 
 /// How long anything may take: generous, since the machine may be busy.
@@ -168,6 +170,20 @@ async fn halts_and_resumes(
 }
 
 #[tokio::test]
+async fn a_read_only_index_halts_the_sink_which_goes_on_by_itself() -> anyhow::Result<()> {
+    let f = fresh().await?;
+    let settings = format!("/{}/_settings", f.spec.index_name());
+    let block = |on: bool| json!({"index.blocks.write": on});
+    ask(Method::Put, &settings, &block(true)).await?;
+    halts_and_resumes(
+        Arc::clone(&f.index),
+        "cluster_block_exception",
+        async || ask(Method::Put, &settings, &block(false)).await.map(drop),
+    )
+    .await
+}
+
+#[tokio::test]
 async fn the_flood_stage_halts_the_sink_which_goes_on_by_itself() -> anyhow::Result<()> {
     let f = fresh().await?;
     let settings = format!("/{}/_settings", f.spec.index_name());
@@ -275,6 +291,32 @@ async fn forward(
         response.headers_mut().insert("content-type", kind);
     }
     Ok(response)
+}
+
+/// Closing an index and opening it again reads it from disk, and forgets what was only in memory: the
+/// deletions of the last minute, were they deletions.
+#[tokio::test]
+async fn a_removed_document_stays_removed_when_the_index_is_opened_again() -> anyhow::Result<()> {
+    let f = fresh().await?;
+    let record = chunk("d", 0, 5, "flutter", [1.0, 0.0, 0.0]);
+    f.load(vec![header("d", 5, 1), record.clone()]).await?;
+    for gone in [tombstone(&record, 7), tombstone(&header("d", 0, 0), 7)] {
+        assert_eq!(f.one(gone).await?, ItemOutcome::Indexed);
+    }
+    let index = f.spec.index_name();
+    for step in ["_close", "_open?wait_for_active_shards=1"] {
+        ask(Method::Post, &format!("/{index}/{step}"), &json!({})).await?;
+    }
+    for late in [
+        chunk("d", 0, 6, "late flutter", [1.0, 0.0, 0.0]),
+        header("d", 6, 1),
+    ] {
+        assert_eq!(f.one(BulkAction::upsert(late)).await?, ItemOutcome::Stale);
+    }
+    assert!(f.get("d#0").await?.expect("the tombstone").deleted);
+    f.index.refresh().await?;
+    assert_eq!(f.index.search(&text_query("flutter")).await?, []);
+    Ok(())
 }
 
 #[tokio::test]
