@@ -255,14 +255,22 @@ impl Admin {
     /// # Errors
     /// [`AdminError::UnknownTopic`], or the brokers cannot be reached.
     pub async fn describe(&self, topic: &str) -> Result<TopicDescription, AdminError> {
-        let metadata = self.metadata(Some(topic)).await?;
-        let mut partitions = Vec::new();
-        for partition in metadata.topics().iter().flat_map(MetadataTopic::partitions) {
-            let (start_offset, end_offset) = self.watermarks(topic, partition.id()).await?;
+        // Taken out of librdkafka's answer before waiting, which may go on in another thread.
+        let known: Vec<(i32, i32, usize)> = self
+            .metadata(Some(topic))
+            .await?
+            .topics()
+            .iter()
+            .flat_map(MetadataTopic::partitions)
+            .map(|known| (known.id(), known.leader(), known.replicas().len()))
+            .collect();
+        let mut partitions = Vec::with_capacity(known.len());
+        for (partition, leader, replicas) in known {
+            let (start_offset, end_offset) = self.watermarks(topic, partition).await?;
             partitions.push(PartitionDescription {
-                partition: partition.id(),
-                leader: partition.leader(),
-                replicas: partition.replicas().len(),
+                partition,
+                leader,
+                replicas,
                 start_offset,
                 end_offset,
             });
