@@ -243,7 +243,7 @@ impl Config {
             }
             None => {}
         }
-        let mut config = extract(&figment, &environment()).map_err(|error| describe(&error))?;
+        let mut config = extract(&figment, &environment())?;
         if let Some(data_dir) = overrides.data_dir {
             config.data_dir = data_dir;
         }
@@ -303,7 +303,7 @@ fn environment() -> Env {
 /// Reads file and environment. Figment guesses a variable's type from its text, so that a password
 /// of digits would be a number and `0123` be 123: where a key holds a text, the variable's own text
 /// is what counts.
-fn extract(file: &Figment, environment: &Env) -> Result<Config, figment::Error> {
+fn extract(file: &Figment, environment: &Env) -> Result<Config, ConfigError> {
     let variables: BTreeMap<String, String> = environment
         .iter()
         .map(|(key, text)| (key.to_string(), text))
@@ -314,7 +314,7 @@ fn extract(file: &Figment, environment: &Env) -> Result<Config, figment::Error> 
         let figment = texts.iter().fold(guessed, |figment, (key, text)| {
             figment.merge(Serialized::default(key, text))
         });
-        let error = match figment.extract() {
+        let error: figment::Error = match figment.extract() {
             Ok(config) => return Ok(config),
             Err(error) => error,
         };
@@ -323,7 +323,7 @@ fn extract(file: &Figment, environment: &Env) -> Result<Config, figment::Error> 
             Some(text) if is_no_text(&error.kind) && !texts.contains_key(&key) => {
                 texts.insert(key, text);
             }
-            _ => return Err(error),
+            _ => return Err(describe(&error)),
         }
     }
 }

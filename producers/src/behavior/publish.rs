@@ -95,7 +95,7 @@ pub(super) fn size_bytes(event: &BehaviorEvent) -> usize {
     let optional = [&event.request_id, &event.trace_info, &event.scene_id];
     let optional: usize = optional
         .iter()
-        .flat_map(|text| text.as_ref())
+        .filter_map(|text| text.as_ref())
         .map(String::len)
         .sum();
     event.event_id.len() + event.user_id.len() + event.item.len() + optional + attributes

@@ -166,7 +166,7 @@ async fn each_bad_row_is_a_dead_letter_as_it_came() -> Result<()> {
             (
                 header("dlq.row"),
                 header("dlq.error.type"),
-                d.value.as_ref().map_or(0, |v| v.len()),
+                d.value.as_ref().map_or(0, bytes::Bytes::len),
             )
         })
         .collect();
