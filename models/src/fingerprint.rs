@@ -1,9 +1,9 @@
 //! Who made a vector: two models are the same only if everything that shapes a vector is.
 
 use std::fmt;
-use std::io::Read;
 use std::path::Path;
 
+use millrace_downloads::hex;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
@@ -79,24 +79,10 @@ impl fmt::Display for ModelFingerprint {
 
 /// SHA-256 of a file in lower-case hex.
 pub(crate) fn sha256_of(path: &Path) -> Result<String, ModelError> {
-    let failed = |source| ModelError::Read {
+    millrace_downloads::sha256_of(path).map_err(|source| ModelError::Read {
         path: path.to_owned(),
         source,
-    };
-    let mut file = std::fs::File::open(path).map_err(failed)?;
-    let mut hash = Sha256::new();
-    let mut buffer = vec![0; 1 << 18];
-    loop {
-        match file.read(&mut buffer).map_err(failed)? {
-            0 => return Ok(hex(&hash.finalize())),
-            n => hash.update(&buffer[..n]),
-        }
-    }
-}
-
-/// Lower-case hex.
-pub(crate) fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    })
 }
 
 #[cfg(test)]

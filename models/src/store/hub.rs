@@ -3,12 +3,11 @@
 use std::path::Path;
 use std::time::Duration;
 
+use millrace_downloads::{DownloadError, PinnedFile, Progress, hex};
 use sha2::{Digest, Sha256};
 use tokio::io::AsyncWriteExt;
 
-use crate::fingerprint::hex;
-use crate::store::Progress;
-use crate::store::catalog::{Catalogued, PinnedFile};
+use crate::store::catalog::Catalogued;
 use crate::store::error::StoreError;
 
 /// A hub that is out of reach must not hold a newcomer up for longer.
@@ -57,7 +56,7 @@ async fn fetch_file(
         url: url.to_owned(),
         source,
     };
-    let write = |source| StoreError::Io {
+    let write = |source| DownloadError::Io {
         action: "write",
         path: path.to_owned(),
         source,
@@ -95,9 +94,10 @@ async fn fetch_file(
     } else {
         found
     };
-    Err(StoreError::Checksum {
+    Err(DownloadError::Checksum {
         file: file.path,
         expected: file.sha256,
         found,
-    })
+    }
+    .into())
 }

