@@ -93,6 +93,10 @@ judge-mutations: model ## remove one safeguard after the other; each time the ju
 bench-encoder: ## encoder speed against ONNX Runtime and sentence-transformers, in one run
 	infra/bench/encoder/run.sh
 
+.PHONY: bench-ranker
+bench-ranker: ## the ranker's evaluator against LightGBM's own, on one thread
+	cargo run $(LOCKED) --release --quiet --package millrace-ranker --example bench_ranker
+
 .PHONY: bench-retrieval
 bench-retrieval: model ## nDCG@10 on SciFact, embedded and on the real Kafka and OpenSearch
 	cargo build $(LOCKED) --release
