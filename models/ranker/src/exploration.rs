@@ -96,6 +96,9 @@ impl Exploration {
     /// with probability `r`/10, which is part of its propensity: so a tenth of all places are
     /// explored, whatever the length of lists. No item gets two places.
     ///
+    /// Every item is drawn for every estimate: `items` are the few dozen that recall found for this
+    /// user, not all that are cold.
+    ///
     /// # Errors
     /// [`ExplorationError`], naming the setting or item.
     pub fn choose(

@@ -97,7 +97,8 @@ impl LightGbm {
     /// The library that `LIGHTGBM_LIBRARY` names, else the one in the system's paths, else the
     /// official one of a pinned checksum: from this user's cache (`MILLRACE_LIBRARIES`, else
     /// `$XDG_CACHE_HOME/millrace/libraries`, else `~/.cache/millrace/libraries`), where it is put on
-    /// the first call, out of the Python package `lightgbm`. The bar goes up to 10 MB.
+    /// the first call, out of the Python package `lightgbm`. `pip` tells no progress: the bar goes
+    /// from 0 to all of its 9 MB at once.
     ///
     /// # Errors
     /// [`LibraryError`], with what to install or set.

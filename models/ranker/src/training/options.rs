@@ -8,44 +8,20 @@ use serde::{Deserialize, Serialize};
 use crate::training::set::TrainingSet;
 use crate::training::train::TrainError;
 
-/// Parameters of LightGBM's that are decided here: another value would break what training promises
-/// or contradict a field of [`LambdaMartOptions`]. Aliases of LightGBM's count too.
-const DECIDED_HERE: [&str; 34] = [
-    "objective",
-    "objective_type",
-    "app",
-    "application",
-    "loss",
-    "metric",
-    "boosting",
-    "boosting_type",
-    "num_class",
-    "linear_tree",
-    "linear_trees",
-    "num_iterations",
-    "num_trees",
-    "num_boost_round",
-    "n_estimators",
-    "learning_rate",
-    "eta",
-    "shrinkage_rate",
-    "num_leaves",
-    "min_data_in_leaf",
-    "min_child_samples",
-    "lambdarank_truncation_level",
-    "lambdarank_position_bias_regularization",
-    "early_stopping_round",
-    "early_stopping_rounds",
-    "seed",
-    "random_seed",
-    "random_state",
-    "num_threads",
-    "n_jobs",
-    "deterministic",
-    "force_row_wise",
-    "force_col_wise",
-    "categorical_feature",
-];
+/// Parameters of LightGBM's that are decided here, each with its aliases: another value would break
+/// what training promises or contradict a field of [`LambdaMartOptions`].
+const DECIDED_HERE: &str = "objective objective_type app application loss label_gain \
+    boosting boosting_type boost num_class num_classes linear_tree linear_trees \
+    metric metrics metric_types verbosity verbose \
+    num_iterations num_iteration n_iter num_tree num_trees num_round num_rounds nrounds \
+    num_boost_round n_estimators max_iter \
+    early_stopping_round early_stopping_rounds early_stopping n_iter_no_change \
+    learning_rate shrinkage_rate eta num_leaves num_leaf max_leaves max_leaf max_leaf_nodes \
+    min_data_in_leaf min_data_per_leaf min_data min_child_samples min_samples_leaf \
+    lambdarank_truncation_level lambdarank_position_bias_regularization \
+    categorical_feature cat_feature categorical_column cat_column categorical_features \
+    seed random_seed random_state num_threads num_thread nthread nthreads n_jobs \
+    deterministic force_row_wise force_col_wise";
 
 /// Options of LambdaMART (Burges, *From RankNet to LambdaRank to LambdaMART*, 2010), as LightGBM
 /// grows it.
@@ -143,15 +119,17 @@ impl LambdaMartOptions {
                 rule,
             })
         };
-        for (option, value, rule) in [
-            ("iterations", self.iterations, "must be 1 or more"),
-            (
-                "truncation_level",
-                self.truncation_level,
-                "must be 1 or more",
-            ),
+        // LightGBM counts in 31 bits.
+        for (option, value, least) in [
+            ("iterations", self.iterations, 1),
+            ("truncation_level", self.truncation_level, 1),
+            ("min_rows_in_leaf", self.min_rows_in_leaf, 0),
+            ("seed", self.seed, 0),
+            ("threads", self.threads, 0),
         ] {
-            if value == 0 || i32::try_from(value).is_err() {
+            if !(least..=i32::MAX as u32).contains(&value) {
+                let rule = "is out of range: 2147483647 at most, and iterations and \
+                            truncation_level at least 1";
                 return refuse(option, value.to_string(), rule);
             }
         }
@@ -172,7 +150,7 @@ impl LambdaMartOptions {
             );
         }
         for (key, value) in &self.lightgbm {
-            if DECIDED_HERE.contains(&key.as_str()) {
+            if DECIDED_HERE.split(' ').any(|decided| decided == key) {
                 return refuse(
                     key,
                     value.clone(),

@@ -244,6 +244,13 @@ fn what_can_t_be_learnt_from_is_refused() -> Result<()> {
         ),
         (
             LambdaMartOptions {
+                seed: u32::MAX,
+                ..short()
+            },
+            "training option `seed` is 4294967295; it is out of range",
+        ),
+        (
+            LambdaMartOptions {
                 leaves: 1,
                 ..short()
             },
@@ -251,10 +258,10 @@ fn what_can_t_be_learnt_from_is_refused() -> Result<()> {
         ),
         (
             LambdaMartOptions {
-                lightgbm: [("objective".to_owned(), "binary".to_owned())].into(),
+                lightgbm: [("n_jobs".to_owned(), "9".to_owned())].into(),
                 ..short()
             },
-            "training option `objective` is binary; it is decided by the ranker",
+            "training option `n_jobs` is 9; it is decided by the ranker",
         ),
         (
             LambdaMartOptions {
