@@ -108,6 +108,10 @@ bench-pipeline: model ## the embedded pipeline on SciFact: ready, ingest against
 	cargo build $(LOCKED) --release -p millrace-models --example bench_encoder
 	python3 infra/bench/pipeline/run.py
 
+.PHONY: bench-reconcile
+bench-reconcile: ## compare a million documents with their headers and signals: seconds and peak memory
+	cargo run $(LOCKED) --release -p millrace-reconciler --example bench_reconcile
+
 .PHONY: servers-start
 servers-start: ## start the real Kafka and OpenSearch; then: eval "$(infra/servers/servers env)"
 	$(SERVERS) start

@@ -31,6 +31,11 @@ macro_rules! on_both_targets {
             fn $check() -> anyhow::Result<()> {
                 super::$check(super::Target::Real)
             })*
+
+            #[test]
+            fn a_bucket_is_compared_and_repaired() -> anyhow::Result<()> {
+                super::a_bucket_is_compared_and_repaired()
+            }
         }
     };
 }
@@ -478,6 +483,49 @@ fn gzip(bytes: &[u8]) -> anyhow::Result<Vec<u8>> {
         .join()
         .map_err(|_| anyhow::anyhow!("gzip was not fed"))??;
     Ok(output.stdout)
+}
+
+/// Objects whose notices never came, on a real S3 endpoint.
+fn a_bucket_is_compared_and_repaired() -> anyhow::Result<()> {
+    let endpoint = millrace_servers::s3()?;
+    let bucket = millrace_servers::unique_name("reconcile");
+    let request = |arguments: &[&str], path: &str| -> anyhow::Result<()> {
+        let status = std::process::Command::new("curl")
+            .args(["-sSf", "--noproxy", "*", "-o", "/dev/null"])
+            .args(["--aws-sigv4", "aws:amz:us-east-1:s3", "--user", "id:secret"])
+            .args(arguments)
+            .arg(format!("{endpoint}/{bucket}{path}"))
+            .status()?;
+        ensure!(status.success(), "curl {arguments:?} {path}: {status}");
+        Ok(())
+    };
+    let mut pipeline = Pipeline::new(Target::Embedded)?;
+    for (key, value) in [
+        ("ENDPOINT", endpoint.as_str()),
+        ("REGION", "us-east-1"),
+        ("ACCESS_KEY_ID", "id"),
+        ("SECRET_ACCESS_KEY", "secret"),
+    ] {
+        pipeline.set(&format!("MILLRACE_OBJECTS__S3__{key}"), value);
+    }
+    request(&["-X", "PUT"], "")?;
+    // Names whose order is another one in the bucket than in URIs.
+    for key in ["a/b%20c.txt", "a%2Bb.txt", "a.txt", "%C3%A9t%C3%A9.txt"] {
+        let body = format!("The object {key} tells of summer.");
+        request(&["-X", "PUT", "--data-binary", &body], &format!("/{key}"))?;
+    }
+    let root = format!("s3://{bucket}");
+    let (report, code) = reconcile(&pipeline, &[&root])?;
+    found(&report, &[("missing", 4)])?;
+    ensure!(code == 1);
+    repaired_for_good(&pipeline, &root, 4)?;
+    request(&["-X", "PUT", "--data-binary", "Winter is cold."], "/a.txt")?;
+    request(&["-X", "DELETE"], "/a/b%20c.txt")?;
+    let (report, _) = reconcile(&pipeline, &[&root])?;
+    found(&report, &[("orphaned", 1), ("stale", 1)])?;
+    repaired_for_good(&pipeline, &root, 2)?;
+    ensure!(pipeline.search("a season of frost")?[0] == "a.txt");
+    Ok(())
 }
 
 /// Poison stays one dead letter, however often it is compared.

@@ -2,8 +2,9 @@
 //!
 //! The dataflow: `listing` (objects, and lines of corpora), `headers` (what the index holds) and
 //! `topics` (last signals, notices on their way, dead letters) each fill a `runs` (sorted by URI,
-//! on disk where it is much); `merge` walks them side by side; `class` says what is different;
-//! [`Reconciler::compare`] verifies that; `repair` makes the notices. [`schedule`] does all of it
+//! on disk where it is much); `merge` brings them side by side; `class` says what is different;
+//! `walk` asks index and store once more about that; `repair` makes the notices.
+//! [`Reconciler::compare`] is all but the last. [`schedule`] does all of it
 //! now and then, and [`sweep`] removes tombstones that nothing can ask for any more.
 //!
 //! Promises:
@@ -13,7 +14,7 @@
 //! - **Repair is notices.** They race with live traffic as any notice does: the greatest version
 //!   wins, and the vectorizer looks at the object before it believes anybody. Done twice it
 //!   publishes nothing the second time.
-//! - **Bounded memory.** 1 million documents or 100: some 60 MiB. The rest is on disk, about
+//! - **Bounded memory.** 250,000 documents or a million: some 90 MiB. The rest is on disk, about
 //!   300 bytes a document and source, in files without a name, gone with the process however it
 //!   ends.
 //! - What is on its way (a notice not processed yet) or known to fail (a dead letter of the same
@@ -36,6 +37,7 @@ mod runs;
 pub mod schedule;
 pub mod sweep;
 mod topics;
+mod walk;
 
 pub use class::{Class, Difference, HeaderSeen, ObjectSeen, SignalSeen};
 pub use compare::{Compared, Differences, ReconcileError, Reconciler, ReconcilerOptions, Step};

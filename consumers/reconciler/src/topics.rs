@@ -1,9 +1,12 @@
 //! What stands on the topics: the last signal of each item, notices on their way, dead letters.
 
 use millrace_kafka::{
-    Admin, AdminError, KafkaConfig, ReadFrom, ReadUntil, ReaderError, Record, TopicReader, topics,
+    Admin, AdminError, ConfigError, HttpSchemaRegistry, KafkaConfig, ReadFrom, ReadUntil,
+    ReaderError, Record, TopicReader, topics,
 };
-use millrace_schemas::{DocumentEvent, DocumentNotice, Signal, decode};
+use millrace_schemas::{
+    DocumentEvent, DocumentNotice, Message, SchemaError, SchemaRegistry, Signal, decode_with,
+};
 use serde::{Deserialize, Serialize};
 
 use crate::headers::Scope;
@@ -67,6 +70,38 @@ pub(crate) enum TopicsError {
     Admin(#[from] AdminError),
     #[error(transparent)]
     Spill(#[from] SpillError),
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    #[error("the schema registry does not answer")]
+    Registry(#[source] SchemaError),
+}
+
+/// Reads values, also those that a schema registry is needed for.
+struct Values(Option<HttpSchemaRegistry>);
+
+impl Values {
+    fn of(kafka: &KafkaConfig) -> Result<Self, TopicsError> {
+        Ok(Self(HttpSchemaRegistry::from_config(kafka)?))
+    }
+
+    /// What can't be read is nobody's signal and nobody's notice: its consumers say so themselves.
+    async fn read<M: Message>(&self, record: &Record) -> Result<Option<M>, TopicsError> {
+        let Some(value) = record.value.as_deref() else {
+            return Ok(None);
+        };
+        let registry = self
+            .0
+            .as_ref()
+            .map(|registry| registry as &dyn SchemaRegistry);
+        match decode_with(value, registry).await {
+            Ok(message) => Ok(Some(message)),
+            Err(error) if error.is_retryable() => Err(TopicsError::Registry(error)),
+            Err(error) => {
+                tracing::debug!(origin = %record.origin(), %error, "passed over");
+                Ok(None)
+            }
+        }
+    }
 }
 
 /// All signals of `model_version` in `scope`; tells `progress` how many were read.
@@ -80,6 +115,7 @@ pub(crate) async fn signals(
     let topic = kafka.topic(topics::SIGNALS);
     let mut reader =
         TopicReader::open(kafka, &topic, &ReadFrom::Beginning, ReadUntil::PresentEnd).await?;
+    let values = Values::of(kafka)?;
     let mut sorting = Sorting::begin(spill);
     let mut read = 0;
     while let Some(record) = reader.next().await {
@@ -88,7 +124,7 @@ pub(crate) async fn signals(
         if read % 1_000 == 0 {
             progress(read);
         }
-        let Some(signal) = readable::<Signal>(&record) else {
+        let Some(signal) = values.read::<Signal>(&record).await? else {
             continue;
         };
         // Another model's signal belongs to another generation of the index.
@@ -123,7 +159,7 @@ pub(crate) async fn pending(
     let behind = lags.into_iter().filter(|lag| lag.lag > 0);
     let from = ReadFrom::Offsets(behind.map(|lag| (lag.partition, lag.current)).collect());
     let reader = TopicReader::open(kafka, &topic, &from, ReadUntil::PresentEnd).await?;
-    notices(reader, scope, spill).await
+    notices(reader, kafka, scope, spill).await
 }
 
 /// Notices in `scope` that went to the dead-letter topic, as far as it still has them.
@@ -135,22 +171,23 @@ pub(crate) async fn dead(
     let topic = kafka.topic(topics::DOCUMENTS_DLQ);
     let reader =
         TopicReader::open(kafka, &topic, &ReadFrom::Beginning, ReadUntil::PresentEnd).await?;
-    notices(reader, scope, spill).await
+    notices(reader, kafka, scope, spill).await
 }
 
 async fn notices(
     mut reader: TopicReader,
+    kafka: &KafkaConfig,
     scope: &Scope,
     spill: &Spill,
 ) -> Result<Sorted<NoticeRecord>, TopicsError> {
+    let values = Values::of(kafka)?;
     let mut sorting = Sorting::begin(spill);
     while let Some(record) = reader.next().await {
         let record = record?;
-        let in_scope = record.key_text().is_some_and(|uri| scope.holds(&uri));
-        let Some(notice) = in_scope
-            .then(|| readable::<DocumentNotice>(&record))
-            .flatten()
-        else {
+        if !record.key_text().is_some_and(|uri| scope.holds(&uri)) {
+            continue;
+        }
+        let Some(notice) = values.read::<DocumentNotice>(&record).await? else {
             continue;
         };
         let kept = NoticeRecord {
@@ -164,12 +201,4 @@ async fn notices(
         }
     }
     Ok(sorting.finish().await?)
-}
-
-/// What can't be read is nobody's signal and nobody's notice: its consumers say so themselves.
-fn readable<M: millrace_schemas::Message>(record: &Record) -> Option<M> {
-    let value = record.value.as_deref()?;
-    decode(value)
-        .inspect_err(|error| tracing::debug!(origin = %record.origin(), %error, "passed over"))
-        .ok()
 }
