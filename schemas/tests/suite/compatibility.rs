@@ -6,7 +6,7 @@ use apache_avro::schema_compatibility::SchemaCompatibility;
 use millrace_schemas::catalogue;
 use sha2::{Digest, Sha256};
 
-/// Topic, version, CRC-64-AVRO of the canonical form as on the wire (and as fastavro 1.12 computes it
+/// Topic, version, CRC-64-AVRO of the canonical form as on the wire (and as fastavro 1.13 computes it
 /// of the file), SHA-256 of the file.
 /// A new version adds a line; no line ever changes. The file's hash covers what the canonical form
 /// leaves out: defaults, logical types, docs.
