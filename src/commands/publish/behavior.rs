@@ -150,7 +150,7 @@ pub async fn run(args: Args, mut config: Config, output: Output) -> anyhow::Resu
     let session = if args.dry_run {
         None
     } else {
-        Some(TopicsSession::attach_or_start(&config)?)
+        Some(TopicsSession::attach_or_make(&config)?)
     };
     let publisher = match &session {
         None => Ok(None),
