@@ -491,7 +491,15 @@ fn a_bucket_is_compared_and_repaired() -> anyhow::Result<()> {
     let bucket = millrace_servers::unique_name("reconcile");
     let request = |arguments: &[&str], path: &str| -> anyhow::Result<()> {
         let status = std::process::Command::new("curl")
-            .args(["-sSf", "--noproxy", "*", "-o", "/dev/null"])
+            .args([
+                "-sSf",
+                "--noproxy",
+                "*",
+                "-o",
+                "/dev/null",
+                "-H",
+                "Content-Type: text/plain",
+            ])
             .args(["--aws-sigv4", "aws:amz:us-east-1:s3", "--user", "id:secret"])
             .args(arguments)
             .arg(format!("{endpoint}/{bucket}{path}"))
@@ -508,6 +516,9 @@ fn a_bucket_is_compared_and_repaired() -> anyhow::Result<()> {
     ] {
         pipeline.set(&format!("MILLRACE_OBJECTS__S3__{key}"), value);
     }
+    // A comparison alone makes no data folder.
+    let seed = pipeline.write("seed.txt", "Something else entirely.\n")?;
+    pipeline.ingest(&seed)?;
     request(&["-X", "PUT"], "")?;
     // Names whose order is another one in the bucket than in URIs.
     for key in ["a/b%20c.txt", "a%2Bb.txt", "a.txt", "%C3%A9t%C3%A9.txt"] {
