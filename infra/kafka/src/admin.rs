@@ -183,6 +183,16 @@ impl Admin {
         Ok(reports)
     }
 
+    /// Makes one topic as `spec` says, where it is missing. For another number of partitions than
+    /// the declared one.
+    ///
+    /// # Errors
+    /// The brokers cannot be reached, or refuse it.
+    pub async fn create_topic(&self, spec: &TopicSpec) -> Result<(), AdminError> {
+        let topic = self.config.topic(&spec.name);
+        self.create(&topic, spec).await.map(drop)
+    }
+
     /// `false` where the topic has come to be meanwhile.
     async fn create(&self, topic: &str, spec: &TopicSpec) -> Result<bool, AdminError> {
         let settings = spec.settings();

@@ -229,6 +229,23 @@ impl Producer {
         message: &M,
         event: &EventHeaders,
     ) -> Result<Enqueued, ProduceError> {
+        self.enqueue_at(key, partition_key, message, event, None)
+            .await
+    }
+
+    /// As [`Producer::enqueue`], with a timestamp of the caller's, ms since 1970: for a record made
+    /// of another one, whose time it keeps.
+    ///
+    /// # Errors
+    /// [`ProduceError`]; ask it whether to try again.
+    pub async fn enqueue_at<M: Message>(
+        &self,
+        key: &str,
+        partition_key: Option<&str>,
+        message: &M,
+        event: &EventHeaders,
+        timestamp_ms: Option<i64>,
+    ) -> Result<Enqueued, ProduceError> {
         let topic = self.inner.config.topic(M::TOPIC);
         let value = match self.framing::<M>().await {
             Ok(framing) => encode(message, &framing),
@@ -248,7 +265,7 @@ impl Producer {
             key: Some(Bytes::copy_from_slice(key.as_bytes())),
             value: Some(value.into()),
             headers,
-            timestamp_ms: None,
+            timestamp_ms,
             partition_key: partition_key.map(|key| Bytes::copy_from_slice(key.as_bytes())),
         })
         .await

@@ -118,6 +118,13 @@ impl AssignedPartition {
             .await
     }
 
+    /// Ends this assignment and begins the next of the same partition, held again: for an owner
+    /// whose state stands elsewhere than it thought. What was delivered and not acknowledged is
+    /// forgotten.
+    pub fn begin_again(self) {
+        self.shared.begin_again(&self.partition, self.epoch);
+    }
+
     /// Whether the partition is still ours.
     #[must_use]
     pub fn is_current(&self) -> bool {

@@ -165,6 +165,17 @@ impl Shared {
         }
     }
 
+    /// Ends an epoch whose partition stays assigned, and begins the next.
+    pub(super) fn begin_again(&self, partition: &TopicPartition, epoch: Epoch) {
+        let mut state = self.lock();
+        let state = &mut *state;
+        let queue = state.queues.get(partition);
+        if queue.is_some_and(|queue| queue.epoch == epoch) {
+            self.begin_epoch(state, partition);
+            self.readable.notify_one();
+        }
+    }
+
     /// Says where a held partition starts; the poll thread sees to it.
     pub(super) fn start_at(&self, start: Start) {
         self.lock().starts.push(start);

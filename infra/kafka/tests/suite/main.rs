@@ -43,6 +43,12 @@ on_both! {
         a_shutdown_ends_at_its_deadline,
         an_evicted_member_stops_and_says_so,
     ],
+    positions_of_the_caller: [
+        a_held_partition_starts_where_its_owner_says,
+        a_partition_begun_again_starts_again,
+        partitions_move_to_a_second_member,
+        chosen_partitions_are_read_without_a_group,
+    ],
     producing: [
         a_signal_is_partitioned_by_its_item,
         our_partition_is_librdkafkas,

@@ -3,5 +3,6 @@
 pub mod administering;
 pub mod consuming;
 pub mod dead_letters;
+pub mod positions_of_the_caller;
 pub mod producing;
 pub mod rebalancing;

@@ -1,0 +1,588 @@
+//! What becomes of behavior and signals: the join of one partition, without any input or output.
+//!
+//! A batch of records and what the state holds of their keys go in; changes of the state and records
+//! to publish come out. Nothing here reads a clock or waits, so a test can play any interleaving.
+//!
+//! An event is *counted* when it is joined, so that counters and feedback always tell of the same
+//! events. Its id is remembered: seen again, it is a duplicate, unless it was given up as unmatched
+//! before, which is how a re-driven one passes. A removed item is known too: its behavior is joined
+//! and says that it is deleted. So which events are joined does not depend on the order in which
+//! signals and behavior arrive, as long as each signal comes within the grace.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::time::{Duration, Instant};
+
+use millrace_schemas::{
+    BehaviorByItem, Feedback, ItemCounters, ItemStats, Origin, Signal, UnmatchedBehavior,
+};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use crate::cache::Cache;
+use crate::config::JoinerConfig;
+use crate::counters::{HOURS, count};
+use crate::signals::ItemSignals;
+use crate::state::{Change, Position, Table};
+use crate::waiting::{WaitingEvent, WaitingIndex};
+use crate::watermark::Watermark;
+
+/// Ids of events are kept as the first half of their SHA-256: they may be long, and are many.
+pub(crate) type SeenKey = [u8; 16];
+
+/// Forgotten, given up, joined in one write: a bound on what one batch makes of the past.
+const MAX_EXPIRED: usize = 2_000;
+
+/// A record of `behavior.by-item` that can be read.
+#[derive(Clone, Debug)]
+pub(crate) struct BehaviorInput {
+    pub offset: i64,
+    pub record: BehaviorByItem,
+    pub traceparent: Option<String>,
+}
+
+/// A record of `signals`.
+#[derive(Clone, Debug)]
+pub(crate) enum SignalInput {
+    Signal(Box<Signal>),
+    /// The last signal of an item and model is gone from the topic.
+    Gone {
+        item_id: String,
+        model_version: String,
+    },
+}
+
+impl SignalInput {
+    pub fn item_id(&self) -> &str {
+        match self {
+            Self::Signal(signal) => &signal.item_id,
+            Self::Gone { item_id, .. } => item_id,
+        }
+    }
+}
+
+/// What both topics gave, each in its order, and how far they were read with it.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Batch {
+    pub signals: Vec<SignalInput>,
+    pub behavior: Vec<BehaviorInput>,
+    pub next: Position,
+}
+
+/// What is known of an event id.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Seen {
+    outcome: SeenOutcome,
+    forget_hour: i64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+enum SeenOutcome {
+    Waiting,
+    Joined,
+    Unmatched,
+}
+
+/// What is written with every batch.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+struct Progress {
+    watermark_ms: Option<i64>,
+    /// Hours of event time in which ids are to be forgotten.
+    forget_hours: BTreeSet<i64>,
+    /// Of all items of the partition.
+    totals: ItemCounters,
+}
+
+/// A record to publish.
+#[derive(Clone, Debug)]
+pub(crate) enum Output {
+    Feedback(Box<Feedback>, Option<String>),
+    Stats(Box<ItemStats>),
+    Unmatched(Box<UnmatchedBehavior>, Option<String>),
+}
+
+/// What one batch did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Done {
+    pub joined: u64,
+    pub unmatched: u64,
+    pub duplicates: u64,
+    pub signals: u64,
+}
+
+/// What a batch comes to.
+#[derive(Debug, Default)]
+pub(crate) struct Step {
+    pub changes: Vec<Change>,
+    pub outputs: Vec<Output>,
+    pub done: Done,
+}
+
+/// Who writes: the part of [`ItemStats::order`] that does not change while the partition is ours.
+#[derive(Clone, Debug)]
+pub(crate) struct Writer {
+    pub generation: u32,
+    pub epoch: u64,
+    pub partition: i32,
+    /// The full name of `behavior.by-item`.
+    pub topic: String,
+}
+
+/// One partition's join. Made from the state, and thrown away where a write fails.
+pub(crate) struct Join {
+    grace_ms: i64,
+    deduplication_hours: i64,
+    model_version: Option<String>,
+    writer: Writer,
+    revision: i64,
+    progress: Progress,
+    watermark: Watermark,
+    waiting: WaitingIndex,
+    items: Cache<ItemSignals>,
+    counters: Cache<ItemCounters>,
+    /// The batch's own, from here on.
+    seen: HashMap<SeenKey, Option<Seen>>,
+    events: HashMap<i64, WaitingEvent>,
+    changed: Changed,
+    step: Step,
+}
+
+#[derive(Debug, Default)]
+struct Changed {
+    items: HashSet<String>,
+    counters: BTreeSet<String>,
+    seen: HashSet<SeenKey>,
+    waiting: BTreeMap<i64, Option<WaitingEvent>>,
+    /// Ids to forget, by hour.
+    forget: BTreeMap<i64, Vec<SeenKey>>,
+}
+
+/// A value of the state that cannot be read.
+#[derive(Debug, thiserror::Error)]
+#[error("a value of the table {table:?} cannot be read")]
+pub(crate) struct BrokenValue {
+    table: Table,
+    #[source]
+    source: postcard::Error,
+}
+
+fn read<T: DeserializeOwned>(table: Table, value: &[u8]) -> Result<T, BrokenValue> {
+    postcard::from_bytes(value).map_err(|source| BrokenValue { table, source })
+}
+
+fn write<T: Serialize>(value: &T) -> Vec<u8> {
+    postcard::to_stdvec(value)
+        .unwrap_or_else(|_| unreachable!("these types are encodable, and memory grows as needed"))
+}
+
+pub(crate) fn seen_key(event_id: &str) -> SeenKey {
+    let digest = Sha256::digest(event_id.as_bytes());
+    let mut key = SeenKey::default();
+    key.copy_from_slice(&digest[..16]);
+    key
+}
+
+impl Join {
+    /// From what the state holds: the value of [`Table::Progress`] and all of [`Table::Waiting`].
+    pub fn open(
+        config: &JoinerConfig,
+        writer: Writer,
+        progress: Option<&[u8]>,
+        waiting: &[(Vec<u8>, bytes::Bytes)],
+        now: Instant,
+    ) -> Result<Self, BrokenValue> {
+        let progress: Progress = progress
+            .map(|value| read(Table::Progress, value))
+            .transpose()?
+            .unwrap_or_default();
+        let mut index = WaitingIndex::default();
+        for (key, value) in waiting {
+            let event: WaitingEvent = read(Table::Waiting, value)?;
+            let offset = key.as_slice().try_into().map(i64::from_be_bytes);
+            index.insert(offset.unwrap_or(event.record.origin.offset), &event);
+        }
+        let idle_after = Duration::from_millis(config.idle_ms);
+        Ok(Self {
+            grace_ms: config.grace_ms,
+            deduplication_hours: config.deduplication_hours,
+            model_version: config.model_version.clone(),
+            writer,
+            revision: 0,
+            watermark: Watermark::new(progress.watermark_ms, idle_after, now),
+            progress,
+            waiting: index,
+            items: Cache::new(config.cached_items),
+            counters: Cache::new(config.cached_items),
+            seen: HashMap::new(),
+            events: HashMap::new(),
+            changed: Changed::default(),
+            step: Step::default(),
+        })
+    }
+
+    /// ms since 1970; `None` before the first event.
+    pub fn watermark_ms(&self) -> Option<i64> {
+        self.watermark.ms()
+    }
+
+    /// Events that wait.
+    pub fn waiting(&self) -> usize {
+        self.waiting.len()
+    }
+
+    /// The keys whose values [`Join::load`] must be given before [`Join::apply`].
+    pub fn wanted(&mut self, batch: &Batch) -> Vec<(Table, Vec<u8>)> {
+        let mut keys = Vec::new();
+        let mut asked = HashSet::new();
+        let signals = batch
+            .signals
+            .iter()
+            .map(|signal| signal.item_id().to_owned());
+        let events = batch.behavior.iter().map(|input| &input.record.event);
+        let items = signals.chain(events.clone().map(|event| event.item_id.clone()));
+        for item_id in items {
+            if !asked.insert(item_id.clone()) {
+                continue;
+            }
+            if !self.items.touch(&item_id) {
+                keys.push((Table::Signals, item_id.clone().into_bytes()));
+            }
+            if !self.counters.touch(&item_id) {
+                keys.push((Table::Counters, item_id.clone().into_bytes()));
+            }
+            for offset in self.waiting.of_item(&item_id) {
+                keys.push((Table::Waiting, offset.to_be_bytes().to_vec()));
+            }
+        }
+        let ids: HashSet<SeenKey> = events.map(|event| seen_key(&event.event_id)).collect();
+        keys.extend(ids.into_iter().map(|id| (Table::Seen, id.to_vec())));
+        keys
+    }
+
+    /// As [`Join::wanted`], for what [`Join::expire`] will give up now.
+    pub fn wanted_to_expire(&self) -> Vec<(Table, Vec<u8>)> {
+        let offsets = self.expired();
+        let missing = offsets
+            .iter()
+            .filter(|offset| !self.events.contains_key(offset));
+        missing
+            .map(|offset| (Table::Waiting, offset.to_be_bytes().to_vec()))
+            .collect()
+    }
+
+    fn expired(&self) -> Vec<i64> {
+        let watermark = self.watermark.ms();
+        watermark.map_or_else(Vec::new, |ms| self.waiting.expired(ms, MAX_EXPIRED))
+    }
+
+    /// Takes the values of wanted keys.
+    pub fn load(
+        &mut self,
+        keys: &[(Table, Vec<u8>)],
+        values: Vec<Option<bytes::Bytes>>,
+    ) -> Result<(), BrokenValue> {
+        for ((table, key), value) in keys.iter().zip(values) {
+            let value = value.as_deref();
+            let text = || String::from_utf8_lossy(key).into_owned();
+            match table {
+                Table::Signals => {
+                    let item = value.map(|value| read(*table, value)).transpose()?;
+                    self.items.insert(text(), item.unwrap_or_default());
+                }
+                Table::Counters => {
+                    let counters = value.map(|value| read(*table, value)).transpose()?;
+                    self.counters.insert(text(), counters.unwrap_or_default());
+                }
+                Table::Waiting => {
+                    let offset = key.as_slice().try_into().map(i64::from_be_bytes);
+                    if let (Ok(offset), Some(value)) = (offset, value) {
+                        self.events.insert(offset, read(*table, value)?);
+                    }
+                }
+                Table::Seen => {
+                    let seen = value.map(|value| read(*table, value)).transpose()?;
+                    if let Ok(id) = key.as_slice().try_into() {
+                        self.seen.insert(id, seen);
+                    }
+                }
+                Table::Progress | Table::Forgetting(_) => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Joins a batch whose values were loaded.
+    pub fn apply(&mut self, batch: Batch, now: Instant) {
+        for signal in batch.signals {
+            self.step.done.signals += 1;
+            self.signal(signal);
+        }
+        for input in batch.behavior {
+            self.behavior(input, now);
+        }
+    }
+
+    fn signal(&mut self, input: SignalInput) {
+        let item_id = input.item_id().to_owned();
+        let Some(item) = self.items.get_mut(&item_id) else {
+            unreachable!("the signals of {item_id} were wanted and loaded")
+        };
+        let changed = match input {
+            SignalInput::Signal(signal) => item.update(*signal),
+            SignalInput::Gone { model_version, .. } => {
+                item.remove(&model_version);
+                true
+            }
+        };
+        if !changed {
+            return;
+        }
+        let known = item.choose(self.model_version.as_deref()).is_some();
+        self.changed.items.insert(item_id.clone());
+        if !known {
+            return;
+        }
+        for offset in self.waiting.of_item(&item_id) {
+            let Some(event) = self.stop_waiting(offset, &item_id) else {
+                continue;
+            };
+            let key = seen_key(&event.record.event.event_id);
+            self.remember(key, SeenOutcome::Joined, event.forget_hour);
+            self.join(offset, event.record, event.traceparent);
+        }
+    }
+
+    fn behavior(&mut self, input: BehaviorInput, now: Instant) {
+        let event = &input.record.event;
+        let key = seen_key(&event.event_id);
+        let seen = self.seen.get(&key).copied().flatten();
+        // Also of a duplicate: what it says of the time is true.
+        self.watermark.observe(event.event_time_ms, now);
+        match seen.map(|seen| seen.outcome) {
+            Some(SeenOutcome::Joined | SeenOutcome::Waiting) => {
+                self.step.done.duplicates += 1;
+                return;
+            }
+            Some(SeenOutcome::Unmatched) | None => {}
+        }
+        // A late event is new when it comes: it waits, and is remembered, as long as others.
+        let came_ms = self.watermark.ms().unwrap_or(event.event_time_ms);
+        let forget_hour = HOURS.bucket(came_ms) + self.deduplication_hours + 1;
+        self.progress.forget_hours.insert(forget_hour);
+        self.changed
+            .forget
+            .entry(forget_hour)
+            .or_default()
+            .push(key);
+        let Some(item) = self.items.get(&event.item_id) else {
+            unreachable!("the signals of {} were wanted and loaded", event.item_id)
+        };
+        if item.choose(self.model_version.as_deref()).is_some() {
+            self.remember(key, SeenOutcome::Joined, forget_hour);
+            self.join(input.offset, input.record, input.traceparent);
+            return;
+        }
+        let event = WaitingEvent {
+            deadline_ms: came_ms.saturating_add(self.grace_ms),
+            came_ms,
+            record: input.record,
+            forget_hour,
+            traceparent: input.traceparent,
+        };
+        self.remember(key, SeenOutcome::Waiting, forget_hour);
+        self.waiting.insert(input.offset, &event);
+        self.events.insert(input.offset, event.clone());
+        self.changed.waiting.insert(input.offset, Some(event));
+    }
+
+    fn remember(&mut self, key: SeenKey, outcome: SeenOutcome, forget_hour: i64) {
+        let seen = Seen {
+            outcome,
+            forget_hour,
+        };
+        self.seen.insert(key, Some(seen));
+        self.changed.seen.insert(key);
+    }
+
+    fn stop_waiting(&mut self, offset: i64, item_id: &str) -> Option<WaitingEvent> {
+        self.waiting.remove(offset, item_id);
+        self.changed.waiting.insert(offset, None);
+        self.events.remove(&offset)
+    }
+
+    fn origin(&self, offset: i64) -> Origin {
+        Origin {
+            topic: self.writer.topic.clone(),
+            partition: self.writer.partition,
+            offset,
+        }
+    }
+
+    fn join(&mut self, offset: i64, record: BehaviorByItem, traceparent: Option<String>) {
+        let event = record.event;
+        let item = self.items.get(&event.item_id);
+        let Some(item) = item.and_then(|item| item.choose(self.model_version.as_deref())) else {
+            unreachable!("an event is joined only where its signal is there")
+        };
+        if let Some(counters) = self.counters.get_mut(&event.item_id) {
+            count(counters, &event);
+        }
+        count(&mut self.progress.totals, &event);
+        self.changed.counters.insert(event.item_id.clone());
+        self.step.done.joined += 1;
+        let feedback = Feedback {
+            item: item.clone(),
+            origin: self.origin(offset),
+            event,
+        };
+        let output = Output::Feedback(Box::new(feedback), traceparent);
+        self.step.outputs.push(output);
+    }
+
+    /// Lets the watermark go on with the clock.
+    pub fn tick(&mut self, now: Instant) {
+        self.watermark.tick(now);
+    }
+
+    /// No event will come any more: all that waits has waited for its grace.
+    pub fn end_of_input(&mut self) {
+        if let Some(deadline_ms) = self.waiting.last_deadline_ms() {
+            self.watermark.advance_to(deadline_ms);
+        }
+    }
+
+    /// Gives up what has waited long enough. `true` where there is more of it.
+    pub fn expire(&mut self) -> bool {
+        let expired = self.expired();
+        let watermark_ms = self.watermark.ms().unwrap_or(0);
+        for &offset in &expired {
+            let Some(item_id) = self
+                .events
+                .get(&offset)
+                .map(|event| event.record.event.item_id.clone())
+            else {
+                continue;
+            };
+            let Some(event) = self.stop_waiting(offset, &item_id) else {
+                continue;
+            };
+            let key = seen_key(&event.record.event.event_id);
+            self.remember(key, SeenOutcome::Unmatched, event.forget_hour);
+            self.step.done.unmatched += 1;
+            let unmatched = UnmatchedBehavior {
+                event: event.record.event,
+                origin: self.origin(offset),
+                waited_ms: watermark_ms.saturating_sub(event.came_ms),
+                watermark_ms,
+            };
+            let output = Output::Unmatched(Box::new(unmatched), event.traceparent);
+            self.step.outputs.push(output);
+        }
+        expired.len() == MAX_EXPIRED
+    }
+
+    /// The first hour of which ids are to be forgotten now.
+    pub fn hour_to_forget(&self) -> Option<i64> {
+        let now = HOURS.bucket(self.watermark.ms()?);
+        let first = self.progress.forget_hours.first().copied();
+        first.filter(|&hour| hour <= now)
+    }
+
+    /// Whether the batch has the value of this key already, which may be newer than the state's.
+    pub fn knows(&self, (table, key): &(Table, Vec<u8>)) -> bool {
+        let id = SeenKey::try_from(key.as_slice());
+        *table == Table::Seen && id.is_ok_and(|id| self.seen.contains_key(&id))
+    }
+
+    /// The ids that a value of [`Table::Forgetting`] lists.
+    pub fn ids_to_forget(chunk: &[u8]) -> Vec<(Table, Vec<u8>)> {
+        let (ids, _) = chunk.as_chunks::<16>();
+        ids.iter().map(|id| (Table::Seen, id.to_vec())).collect()
+    }
+
+    /// Forgets the ids of loaded chunks, those that were not seen again since; the hour itself
+    /// where these chunks were all it had.
+    pub fn forget(&mut self, hour: i64, chunks: &[(Vec<u8>, bytes::Bytes)], all: bool) {
+        for (key, chunk) in chunks {
+            for (_, id) in Self::ids_to_forget(chunk) {
+                let Ok(id) = SeenKey::try_from(id.as_slice()) else {
+                    continue;
+                };
+                let seen = self.seen.get(&id).copied().flatten();
+                if seen.is_some_and(|seen| seen.forget_hour <= hour) {
+                    self.seen.insert(id, None);
+                    self.changed.seen.insert(id);
+                }
+            }
+            self.step.changes.push(Change {
+                table: Table::Forgetting(hour),
+                key: key.clone(),
+                value: None,
+            });
+        }
+        if all {
+            self.progress.forget_hours.remove(&hour);
+        }
+    }
+
+    /// Ends the batch: what to write and to publish. `totals` also publishes the partition's.
+    pub fn finish(&mut self, next: Position, totals: bool) -> Step {
+        let mut step = std::mem::take(&mut self.step);
+        let changed = std::mem::take(&mut self.changed);
+        self.revision += 1;
+        let offset = next.behavior.map_or(-1, |next| next - 1);
+        let mut put = |table, key: Vec<u8>, value| {
+            step.changes.push(Change { table, key, value });
+        };
+        for item_id in changed.items {
+            let item = self.items.get(&item_id).filter(|item| !item.is_empty());
+            put(Table::Signals, item_id.into_bytes(), item.map(write));
+        }
+        for item_id in &changed.counters {
+            let counters = self.counters.get(item_id).map(write);
+            put(Table::Counters, item_id.clone().into_bytes(), counters);
+        }
+        for id in changed.seen {
+            let seen = self.seen.get(&id).copied().flatten();
+            put(Table::Seen, id.to_vec(), seen.as_ref().map(write));
+        }
+        for (offset, event) in changed.waiting {
+            let key = offset.to_be_bytes().to_vec();
+            put(Table::Waiting, key, event.as_ref().map(write));
+        }
+        for (hour, ids) in changed.forget {
+            // No other batch has this offset as its first.
+            let key = offset.to_be_bytes().to_vec();
+            put(Table::Forgetting(hour), key, Some(ids.concat()));
+        }
+        self.progress.watermark_ms = self.watermark.ms();
+        put(Table::Progress, Vec::new(), Some(write(&self.progress)));
+        for item_id in changed.counters {
+            if let Some(counters) = self.counters.get(&item_id).cloned() {
+                let stats = self.stats(item_id, counters, offset);
+                step.outputs.push(stats);
+            }
+        }
+        if totals {
+            let id = ItemStats::totals_id(self.writer.partition);
+            let stats = self.stats(id, self.progress.totals.clone(), offset);
+            step.outputs.push(stats);
+        }
+        self.seen.clear();
+        self.events.clear();
+        self.items.age();
+        self.counters.age();
+        step
+    }
+
+    fn stats(&self, item_id: String, counters: ItemCounters, offset: i64) -> Output {
+        Output::Stats(Box::new(ItemStats {
+            item_id,
+            counters,
+            generation: i32::try_from(self.writer.generation).unwrap_or(i32::MAX),
+            epoch: i64::try_from(self.writer.epoch).unwrap_or(i64::MAX),
+            revision: self.revision,
+            origin: self.origin(offset),
+        }))
+    }
+}

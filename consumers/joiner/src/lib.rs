@@ -1,0 +1,46 @@
+//! Behavior meets meaning: the consumer that joins what users did with what the items are.
+//!
+//! The dataflow, room by room: `rekey` (`behavior` to `behavior.by-item`) → `partition` (one
+//! partition of `behavior.by-item` and the same one of `signals`) → `decode` → `join` (with
+//! `signals` as a table, `waiting` for those that are not there, `watermark`, ids that were `seen`,
+//! [`counters`], all in memory; `writer` puts the state under it) → `publish` (`feedback`, `item-stats`, `behavior.unmatched`) → [`state`] (changes
+//! and offsets in one write). [`rates`] says what counters mean to a reader.
+//!
+//! Promises:
+//! - *State and offset are one write*, of one writer: after any crash, rebalance, doubled record or
+//!   failed-over store the counters are those of each event id once, bit for bit.
+//! - Outputs are acknowledged before the state moves past their input. After a crash they may come
+//!   again, with the same origins: whoever applies an origin once has the same effect.
+//! - An event is counted exactly when its feedback is published; one whose item stays unknown ends
+//!   in `behavior.unmatched`, one that cannot be read in a dead-letter topic. None vanishes.
+//! - A replay goes into a fresh generation of the state, never into the live one: the group's
+//!   committed offset only shows the lag, and moving it changes nothing.
+//!
+//! Left to others: offsets and groups (`millrace-kafka`), what values look like
+//! (`millrace-schemas`), profiles and recall, which read what this publishes.
+
+mod cache;
+mod config;
+pub mod counters;
+mod decode;
+mod join;
+mod joiner;
+#[cfg(test)]
+mod model;
+mod partition;
+mod publish;
+pub mod rates;
+mod rekey;
+mod retry;
+mod signals;
+pub mod state;
+mod stats;
+mod waiting;
+mod watermark;
+mod writer;
+
+pub use config::{InvalidConfig, JoinerConfig};
+pub use joiner::{
+    Joiner, JoinerDeps, JoinerHandle, JoinerState, StartError, join_group, rekey_group,
+};
+pub use stats::{JoinerStats, PartitionStats};

@@ -1,0 +1,110 @@
+//! The topic `signals` as a table: the latest signal of each item and model.
+
+use std::collections::BTreeMap;
+
+use millrace_schemas::{FeedbackItem, Signal};
+use serde::{Deserialize, Serialize};
+
+/// What is known of one item, by model version.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub(crate) struct ItemSignals {
+    models: BTreeMap<String, FeedbackItem>,
+}
+
+impl ItemSignals {
+    /// Takes a signal, unless a newer one of its model is there. A deleted item keeps its entry: it
+    /// is known to be gone, which is not the same as unknown.
+    pub fn update(&mut self, signal: Signal) -> bool {
+        let known = self.models.get(&signal.model_version);
+        if known.is_some_and(|known| known.document_version > signal.document_version) {
+            return false;
+        }
+        self.models
+            .insert(signal.model_version.clone(), FeedbackItem::from(signal));
+        true
+    }
+
+    /// Forgets a model, whose last record on the topic is gone.
+    pub fn remove(&mut self, model_version: &str) {
+        self.models.remove(model_version);
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.models.is_empty()
+    }
+
+    /// The signal to join with: of the wanted model, or else the one with the greatest document
+    /// version; of two models at one version that with the greater name, so that the choice is
+    /// always the same.
+    pub fn choose(&self, model_version: Option<&str>) -> Option<&FeedbackItem> {
+        match model_version {
+            Some(wanted) => self.models.get(wanted),
+            None => self
+                .models
+                .values()
+                .max_by_key(|item| (item.document_version, &item.model_version)),
+        }
+    }
+}
+
+/// Item and model of a record's key, `{item_id}@{model_version}`.
+pub(crate) fn split_key(key: &str) -> Option<(&str, &str)> {
+    key.split_once('@')
+}
+
+#[cfg(test)]
+mod tests {
+    use millrace_schemas::Origin;
+
+    use super::*;
+
+    fn signal(model: &str, version: i64, deleted: bool) -> Signal {
+        Signal {
+            etag: None,
+            size_bytes: None,
+            item_id: "i".to_owned(),
+            uri: String::new(),
+            document_version: version,
+            model_version: model.to_owned(),
+            vector: if deleted { vec![] } else { vec![1.0] },
+            title: None,
+            language: None,
+            media_type: String::new(),
+            categories: vec![],
+            tags: vec![],
+            key_phrases: vec![],
+            near_duplicate_hash: 0,
+            published_at_ms: None,
+            deleted,
+            origin: Origin {
+                topic: String::new(),
+                partition: 0,
+                offset: 0,
+            },
+        }
+    }
+
+    #[test]
+    fn the_latest_of_each_model_is_kept_in_any_order() {
+        let mut item = ItemSignals::default();
+        assert_eq!(item.choose(None), None);
+        assert!(item.update(signal("a", 2, false)));
+        assert!(!item.update(signal("a", 1, false)));
+        assert!(item.update(signal("b", 2, false)));
+        let chosen = |item: &ItemSignals, model| {
+            item.choose(model)
+                .map(|item| (item.model_version.clone(), item.document_version))
+        };
+        assert_eq!(chosen(&item, None), Some(("b".to_owned(), 2)));
+        assert_eq!(chosen(&item, Some("a")), Some(("a".to_owned(), 2)));
+        assert_eq!(chosen(&item, Some("c")), None);
+        assert!(item.update(signal("a", 3, true)));
+        assert!(
+            item.choose(None)
+                .is_some_and(|item| item.deleted && item.vector.is_empty())
+        );
+        item.remove("a");
+        item.remove("b");
+        assert!(item.is_empty());
+    }
+}

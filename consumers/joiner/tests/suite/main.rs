@@ -1,0 +1,48 @@
+//! The joiner's state on both stores, and the joiner as a whole on the embedded broker and folder
+//! (`embedded::`) and on the real Kafka and Redis (`real::`).
+
+#![allow(clippy::unwrap_used, reason = "a test that meets an error has failed")]
+
+mod crash;
+mod joining;
+mod stack;
+mod state;
+
+/// One test a scenario and store.
+macro_rules! on_both {
+    ($($module:ident: [$($scenario:ident),+ $(,)?]),+ $(,)?) => {
+        mod embedded {
+            $(mod $module {$(
+                #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+                async fn $scenario() -> anyhow::Result<()> {
+                    crate::$module::$scenario(crate::stack::Place::embedded()?).await
+                }
+            )+})+
+        }
+        mod real {
+            $(mod $module {$(
+                #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+                async fn $scenario() -> anyhow::Result<()> {
+                    crate::$module::$scenario(crate::stack::Place::real()?).await
+                }
+            )+})+
+        }
+    };
+}
+
+on_both! {
+    state: [
+        a_commit_writes_all_and_moves_the_position,
+        a_writer_that_was_replaced_is_refused,
+        a_write_from_another_offset_is_refused_and_changes_nothing,
+        partitions_tables_and_hours_are_apart,
+        a_generation_is_built_beside_the_live_one_and_switched_to,
+    ],
+    joining: [
+        behavior_becomes_feedback_and_counts,
+        what_cannot_be_read_is_a_dead_letter,
+        a_moved_committed_offset_changes_nothing,
+        a_second_joiner_takes_partitions_over_and_nothing_counts_twice,
+        topics_that_are_not_partitioned_alike_are_refused,
+    ],
+}
