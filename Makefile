@@ -112,6 +112,10 @@ bench-pipeline: model ## the embedded pipeline on SciFact: ready, ingest against
 bench-reconcile: ## compare a million documents with their headers and signals: seconds and peak memory
 	cargo run $(LOCKED) --release -p millrace-reconciler --example bench_reconcile
 
+.PHONY: bench-joiner
+bench-joiner: ## behavior events a core re-keys, joins and counts; click to feedback
+	cargo run $(LOCKED) --release --quiet -p millrace-joiner --example bench_joiner
+
 .PHONY: servers-start
 servers-start: ## start the real Kafka and OpenSearch; then: eval "$(infra/servers/servers env)"
 	$(SERVERS) start

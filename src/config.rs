@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use figment::Figment;
 use figment::providers::{Env, Format, Serialized, Toml};
 use millrace_index::{KnnEngine, OpenSearchConfig};
+use millrace_joiner::JoinerConfig;
 use millrace_kafka::KafkaConfig;
 use millrace_objects::ObjectStoresConfig;
 use millrace_producers::behavior::{BehaviorConfig, BehaviorConfigError, RowReader};
@@ -58,6 +59,8 @@ pub struct Config {
     pub behavior: BehaviorConfig,
     /// The document consumer.
     pub vectorizer: VectorizerConfig,
+    /// The behavior consumer.
+    pub joiner: JoinerConfig,
     /// Comparisons on a schedule, and the sweep of tombstones.
     pub reconciler: ReconcilerConfig,
     /// Logs and traces.
@@ -130,6 +133,7 @@ impl Default for Config {
             uploads: UploadsSection::default(),
             behavior: BehaviorConfig::default(),
             vectorizer: VectorizerConfig::default(),
+            joiner: JoinerConfig::default(),
             reconciler: ReconcilerConfig::default(),
             telemetry: TelemetryConfig::default(),
         }

@@ -9,6 +9,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::control::AllowRoot;
+use super::items::ItemStatsAnswer;
 use super::records::{DocumentHeader, HeadersQuery, Info, MAX_IDS, RecordsQuery};
 use super::search::{SearchAnswer, SearchQuery};
 use crate::stack::address::RunningAddress;
@@ -60,6 +61,12 @@ impl ApiClient {
     /// One page of all documents by URI, removed ones included.
     pub async fn headers_page(&self, query: &HeadersQuery) -> anyhow::Result<Vec<DocumentHeader>> {
         self.post("/v1/headers", query).await
+    }
+
+    /// Counters of an item and what they mean now.
+    pub async fn item_stats(&self, item_id: &str) -> anyhow::Result<ItemStatsAnswer> {
+        let url = format!("{}/v1/items/{item_id}/stats", self.base);
+        self.answer(self.http.get(url)).await
     }
 
     /// What the index is and holds.

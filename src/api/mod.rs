@@ -6,6 +6,7 @@
 pub mod client;
 mod control;
 pub mod error;
+pub mod items;
 pub mod records;
 pub mod search;
 mod snippet;
@@ -16,6 +17,7 @@ use axum::extract::FromRef;
 use axum::routing::{get, post};
 use axum::{Router, middleware};
 use millrace_index::SearchIndex;
+use millrace_joiner::JoinerHandle;
 use millrace_models::Encoder;
 use millrace_objects::ObjectStores;
 
@@ -30,6 +32,8 @@ pub struct ApiState {
     pub encoder: Arc<Encoder>,
     /// Whose allow-list control calls may extend.
     pub objects: Arc<ObjectStores>,
+    /// What is known of items' behavior, where this process joins it.
+    pub joiner: Option<Arc<JoinerHandle>>,
     /// What control calls must present.
     pub control_token: Arc<str>,
 }
@@ -48,6 +52,7 @@ pub fn router(state: ApiState) -> Router {
         .route("/v1/records", post(records::records))
         .route("/v1/headers", post(records::headers))
         .route("/v1/info", get(records::info))
+        .route("/v1/items/{id}/stats", get(items::stats))
         .merge(control)
         .with_state(state)
 }

@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 use anyhow::{Context, bail};
+use millrace_joiner::state::ValkeyState;
 use millrace_kafka::{Admin, Created};
 use millrace_objects::ObjectStores;
 use serde::Serialize;
@@ -51,6 +52,7 @@ pub async fn run(_args: Args, config: Config, output: Output) -> anyhow::Result<
         ..check("objects", objects(&config))
     });
     checks.push(check("kafka", kafka(&config).await));
+    checks.push(check("joiner", joiner(&config).await));
     let encoder = model::load(&config.model).await;
     checks.push(check(
         "model",
@@ -118,6 +120,22 @@ fn objects(config: &Config) -> anyhow::Result<String> {
         config.objects.allowed_roots.len(),
         config.objects.allowed_buckets.len()
     ))
+}
+
+async fn joiner(config: &Config) -> anyhow::Result<String> {
+    config.joiner.validate()?;
+    match (config.profile, &config.joiner.valkey) {
+        (Profile::Embedded, _) => Ok("state in the data folder".to_owned()),
+        (Profile::Cluster, None) => {
+            Ok("behavior is not joined: joiner.valkey.url is not set".to_owned())
+        }
+        (Profile::Cluster, Some(valkey)) => {
+            ValkeyState::ping(valkey)
+                .await
+                .context("no answer from Valkey; is it running, and is joiner.valkey.url right?")?;
+            Ok("Valkey answers".to_owned())
+        }
+    }
 }
 
 /// Looks without creating anything on a cluster: a check must not change what it checks.

@@ -13,6 +13,7 @@ pub mod publish;
 pub mod reconcile;
 pub mod run;
 pub mod search;
+pub mod stats;
 pub mod status;
 pub mod topics;
 pub mod up;

@@ -24,6 +24,8 @@ pub struct Args {
 enum Role {
     /// Documents topic to index.
     Vectorizer,
+    /// Behavior and signals to feedback and item stats; the state in Valkey.
+    Joiner,
     /// Watched folders and `POST /v1/notices` to the documents topic.
     Uploads,
     /// Store, index and signals compared on a schedule; tombstones swept.
@@ -49,6 +51,12 @@ pub async fn run(args: Args, mut config: Config, output: Output) -> anyhow::Resu
             search: true,
             pipeline: true,
             outsiders: Outsiders::DeadLetter,
+            ..role
+        },
+        // Of the model it needs the name: vectors of feedback are of the index's model.
+        Role::Joiner => Needs {
+            search: true,
+            joiner: true,
             ..role
         },
         Role::Uploads => Needs {

@@ -58,7 +58,7 @@ pub async fn run(args: Args, config: Config, output: Output) -> anyhow::Result<E
 }
 
 /// The URI of a document: of a line where `PATH#id` is no file and PATH is.
-fn document_uri(text: &str) -> Result<ObjectUri, UriError> {
+pub(super) fn document_uri(text: &str) -> Result<ObjectUri, UriError> {
     if !text.contains("://")
         && !Path::new(text).exists()
         && let Some((path, id)) = text.rsplit_once('#')

@@ -13,9 +13,9 @@ use crate::config::Config;
 use crate::output::Output;
 use crate::session::Session;
 use crate::stack::address::RunningAddress;
-use crate::stack::{Needs, reach, stop};
+use crate::stack::{Joining, Needs, reach, stop};
 
-/// Start the pipeline: topics, vectorizer, index and API in one process.
+/// Start the pipeline: topics, vectorizer, joiner, index and API in one process.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// Watch this folder: its files become documents, their removal removes them.
@@ -45,7 +45,14 @@ pub async fn run(args: Args, mut config: Config, output: Output) -> anyhow::Resu
     let started = Instant::now();
     config.uploads.folders.extend(args.watch);
     let mut stop = stop::signals()?;
-    let Some(stack) = reach::start(&config, Needs::UP, &mut stop).await? else {
+    let needs = Needs {
+        joiner: Joining::is_configured(&config),
+        ..Needs::UP
+    };
+    if !needs.joiner {
+        tracing::info!("behavior is not joined here: joiner.valkey.url is not set");
+    }
+    let Some(stack) = reach::start(&config, needs, &mut stop).await? else {
         return Ok(ExitCode::SUCCESS);
     };
     stack.address().write(&config.data_dir)?;

@@ -277,7 +277,7 @@ impl Collector for PipelineCollector {
     }
 }
 
-fn counter(
+pub(super) fn counter(
     encoder: &mut DescriptorEncoder<'_>,
     name: &str,
     help: &str,
@@ -287,7 +287,7 @@ fn counter(
     counter.encode(encoder.encode_descriptor(name, help, None, counter.metric_type())?)
 }
 
-fn gauge(
+pub(super) fn gauge(
     encoder: &mut DescriptorEncoder<'_>,
     name: &str,
     help: &str,
@@ -297,7 +297,7 @@ fn gauge(
     gauge.encode(encoder.encode_descriptor(name, help, None, gauge.metric_type())?)
 }
 
-fn family<'a>(
+pub(super) fn family<'a>(
     encoder: &mut DescriptorEncoder<'_>,
     name: &str,
     help: &str,

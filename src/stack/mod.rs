@@ -6,6 +6,8 @@ pub mod address;
 mod api_server;
 mod collector;
 pub mod index;
+mod joiner_metrics;
+mod joining;
 mod metrics;
 pub mod model;
 mod needs;
@@ -33,6 +35,7 @@ use tokio_util::sync::CancellationToken;
 use self::address::RunningAddress;
 use self::api_server::ApiServer;
 use self::collector::Collector;
+pub use self::joining::Joining;
 pub use self::needs::Needs;
 pub use self::pipeline::vectorizer_group;
 use self::pipeline::{Pipeline, Shared};
@@ -55,6 +58,7 @@ pub struct Stack {
     reconciler: Option<Schedule>,
     collector: Option<Collector>,
     pipeline: Option<Pipeline>,
+    joining: Option<Joining>,
     broker: Option<Broker>,
     failed: CancellationToken,
 }
@@ -110,6 +114,14 @@ impl Stack {
             }
             Some(_) | None => None,
         };
+        let joining = match &search {
+            Some((_, encoder)) if needs.joiner => {
+                let joining = Joining::start(config, &kafka, encoder, &health, &failed).await?;
+                joiner_metrics::register(&mut registry, &joining.joiner);
+                Some(joining)
+            }
+            _ => None,
+        };
         // Uploads and reconciler compare with what is indexed, so both need the search too.
         let compares = search.as_ref().map(|(index, encoder)| Compares {
             config: config.clone(),
@@ -146,6 +158,7 @@ impl Stack {
             index,
             encoder,
             objects,
+            joiner: joining.as_ref().map(|joining| Arc::clone(&joining.joiner)),
             control_token: control_token.as_str().into(),
         });
         let intake = Router::new()
@@ -175,6 +188,7 @@ impl Stack {
             reconciler,
             collector,
             pipeline,
+            joining,
             broker,
             failed,
         })
@@ -221,6 +235,9 @@ impl Stack {
         }
         if let Some(pipeline) = self.pipeline {
             pipeline.stop().await;
+        }
+        if let Some(joining) = self.joining {
+            joining.stop().await;
         }
         if let Some(broker) = self.broker {
             stop_broker(broker).await;

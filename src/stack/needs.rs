@@ -14,6 +14,8 @@ pub struct Needs {
     /// What the pipeline does with notices of objects that it may not read. One that ends with its
     /// command leaves them to the next `up`, whose configuration may allow them.
     pub outsiders: Outsiders,
+    /// The consumer that joins behavior with signals.
+    pub joiner: bool,
     /// Watched folders, and notices over HTTP.
     pub uploads: bool,
     /// Behavior over HTTP.
@@ -29,6 +31,7 @@ impl Needs {
         search: false,
         pipeline: false,
         outsiders: Outsiders::Wait,
+        joiner: false,
         uploads: false,
         collector: false,
         reconciler: false,
@@ -48,9 +51,15 @@ impl Needs {
         pipeline: true,
         ..Self::STATUS
     };
+    /// All that takes behavior to item stats.
+    pub const BEHAVIOR: Self = Self {
+        joiner: true,
+        ..Self::STATUS
+    };
     /// All that there is.
     pub const UP: Self = Self {
         outsiders: Outsiders::DeadLetter,
+        joiner: true,
         uploads: true,
         collector: true,
         reconciler: true,

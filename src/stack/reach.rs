@@ -3,6 +3,8 @@
 use std::time::Duration;
 
 use millrace_index::IndexError;
+use millrace_joiner::StartError;
+use millrace_joiner::state::StateError;
 use millrace_kafka::AdminError;
 
 use super::stop::StopSignals;
@@ -42,11 +44,21 @@ pub async fn start(
 }
 
 fn is_out_of_reach(error: &anyhow::Error) -> bool {
-    matches!(
-        error.downcast_ref::<AdminError>(),
-        Some(AdminError::Kafka { .. })
-    ) || matches!(
-        error.downcast_ref::<IndexError>(),
-        Some(IndexError::Unavailable { .. })
-    )
+    let admin = error.downcast_ref::<AdminError>();
+    let joiner = error.downcast_ref::<StartError>();
+    let admin = admin.or(match joiner {
+        Some(StartError::Admin(admin)) => Some(admin),
+        _ => None,
+    });
+    let state = error.downcast_ref::<StateError>();
+    let state = state.or(match joiner {
+        Some(StartError::State(state)) => Some(state),
+        _ => None,
+    });
+    matches!(admin, Some(AdminError::Kafka { .. }))
+        || state.is_some_and(StateError::is_retryable)
+        || matches!(
+            error.downcast_ref::<IndexError>(),
+            Some(IndexError::Unavailable { .. })
+        )
 }

@@ -1,6 +1,7 @@
 //! Parts tell `/readyz` whether they can work.
 
 use millrace_index::SinkState;
+use millrace_joiner::JoinerState;
 use millrace_kafka::ConsumerState;
 use millrace_telemetry::Part;
 use millrace_vectorizer::VectorizerState;
@@ -60,6 +61,21 @@ pub fn follow_vectorizer(mut state: watch::Receiver<VectorizerState>, failed: Ca
             && let VectorizerState::Failed { reason } = &*state
         {
             tracing::error!(reason, "the vectorizer can't go on; restart the process");
+            failed.cancel();
+        }
+    });
+}
+
+/// Cancels `failed` when the joiner can't go on.
+pub fn follow_joiner(mut state: watch::Receiver<JoinerState>, failed: CancellationToken) {
+    tokio::spawn(async move {
+        let failure = state
+            .wait_for(|state| matches!(state, JoinerState::Failed { .. }))
+            .await;
+        if let Ok(state) = failure
+            && let JoinerState::Failed { reason } = &*state
+        {
+            tracing::error!(reason, "the joiner can't go on; restart the process");
             failed.cancel();
         }
     });

@@ -305,3 +305,58 @@ fn health_and_metrics_are_served() -> anyhow::Result<()> {
     );
     Ok(())
 }
+
+#[test]
+fn behavior_of_a_known_item_is_counted() -> anyhow::Result<()> {
+    let pipeline = Pipeline::new(Target::Embedded)?;
+    let up = pipeline.up(&[])?;
+    let note = pipeline.write("tides.txt", "The moon pulls the ocean twice a day.\n")?;
+    pipeline.ingest(&note)?;
+    let stats = || pipeline.json(&["stats", text(&note)?]);
+    let before = stats()?;
+    ensure!(before["known"] == false, "{before}");
+    let item_id = before["item_id"].as_str().unwrap_or_default().to_owned();
+    let kafka = millrace_kafka::KafkaConfig {
+        bootstrap: up.ready["kafka"].as_str().unwrap_or_default().to_owned(),
+        ..millrace_kafka::KafkaConfig::default()
+    };
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH)?;
+    let event = |id: &str, kind: &str| {
+        let event = serde_json::json!({
+            "event_id": id, "user_id": "u", "item_id": item_id, "item": "tides", "kind": kind,
+            "event_time_ms": u64::try_from(now.as_millis()).unwrap_or(0), "position": 1
+        });
+        millrace_kafka::RawRecord {
+            topic: kafka.topic(millrace_kafka::topics::BEHAVIOR),
+            key: Some("u".into()),
+            value: Some(event.to_string().into()),
+            ..millrace_kafka::RawRecord::default()
+        }
+    };
+    // The click comes twice.
+    let records = [
+        event("1", "expose"),
+        event("2", "click"),
+        event("2", "click"),
+    ];
+    tokio::runtime::Runtime::new()?.block_on(async {
+        let producer = millrace_kafka::Producer::connect(&kafka)?;
+        for record in records {
+            producer.send_raw(record).await?;
+        }
+        anyhow::Ok(())
+    })?;
+    let counted = eventually("the click is counted", LONG, || {
+        let stats = stats()?;
+        Ok((stats["clicks"] == 1).then_some(stats))
+    })?;
+    ensure!(
+        counted["impressions"] == 1 && counted["known"] == true,
+        "{counted}"
+    );
+    ensure!(
+        counted["coec"] == 1.0,
+        "the only item is the average one: {counted}"
+    );
+    Ok(())
+}

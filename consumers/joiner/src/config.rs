@@ -19,8 +19,8 @@ pub struct JoinerConfig {
     /// How long an event id is remembered, hours of event time after the event or the watermark at
     /// which it came, whichever is later. Default: 168.
     pub deduplication_hours: i64,
-    /// The model whose signals are joined. Default: of each item the signal with the greatest
-    /// document version.
+    /// The model whose signals are joined, where an item has signals of several. Default: the one
+    /// that the process itself loads; without one, the signal with the greatest document version.
     pub model_version: Option<String>,
     /// Most records that one write to the state covers. Default: 2,000.
     pub batch_records: usize,
@@ -28,8 +28,8 @@ pub struct JoinerConfig {
     pub batch_bytes: usize,
     /// Items of each partition kept in memory. Default: 4,096.
     pub cached_items: usize,
-    /// The state in the cluster profile.
-    pub valkey: ValkeyConfig,
+    /// The state in the cluster profile, which has no joiner without it. Default: none.
+    pub valkey: Option<ValkeyConfig>,
 }
 
 impl Default for JoinerConfig {
@@ -43,7 +43,7 @@ impl Default for JoinerConfig {
             batch_records: 2_000,
             batch_bytes: 4 << 20,
             cached_items: 4_096,
-            valkey: ValkeyConfig::default(),
+            valkey: None,
         }
     }
 }

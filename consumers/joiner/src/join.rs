@@ -175,6 +175,16 @@ fn write<T: Serialize>(value: &T) -> Vec<u8> {
         .unwrap_or_else(|_| unreachable!("these types are encodable, and memory grows as needed"))
 }
 
+/// The counters of an item, as the state holds them.
+pub(crate) fn read_counters(value: &[u8]) -> Result<ItemCounters, BrokenValue> {
+    read(Table::Counters, value)
+}
+
+/// The counters of all items of a partition, as its progress holds them.
+pub(crate) fn read_totals(value: &[u8]) -> Result<ItemCounters, BrokenValue> {
+    read::<Progress>(Table::Progress, value).map(|progress| progress.totals)
+}
+
 pub(crate) fn seen_key(event_id: &str) -> SeenKey {
     let digest = Sha256::digest(event_id.as_bytes());
     let mut key = SeenKey::default();

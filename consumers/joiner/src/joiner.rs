@@ -6,18 +6,20 @@ use std::time::Duration;
 
 use millrace_kafka::{
     Admin, AdminError, AssignedConsumer, Consumer, ConsumerConfig, ConsumerError, ConsumerHandle,
-    ConsumerState, DeadLetters, Drained, KafkaConfig, PartitionedConsumer, Producer, topics,
+    ConsumerState, DeadLetters, Drained, KafkaConfig, PartitionedConsumer, Producer,
+    java_partition, topics,
 };
-use millrace_schemas::SchemaRegistry;
+use millrace_schemas::{ItemCounters, SchemaRegistry};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::config::{InvalidConfig, JoinerConfig};
+use crate::join::{BrokenValue, read_counters, read_totals};
 use crate::partition::{self, Context, EndOfInput};
 use crate::rekey::Rekey;
 use crate::retry::chain;
-use crate::state::{StateError, StateStore};
+use crate::state::{Shard, StateError, StateStore, Table};
 use crate::stats::{Counters, JoinerStats};
 
 /// How often an end of input looks whether re-keying has reached it.
@@ -74,6 +76,23 @@ pub enum StartError {
     },
 }
 
+/// The state cannot be read.
+#[derive(Debug, thiserror::Error)]
+pub enum ReadError {
+    /// The store does not answer.
+    #[error(transparent)]
+    State(#[from] StateError),
+    /// A value is not what this version writes.
+    #[error("the state holds a value of another version of millrace")]
+    Broken(#[source] Box<dyn std::error::Error + Send + Sync>),
+}
+
+impl From<BrokenValue> for ReadError {
+    fn from(error: BrokenValue) -> Self {
+        Self::Broken(error.into())
+    }
+}
+
 /// How a joiner is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum JoinerState {
@@ -118,7 +137,7 @@ impl Joiner {
         } = deps;
         config.validate()?;
         let admin = Admin::connect(&kafka)?;
-        check_partitions(&kafka, &admin).await?;
+        let partition_count = check_partitions(&kafka, &admin).await?;
         let generation = state.live_generation().await?;
         let counters = Arc::new(Counters::default());
         let dead_letters = DeadLetters::new(producer.clone(), "joiner");
@@ -155,6 +174,7 @@ impl Joiner {
             rekey_consumer: rekeying.handle(),
             join_consumer: joining.handle(),
             kafka,
+            partition_count,
             partitions: Mutex::default(),
             state: watch::Sender::new(JoinerState::Running),
             stop: CancellationToken::new(),
@@ -167,13 +187,13 @@ impl Joiner {
 }
 
 /// Equal partition counts, so that one partitioner puts an item's records side by side.
-async fn check_partitions(kafka: &KafkaConfig, admin: &Admin) -> Result<(), StartError> {
+async fn check_partitions(kafka: &KafkaConfig, admin: &Admin) -> Result<i32, StartError> {
     let behavior = kafka.topic(topics::BEHAVIOR_BY_ITEM);
     let signals = kafka.topic(topics::SIGNALS);
     let behavior_partitions = admin.partitions(&behavior).await?.len();
     let signals_partitions = admin.partitions(&signals).await?.len();
     if behavior_partitions == signals_partitions {
-        return Ok(());
+        return Ok(i32::try_from(signals_partitions).unwrap_or(i32::MAX));
     }
     Err(StartError::NotCopartitioned {
         behavior,
@@ -213,6 +233,33 @@ impl JoinerHandle {
         &self.running.join_consumer
     }
 
+    /// What was counted of an item, by all members; `None` where nothing was.
+    ///
+    /// # Errors
+    /// The store does not answer, or holds what this version does not write.
+    pub async fn counters(&self, item_id: &str) -> Result<Option<ItemCounters>, ReadError> {
+        let partition = java_partition(item_id.as_bytes(), self.running.partition_count);
+        let key = (Table::Counters, item_id.as_bytes().to_vec());
+        let value = self.running.get(partition, key).await?;
+        Ok(value.map(|value| read_counters(&value)).transpose()?)
+    }
+
+    /// What was counted of all items, one for each partition that has counted anything.
+    ///
+    /// # Errors
+    /// As [`JoinerHandle::counters`].
+    pub async fn totals(&self) -> Result<Vec<ItemCounters>, ReadError> {
+        let mut totals = Vec::new();
+        for partition in 0..self.running.partition_count {
+            let value = self
+                .running
+                .get(partition, (Table::Progress, Vec::new()))
+                .await?;
+            totals.extend(value.map(|value| read_totals(&value)).transpose()?);
+        }
+        Ok(totals)
+    }
+
     /// Takes all that the topics hold now as all there is: waits until it was joined, then gives up
     /// what still waits for a signal. For bounded inputs, whose last events nothing follows. Covers
     /// the partitions of this process.
@@ -243,15 +290,19 @@ impl JoinerHandle {
         let signals_ends = admin.end_offsets(&signals).await?;
         for (partition, behavior) in behavior_ends {
             let signals = signals_ends.get(&partition).copied().unwrap_or(0);
-            // Asked again where the partition's task ended before it answered.
-            while let Some(requests) = running.requests(partition) {
+            // Asked again where the partition's task ended before it answered: it may have claimed
+            // its state anew, or be another member's by now.
+            while running.has_partition(partition) {
                 let (done, answered) = oneshot::channel();
                 let request = EndOfInput {
                     behavior,
                     signals,
                     done,
                 };
-                if requests.send(request).await.is_ok() && answered.await.is_ok() {
+                if let Some(requests) = running.requests(partition)
+                    && requests.send(request).await.is_ok()
+                    && answered.await.is_ok()
+                {
                     break;
                 }
                 tokio::time::sleep(LOOK_EVERY).await;
@@ -295,6 +346,8 @@ struct Running {
     rekey_consumer: ConsumerHandle,
     join_consumer: ConsumerHandle,
     kafka: KafkaConfig,
+    /// Of both topics.
+    partition_count: i32,
     /// Where each partition's task takes requests.
     partitions: Mutex<BTreeMap<i32, mpsc::Sender<EndOfInput>>>,
     state: watch::Sender<JoinerState>,
@@ -303,12 +356,32 @@ struct Running {
 }
 
 impl Running {
+    async fn get(
+        &self,
+        partition: i32,
+        key: (Table, Vec<u8>),
+    ) -> Result<Option<bytes::Bytes>, StateError> {
+        let shard = Shard {
+            generation: self.context.generation,
+            partition,
+        };
+        let found = self.context.state.get(shard, vec![key]).await?;
+        Ok(found.into_iter().next().flatten())
+    }
+
     fn requests(&self, partition: i32) -> Option<mpsc::Sender<EndOfInput>> {
         let partitions = self
             .partitions
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
         partitions.get(&partition).cloned()
+    }
+
+    fn has_partition(&self, partition: i32) -> bool {
+        let assigned = self.join_consumer.metrics().partitions;
+        assigned
+            .iter()
+            .any(|assigned| assigned.partition == partition)
     }
 
     async fn rekey(self: Arc<Self>, consumer: Consumer) {

@@ -41,6 +41,6 @@ mod writer;
 
 pub use config::{InvalidConfig, JoinerConfig};
 pub use joiner::{
-    Joiner, JoinerDeps, JoinerHandle, JoinerState, StartError, join_group, rekey_group,
+    Joiner, JoinerDeps, JoinerHandle, JoinerState, ReadError, StartError, join_group, rekey_group,
 };
 pub use stats::{JoinerStats, PartitionStats};

@@ -69,6 +69,8 @@ fn signal(item: usize, version: i64, deleted: bool) -> SignalInput {
         near_duplicate_hash: 0,
         published_at_ms: None,
         deleted,
+        etag: None,
+        size_bytes: None,
         origin: origin(0),
     }))
 }

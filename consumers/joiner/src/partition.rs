@@ -82,9 +82,8 @@ pub(crate) async fn run(
     requests: mpsc::Receiver<EndOfInput>,
 ) -> Result<(), PartitionError> {
     let number = assigned.partition();
-    let mut partition = match Partition::open(context.clone(), assigned).await? {
-        Some(partition) => partition,
-        None => return Ok(()),
+    let Some(mut partition) = Partition::open(Arc::clone(&context), assigned).await? else {
+        return Ok(());
     };
     let ended = partition.work(requests).await;
     context.counters.partition(number, None);

@@ -62,14 +62,17 @@ pub struct BetaPrior {
 impl BetaPrior {
     /// As many impressions as `strength`, with the click-through rate of all items.
     #[must_use]
-    pub fn of_totals(
-        totals: &ItemCounters,
+    pub fn of_totals<'a>(
+        totals: impl IntoIterator<Item = &'a ItemCounters>,
         half_life: HalfLife,
         now_ms: i64,
         strength: f64,
     ) -> Self {
-        let clicks = decayed(totals, half_life, now_ms, |bucket| bucket.clicks);
-        let impressions = decayed(totals, half_life, now_ms, |bucket| bucket.impressions);
+        let (mut clicks, mut impressions) = (0.0, 0.0);
+        for totals in totals {
+            clicks += decayed(totals, half_life, now_ms, |bucket| bucket.clicks);
+            impressions += decayed(totals, half_life, now_ms, |bucket| bucket.impressions);
+        }
         // One click of twenty before anything was shown at all.
         let rate = (clicks + 1.0) / (impressions.max(clicks) + 20.0);
         Self {
@@ -229,7 +232,7 @@ mod tests {
         assert!(near(ctr(0, 0), 0.1));
         assert!(near(ctr(90, 19), 0.2));
         assert!(near(ctr(0, 90), 0.91), "clicks without impressions");
-        let none = BetaPrior::of_totals(&ItemCounters::default(), HalfLife::Day, 0, 10.0);
+        let none = BetaPrior::of_totals([], HalfLife::Day, 0, 10.0);
         assert!(near(none.clicks, 0.5));
     }
 

@@ -33,17 +33,16 @@ impl ItemSignals {
         self.models.is_empty()
     }
 
-    /// The signal to join with: of the wanted model, or else the one with the greatest document
-    /// version; of two models at one version that with the greater name, so that the choice is
-    /// always the same.
-    pub fn choose(&self, model_version: Option<&str>) -> Option<&FeedbackItem> {
-        match model_version {
-            Some(wanted) => self.models.get(wanted),
-            None => self
-                .models
+    /// The signal to join with: of the preferred model where there is one, or else the one with the
+    /// greatest document version; of two models at one version that with the greater name, so that
+    /// the choice is always the same. An item that only other models know is not unknown.
+    pub fn choose(&self, preferred_model: Option<&str>) -> Option<&FeedbackItem> {
+        let preferred = preferred_model.and_then(|model| self.models.get(model));
+        preferred.or_else(|| {
+            self.models
                 .values()
-                .max_by_key(|item| (item.document_version, &item.model_version)),
-        }
+                .max_by_key(|item| (item.document_version, &item.model_version))
+        })
     }
 }
 
@@ -76,6 +75,8 @@ mod tests {
             near_duplicate_hash: 0,
             published_at_ms: None,
             deleted,
+            etag: None,
+            size_bytes: None,
             origin: Origin {
                 topic: String::new(),
                 partition: 0,
@@ -97,7 +98,7 @@ mod tests {
         };
         assert_eq!(chosen(&item, None), Some(("b".to_owned(), 2)));
         assert_eq!(chosen(&item, Some("a")), Some(("a".to_owned(), 2)));
-        assert_eq!(chosen(&item, Some("c")), None);
+        assert_eq!(chosen(&item, Some("c")), chosen(&item, None));
         assert!(item.update(signal("a", 3, true)));
         assert!(
             item.choose(None)

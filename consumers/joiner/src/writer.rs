@@ -17,8 +17,10 @@ const MAX_FORGOTTEN_CHUNKS: usize = 8;
 /// The state cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum WriterError {
+    /// The store refuses or does not answer.
     #[error(transparent)]
     State(#[from] StateError),
+    /// A value is not what this version writes.
     #[error("the state cannot be read; remove it, and it is rebuilt from the topics")]
     Broken(#[from] BrokenValue),
 }

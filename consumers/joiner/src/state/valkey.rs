@@ -54,50 +54,65 @@ pub struct ValkeyState {
 }
 
 impl ValkeyState {
+    /// Asks whether the server answers, and changes nothing.
+    ///
+    /// # Errors
+    /// The address cannot be used, or the server does not answer.
+    pub async fn ping(config: &ValkeyConfig) -> Result<(), StateError> {
+        let state = Self::open(config, "").await?;
+        let mut connection = state.connection.clone();
+        let answer = redis::cmd("PING").query_async(&mut connection).await;
+        failed(&state.address, answer)
+    }
+
     /// Connects. `group` names the state: two pipelines on one server need two.
     ///
     /// # Errors
     /// The address cannot be used, the server does not answer, or another version wrote the state.
     pub async fn connect(config: &ValkeyConfig, group: &str) -> Result<Self, StateError> {
+        let mut state = Self::open(config, group).await?;
+        let key = state.group_key("format");
+        let _: bool = failed(&state.address, state.connection.set_nx(&key, FORMAT).await)?;
+        let format: String = failed(&state.address, state.connection.get(&key).await)?;
+        if format == FORMAT {
+            return Ok(state);
+        }
+        Err(StateError::Unusable {
+            location: state.address,
+            reason: format!(
+                "another version of millrace wrote the state of {group}; remove its keys, and it is \
+                 rebuilt from the topics"
+            ),
+            source: None,
+        })
+    }
+
+    async fn open(config: &ValkeyConfig, group: &str) -> Result<Self, StateError> {
         let without_password = config.url.rsplit_once('@').map_or_else(
             || config.url.clone(),
             |(_, address)| format!("redis://{address}"),
         );
-        let unusable = |reason: String, source: Option<RedisError>| StateError::Unusable {
+        let client = Client::open(config.url.as_str()).map_err(|error| StateError::Unusable {
             location: without_password.clone(),
-            reason,
-            source: source.map(Into::into),
-        };
-        let client = Client::open(config.url.as_str())
-            .map_err(|error| unusable("joiner.valkey.url is no address".to_owned(), Some(error)))?;
+            reason: "joiner.valkey.url is no address".to_owned(),
+            source: Some(error.into()),
+        })?;
         let timeout = Duration::from_millis(config.timeout_ms.max(1));
         let settings = ConnectionManagerConfig::new()
             .set_connection_timeout(Some(timeout))
             .set_response_timeout(Some(timeout));
-        let mut state = Self {
+        Ok(Self {
             connection: ConnectionManager::new_with_config(client, settings)
                 .await
                 .map_err(|error| StateError::Unavailable(error.into()))?,
             group: group.to_owned(),
-            address: without_password.clone(),
+            address: without_password,
             claim: Script::new(
                 "redis.call('HINCRBY', KEYS[1], 'epoch', 1) \
                  return redis.call('HMGET', KEYS[1], 'epoch', 'behavior', 'signals')",
             ),
             commit: Script::new(include_str!("commit.lua")),
-        };
-        let key = state.group_key("format");
-        let _: bool = failed(&state.address, state.connection.set_nx(&key, FORMAT).await)?;
-        let format: String = failed(&state.address, state.connection.get(&key).await)?;
-        if format != FORMAT {
-            return Err(unusable(
-                format!(
-                    "another version of millrace wrote the state of {group}; remove its keys, and it is rebuilt from the topics"
-                ),
-                None,
-            ));
-        }
-        Ok(state)
+        })
     }
 
     fn group_key(&self, name: &str) -> String {

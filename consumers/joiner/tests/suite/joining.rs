@@ -16,7 +16,7 @@ use crate::stack::{
     until,
 };
 
-pub async fn behavior_becomes_feedback_and_counts(place: Place) -> Result<()> {
+pub async fn behavior_becomes_feedback_and_counts(place: &Place) -> Result<()> {
     place.with_topics().await?;
     let producer = place.producer()?;
     let joiner = place.joiner().await?;
@@ -141,7 +141,7 @@ pub async fn behavior_becomes_feedback_and_counts(place: Place) -> Result<()> {
     Ok(())
 }
 
-pub async fn what_cannot_be_read_is_a_dead_letter(place: Place) -> Result<()> {
+pub async fn what_cannot_be_read_is_a_dead_letter(place: &Place) -> Result<()> {
     place.with_topics().await?;
     let producer = place.producer()?;
     let joiner = place.joiner().await?;
@@ -223,13 +223,13 @@ pub async fn what_cannot_be_read_is_a_dead_letter(place: Place) -> Result<()> {
     Ok(())
 }
 
-pub async fn a_moved_committed_offset_changes_nothing(place: Place) -> Result<()> {
+pub async fn a_moved_committed_offset_changes_nothing(place: &Place) -> Result<()> {
     let admin = place.with_topics().await?;
     let producer = place.producer()?;
     let joiner = place.joiner().await?;
     publish_signal(&producer, &signal(1, 1)).await?;
     let events: Vec<_> = (0..50)
-        .map(|id| event(id, 1, BehaviorKind::Click))
+        .map(|id| event(&id, 1, BehaviorKind::Click))
         .collect();
     publish(&producer, &events).await?;
     joiner.end_of_input().await?;
@@ -280,7 +280,7 @@ pub async fn a_moved_committed_offset_changes_nothing(place: Place) -> Result<()
 }
 
 pub async fn a_second_joiner_takes_partitions_over_and_nothing_counts_twice(
-    place: Place,
+    place: &Place,
 ) -> Result<()> {
     const ITEMS: usize = 40;
     place.with_topics().await?;
@@ -290,7 +290,7 @@ pub async fn a_second_joiner_takes_partitions_over_and_nothing_counts_twice(
     }
     let publish_some = async |ids: std::ops::Range<usize>| {
         let events: Vec<_> = ids
-            .map(|id| event(id, id % ITEMS, BehaviorKind::Click))
+            .map(|id| event(&id, id % ITEMS, BehaviorKind::Click))
             .collect();
         publish(&producer, &events).await
     };
@@ -342,7 +342,7 @@ pub async fn a_second_joiner_takes_partitions_over_and_nothing_counts_twice(
     Ok(())
 }
 
-pub async fn topics_that_are_not_partitioned_alike_are_refused(place: Place) -> Result<()> {
+pub async fn topics_that_are_not_partitioned_alike_are_refused(place: &Place) -> Result<()> {
     let admin = millrace_kafka::Admin::connect(&place.kafka)?;
     let declared = topics::declared()
         .iter()

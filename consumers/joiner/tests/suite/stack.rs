@@ -184,7 +184,7 @@ pub fn item_id(item: usize) -> String {
     format!("{item:032x}")
 }
 
-pub fn event(id: impl ToString, item: usize, kind: BehaviorKind) -> BehaviorEvent {
+pub fn event(id: &(impl ToString + ?Sized), item: usize, kind: BehaviorKind) -> BehaviorEvent {
     let id = id.to_string();
     BehaviorEvent {
         user_id: format!("user-{}", id.len() % 3),
@@ -219,6 +219,8 @@ pub fn signal(item: usize, version: i64) -> Signal {
         near_duplicate_hash: 7,
         published_at_ms: None,
         deleted: false,
+        etag: None,
+        size_bytes: None,
         origin: Origin {
             topic: "documents".to_owned(),
             partition: 0,

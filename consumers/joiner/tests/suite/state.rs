@@ -43,7 +43,7 @@ async fn value(
         .map(|value| value.to_vec()))
 }
 
-pub async fn a_commit_writes_all_and_moves_the_position(place: Place) -> Result<()> {
+pub async fn a_commit_writes_all_and_moves_the_position(place: &Place) -> Result<()> {
     let state = place.state().await?;
     let first = state.claim(shard(0)).await?;
     ensure!(first.position == Position::default(), "{first:?}");
@@ -107,7 +107,7 @@ pub async fn a_commit_writes_all_and_moves_the_position(place: Place) -> Result<
     Ok(())
 }
 
-pub async fn a_writer_that_was_replaced_is_refused(place: Place) -> Result<()> {
+pub async fn a_writer_that_was_replaced_is_refused(place: &Place) -> Result<()> {
     let state = place.state().await?;
     let zombie = state.claim(shard(0)).await?;
     let owner = state.claim(shard(0)).await?;
@@ -152,7 +152,7 @@ pub async fn a_writer_that_was_replaced_is_refused(place: Place) -> Result<()> {
 }
 
 pub async fn a_write_from_another_offset_is_refused_and_changes_nothing(
-    place: Place,
+    place: &Place,
 ) -> Result<()> {
     let state = place.state().await?;
     let claim = state.claim(shard(0)).await?;
@@ -178,7 +178,7 @@ pub async fn a_write_from_another_offset_is_refused_and_changes_nothing(
     Ok(())
 }
 
-pub async fn partitions_tables_and_hours_are_apart(place: Place) -> Result<()> {
+pub async fn partitions_tables_and_hours_are_apart(place: &Place) -> Result<()> {
     let state = place.state().await?;
     let tables = [
         Table::Progress,
@@ -233,7 +233,9 @@ pub async fn partitions_tables_and_hours_are_apart(place: Place) -> Result<()> {
     Ok(())
 }
 
-pub async fn a_generation_is_built_beside_the_live_one_and_switched_to(place: Place) -> Result<()> {
+pub async fn a_generation_is_built_beside_the_live_one_and_switched_to(
+    place: &Place,
+) -> Result<()> {
     let state = place.state().await?;
     let next = Shard {
         generation: 2,

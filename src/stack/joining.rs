@@ -1,0 +1,99 @@
+//! The joiner and what it stands on.
+
+use std::sync::Arc;
+
+use anyhow::Context;
+use millrace_joiner::state::{EmbeddedState, StateStore, ValkeyState};
+use millrace_joiner::{Joiner, JoinerDeps, JoinerHandle};
+use millrace_kafka::{HttpSchemaRegistry, KafkaConfig, Producer};
+use millrace_models::Encoder;
+use millrace_telemetry::Health;
+use tokio_util::sync::CancellationToken;
+
+use super::pipeline::DRAIN;
+use super::readiness;
+use crate::config::{Config, Profile};
+
+/// The running joiner.
+pub struct Joining {
+    /// What it has done, and what it knows of items.
+    pub joiner: Arc<JoinerHandle>,
+    producer: Producer,
+}
+
+impl Joining {
+    /// Whether there is a place for its state.
+    pub fn is_configured(config: &Config) -> bool {
+        config.profile == Profile::Embedded || config.joiner.valkey.is_some()
+    }
+
+    /// Opens the state, joins the groups and begins to work.
+    ///
+    /// # Errors
+    /// Settings that can't work, topics that are not partitioned alike, a state that can't be opened.
+    pub async fn start(
+        config: &Config,
+        kafka: &KafkaConfig,
+        encoder: &Encoder,
+        health: &Health,
+        failed: &CancellationToken,
+    ) -> anyhow::Result<Self> {
+        let producer = Producer::connect(kafka)?;
+        let registry = HttpSchemaRegistry::from_config(kafka)?;
+        let mut joiner = config.joiner.clone();
+        // Vectors of feedback are compared with those of the index, so they are of its model.
+        joiner
+            .model_version
+            .get_or_insert_with(|| encoder.version().to_owned());
+        let joiner = Joiner::start(JoinerDeps {
+            kafka: kafka.clone(),
+            producer: producer.clone(),
+            registry: registry.map(|registry| Arc::new(registry) as _),
+            state: state(config).await?,
+            config: joiner,
+        })
+        .await?;
+        for (part, consumer) in [
+            ("rekey", joiner.rekey_consumer()),
+            ("joiner", joiner.join_consumer()),
+        ] {
+            readiness::follow_consumer(health.part(part), consumer.health(), failed.clone());
+        }
+        readiness::follow_joiner(joiner.state(), failed.clone());
+        Ok(Self {
+            joiner: Arc::new(joiner),
+            producer,
+        })
+    }
+
+    /// Finishes what has begun, then leaves the groups.
+    pub async fn stop(self) {
+        self.joiner.shutdown(DRAIN).await;
+        if let Err(error) = self.producer.flush(DRAIN).await {
+            tracing::warn!(%error, "not all feedback was acknowledged; its behavior comes again");
+        }
+    }
+}
+
+/// A folder for one process, Valkey for several.
+async fn state(config: &Config) -> anyhow::Result<Arc<dyn StateStore>> {
+    match config.profile {
+        Profile::Embedded => {
+            let folder = config.data_dir.join("state");
+            let open = move || EmbeddedState::open(&folder);
+            let opened = tokio::task::spawn_blocking(open).await?;
+            Ok(Arc::new(opened.context("can't open the joiner's state")?))
+        }
+        Profile::Cluster => {
+            let valkey = config.joiner.valkey.as_ref().context(
+                "the joiner of the cluster profile keeps its state in Valkey or Redis, so that its \
+                 members can hand partitions over; set joiner.valkey.url, such as \"redis://127.0.0.1:6379\"",
+            )?;
+            let group = format!("{}joiner", config.kafka.topic_prefix);
+            let state = ValkeyState::connect(valkey, &group)
+                .await
+                .context("can't open the joiner's state; see joiner.valkey.url")?;
+            Ok(Arc::new(state))
+        }
+    }
+}
