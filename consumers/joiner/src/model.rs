@@ -53,8 +53,6 @@ fn event(id: usize, item: usize, kind: BehaviorKind, event_time_ms: i64) -> Beha
 
 fn signal(item: usize, version: i64, deleted: bool) -> SignalInput {
     SignalInput::Signal(Box::new(Signal {
-        etag: None,
-        size_bytes: None,
         item_id: format!("item-{item}"),
         uri: String::new(),
         document_version: version,

@@ -59,8 +59,6 @@ mod tests {
 
     fn signal(model: &str, version: i64, deleted: bool) -> Signal {
         Signal {
-            etag: None,
-            size_bytes: None,
             item_id: "i".to_owned(),
             uri: String::new(),
             document_version: version,
