@@ -155,11 +155,19 @@ impl Upstream {
         Some(response)
     }
 
-    /// Applies the items with even numbers, answers 429 to the others.
+    /// Answers 429 to the first item and every other one after it, applies the rest.
     async fn pass_every_other(&self, request: Request<Bytes>, bulk: &BulkRequest) -> Answer {
+        if bulk.items.len() == 1 {
+            return bulk.refused(
+                StatusCode::TOO_MANY_REQUESTS,
+                "rejected_execution_exception",
+                "rejected execution of coordinating operation",
+            );
+        }
         let applied: Vec<u8> = bulk
             .items
             .iter()
+            .skip(1)
             .step_by(2)
             .flat_map(|item| item.lines.iter().copied())
             .collect();
@@ -182,7 +190,7 @@ impl Upstream {
         let mut answered = answered.iter();
         let items: Vec<Value> = (0..bulk.items.len())
             .filter_map(|number| {
-                if number % 2 == 0 {
+                if number % 2 == 1 {
                     answered.next().cloned()
                 } else {
                     Some(bulk.items[number].refused(

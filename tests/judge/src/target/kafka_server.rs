@@ -18,6 +18,8 @@ pub struct KafkaServer {
     folder: PathBuf,
     port: u16,
     relayed: String,
+    /// One kill at a time: the next one waits until it runs again.
+    killing: tokio::sync::Mutex<()>,
 }
 
 impl KafkaServer {
@@ -37,6 +39,7 @@ impl KafkaServer {
             folder,
             port,
             relayed: pairs.join(" "),
+            killing: tokio::sync::Mutex::default(),
         };
         server.launch().await?;
         Ok(server)
@@ -47,6 +50,7 @@ impl KafkaServer {
     /// # Errors
     /// It does not start again.
     pub async fn kill(&self, down: Duration) -> anyhow::Result<()> {
+        let _one = self.killing.lock().await;
         let pid = self.pid().context("the judge's Kafka does not run")?;
         kill_process(pid, Signal::KILL).context("can't kill the judge's Kafka")?;
         let deadline = Instant::now() + GONE_LIMIT;

@@ -66,8 +66,9 @@ pub async fn start(
         config["kafka"] = json!({
             "bootstrap": format!("127.0.0.1:{bootstrap}"),
             "topic_prefix": kafka.topic_prefix,
+            // No `group_instance_id`: a static member that restarts between the two steps of a
+            // cooperative rebalance leaves partitions without an owner (ARCHITECTURE.md, limits).
             "client_id": role.name(),
-            "group_instance_id": role.name(),
             "librdkafka_options": session_options(),
         });
         if role == Role::Uploads {

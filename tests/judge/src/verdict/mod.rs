@@ -116,11 +116,12 @@ pub async fn judge(
     progress.phase("stopping the pipeline");
     let longest_drain_ms = stop(target, &mut findings).await?;
 
-    let promises = ledger.lock();
-    topics.check(&promises, &mut findings);
-    dead_letters::check(&topics, &promises, &mut findings);
-    let expected = documents::expected(&topics, &promises, store, target);
-    drop(promises);
+    let expected = {
+        let promises = ledger.lock();
+        topics.check(&promises, &mut findings);
+        dead_letters::check(&topics, &promises, &mut findings);
+        documents::expected(&topics, &promises, store, target)
+    };
     progress.phase("reading the index");
     let stored = documents::check(target, &spec, &expected, &mut findings).await?;
     signals::check(&topics, &expected, &stored, &mut findings);

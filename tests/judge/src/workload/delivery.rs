@@ -216,7 +216,7 @@ impl Delivery {
                 Ok(response) if response.status().is_client_error() => {
                     let status = response.status();
                     let answer = response.text().await.unwrap_or_default();
-                    bail!("{} was answered to {body}: {answer}", status);
+                    bail!("{status} was answered to {body}: {answer}");
                 }
                 // Away, starting, or without its brokers.
                 Ok(_) | Err(_) => {}

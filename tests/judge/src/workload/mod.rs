@@ -180,9 +180,10 @@ impl Workload {
         let removal = self.rng.u32(..7) == 0;
         let text = (!removal).then(|| self.text());
         let rng = &mut self.rng;
+        // Far enough back to be older than what is there already.
         let skew_ms = match rng.u32(..6) {
-            0 => -rng.i64(0..2_000),
-            1 => rng.i64(0..2_000),
+            0 | 1 => -rng.i64(0..20_000),
+            2 => rng.i64(0..5_000),
             _ => 0,
         };
         Obligation::Inline {

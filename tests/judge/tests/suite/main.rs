@@ -12,6 +12,12 @@ use millrace_judge::run::{Progress, Settings, run};
 use millrace_judge::schedule::TargetKind;
 use serde::Deserialize;
 
+/// What a failing run tells beside its assertion: nextest shows it with the failure.
+#[expect(clippy::print_stdout, reason = "a helper of tests prints as tests do")]
+fn tell(line: &str) {
+    println!("{line}");
+}
+
 /// A seed that is kept, and how long it runs here.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -43,7 +49,7 @@ async fn judge(target: TargetKind) -> anyhow::Result<()> {
         let report = run(&settings, &Lines)
             .await
             .with_context(|| format!("could not judge: {}", settings.command))?;
-        println!("{}", report.text());
+        tell(&report.text());
         ensure!(report.violations.is_empty(), "{}", report.text());
         ensure!(report.obligations > 50, "hardly anything was handed out");
         ensure!(
@@ -61,6 +67,6 @@ impl Progress for Lines {
     fn step(&self, _number: usize, _of: usize, _obligations: u64) {}
 
     fn phase(&self, what: &str) {
-        println!("judge: {what}");
+        tell(&format!("judge: {what}"));
     }
 }
