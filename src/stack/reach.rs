@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use millrace_index::IndexError;
-use millrace_joiner::StartError;
 use millrace_joiner::state::StateError;
 use millrace_kafka::AdminError;
 
@@ -43,22 +42,47 @@ pub async fn start(
     }
 }
 
+/// Wherever in the chain it is: the vectorizer and the joiner wrap what their stores said.
 fn is_out_of_reach(error: &anyhow::Error) -> bool {
-    let admin = error.downcast_ref::<AdminError>();
-    let joiner = error.downcast_ref::<StartError>();
-    let admin = admin.or(match joiner {
-        Some(StartError::Admin(admin)) => Some(admin),
-        _ => None,
-    });
-    let state = error.downcast_ref::<StateError>();
-    let state = state.or(match joiner {
-        Some(StartError::State(state)) => Some(state),
-        _ => None,
-    });
-    matches!(admin, Some(AdminError::Kafka { .. }))
-        || state.is_some_and(StateError::is_retryable)
-        || matches!(
-            error.downcast_ref::<IndexError>(),
-            Some(IndexError::Unavailable { .. })
-        )
+    error.chain().any(|cause| {
+        let joiner = cause.downcast_ref::<millrace_joiner::StartError>();
+        let admin = match joiner {
+            Some(millrace_joiner::StartError::Admin(admin)) => Some(admin),
+            _ => cause.downcast_ref::<AdminError>(),
+        };
+        let state = match joiner {
+            Some(millrace_joiner::StartError::State(state)) => Some(state),
+            _ => cause.downcast_ref::<StateError>(),
+        };
+        matches!(admin, Some(AdminError::Kafka { .. }))
+            || state.is_some_and(StateError::is_retryable)
+            || matches!(
+                cause.downcast_ref::<IndexError>(),
+                Some(IndexError::Unavailable { .. })
+            )
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use anyhow::Context;
+    use millrace_vectorizer::StartError;
+
+    use super::*;
+
+    #[test]
+    fn an_index_that_is_away_is_waited_for_whoever_met_it() {
+        let away = || IndexError::Unavailable {
+            what: "503".to_owned(),
+            source: None,
+        };
+        for error in [
+            anyhow::Error::from(away()).context("the index can't be used"),
+            anyhow::Error::from(StartError::Index(away())),
+        ] {
+            assert!(is_out_of_reach(&error), "{error:?}");
+        }
+        let other = Err::<(), _>(IndexError::NotEnsured).context("x");
+        assert!(!is_out_of_reach(&other.unwrap_err()));
+    }
 }
