@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
@@ -21,6 +22,10 @@ use crate::workload::{Obligation, Workload};
 
 /// Obligations that wait for their acknowledgement at one time.
 const IN_FLIGHT: usize = 24;
+/// Records on the topic that wait for the pipeline: beyond this nothing more is handed out. A
+/// pipeline that is killed every second falls behind without end otherwise, and what is not worked
+/// off in the end can't be judged.
+const MAX_LAG: i64 = 1_500;
 /// Between two obligations.
 const PACE: Duration = Duration::from_millis(20);
 const START_LIMIT: Duration = Duration::from_secs(90);
@@ -145,7 +150,13 @@ async fn run_in(
     let began = Instant::now();
     let injector = Injector::new(&target, &store, counts.clone());
     let enough = CancellationToken::new();
-    let handing_out = hand_out(&delivery, Workload::new(settings.seed), &enough);
+    let lag = Arc::new(AtomicI64::new(0));
+    let watching = tokio::spawn(verdict::watch_lag(
+        target.kafka.clone(),
+        target.group.clone(),
+        Arc::clone(&lag),
+    ));
+    let handing_out = hand_out(&delivery, Workload::new(settings.seed), &enough, &lag);
     let mut handing_out = std::pin::pin!(handing_out);
     {
         let steps = schedule.steps.len();
@@ -168,6 +179,7 @@ async fn run_in(
     let faults_ended = Instant::now();
     progress.phase("faults are off; waiting for acknowledgements");
     enough.cancel();
+    watching.abort();
     match tokio::time::timeout(ACKNOWLEDGE_LIMIT, &mut handing_out).await {
         Ok(done) => done?,
         Err(_) => ledger.violation(
@@ -212,6 +224,7 @@ async fn hand_out(
     delivery: &Delivery,
     workload: Workload,
     enough: &CancellationToken,
+    lag: &AtomicI64,
 ) -> anyhow::Result<()> {
     let mut in_flight = FuturesUnordered::new();
     let mut pace = tokio::time::interval(PACE);
@@ -219,6 +232,12 @@ async fn hand_out(
     for obligation in workload {
         while in_flight.len() >= IN_FLIGHT {
             in_flight.next().await.transpose()?;
+        }
+        while lag.load(Relaxed) > MAX_LAG && !enough.is_cancelled() {
+            tokio::select! {
+                _ = pace.tick() => {}
+                Some(done) = in_flight.next(), if !in_flight.is_empty() => done?,
+            }
         }
         if enough.is_cancelled() {
             break;

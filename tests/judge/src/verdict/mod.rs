@@ -9,10 +9,12 @@ mod fresh;
 mod signals;
 mod topics;
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
-use millrace_kafka::{Admin, topics as names};
+use millrace_kafka::{Admin, KafkaConfig, topics as names};
 
 use self::topics::Topics;
 use crate::object_server::ObjectServer;
@@ -100,8 +102,17 @@ pub async fn judge(
         }
     }
     progress.phase("waiting until all is worked off");
-    until_worked_off(target, &mut findings).await?;
+    let worked_off = until_worked_off(target, &mut findings).await?;
     let drained_at = Instant::now();
+    if !worked_off {
+        // What is half done breaks every other promise too, and tells nothing.
+        return Ok(Verdict {
+            violations: findings.violations,
+            left_to_reconciler: findings.left_to_reconciler,
+            drained_at,
+            longest_drain_ms: 0,
+        });
+    }
     progress.phase("a fresh document, end to end");
     fresh::files_are_found(target, ledger, &mut findings).await?;
     fresh::a_fresh_document_passes(target, delivery, &mut findings).await?;
@@ -138,8 +149,26 @@ pub async fn judge(
     })
 }
 
+/// Keeps `lag` at how many records the group has still to finish, as often as the brokers tell.
+pub async fn watch_lag(kafka: KafkaConfig, group: String, lag: Arc<AtomicI64>) {
+    let topic = kafka.topic(names::DOCUMENTS);
+    let Ok(admin) = Admin::connect(&kafka) else {
+        return;
+    };
+    loop {
+        let partitions = admin.group_lag(&group, std::slice::from_ref(&topic)).await;
+        if let Ok(partitions) = partitions {
+            lag.store(
+                partitions.iter().map(|partition| partition.lag).sum(),
+                Relaxed,
+            );
+        }
+        tokio::time::sleep(LOOK_EVERY).await;
+    }
+}
+
 /// Waits until the group has finished all that is on the topic.
-async fn until_worked_off(target: &Target, findings: &mut Findings) -> anyhow::Result<()> {
+async fn until_worked_off(target: &Target, findings: &mut Findings) -> anyhow::Result<bool> {
     let admin = Admin::connect(&target.kafka)?;
     let topic = target.kafka.topic(names::DOCUMENTS);
     let deadline = Instant::now() + DRAINED_LIMIT;
@@ -155,7 +184,7 @@ async fn until_worked_off(target: &Target, findings: &mut Findings) -> anyhow::R
                     .sum::<i64>()
             });
         if let Ok(0) = lag {
-            return Ok(());
+            return Ok(true);
         }
         if Instant::now() >= deadline {
             let found = match lag {
@@ -165,7 +194,7 @@ async fn until_worked_off(target: &Target, findings: &mut Findings) -> anyhow::R
                 Err(error) => format!("the lag can't be read: {error}"),
             };
             findings.violation("everything is worked off", &target.group, found);
-            return Ok(());
+            return Ok(false);
         }
         tokio::time::sleep(LOOK_EVERY).await;
     }
