@@ -6,6 +6,7 @@ use millrace_objects::Secret;
 use millrace_producers::Publisher;
 use millrace_producers::behavior::{RowReader, collector};
 
+use super::deadline::Deadline;
 use crate::config::Config;
 
 /// The running endpoint.
@@ -44,9 +45,9 @@ impl Collector {
     }
 
     /// Waits for what was sent already; no request is open any more.
-    pub async fn stop(self) {
+    pub async fn stop(self, deadline: Deadline) {
         let producer = self.publisher.producer();
-        if let Err(error) = producer.flush(super::pipeline::DRAIN).await {
+        if let Err(error) = producer.flush(deadline.left()).await {
             tracing::warn!(%error, "not all events were acknowledged; their senders were told");
         }
     }

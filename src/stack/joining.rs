@@ -10,7 +10,7 @@ use millrace_models::Encoder;
 use millrace_telemetry::Health;
 use tokio_util::sync::CancellationToken;
 
-use super::pipeline::DRAIN;
+use super::deadline::Deadline;
 use super::readiness;
 use crate::config::{Config, Profile};
 
@@ -67,9 +67,10 @@ impl Joining {
     }
 
     /// Finishes what has begun, then leaves the groups.
-    pub async fn stop(self) {
-        self.joiner.shutdown(DRAIN).await;
-        if let Err(error) = self.producer.flush(DRAIN).await {
+    pub async fn stop(self, deadline: Deadline) {
+        let drained = self.joiner.shutdown(deadline.left_for_handlers());
+        deadline.wait_for("the joiner", drained).await;
+        if let Err(error) = self.producer.flush(deadline.left()).await {
             tracing::warn!(%error, "not all feedback was acknowledged; its behavior comes again");
         }
     }

@@ -5,6 +5,7 @@
 pub mod address;
 mod api_server;
 mod collector;
+mod deadline;
 pub mod index;
 mod joiner_metrics;
 mod joining;
@@ -35,6 +36,7 @@ use tokio_util::sync::CancellationToken;
 use self::address::RunningAddress;
 use self::api_server::ApiServer;
 use self::collector::Collector;
+use self::deadline::Deadline;
 pub use self::joining::Joining;
 pub use self::needs::Needs;
 pub use self::pipeline::vectorizer_group;
@@ -44,6 +46,8 @@ use self::uploads::Uploads;
 use crate::api::ApiState;
 use crate::config::{Config, Profile};
 
+/// How long a stop may take. Supervisors kill after 10 s, many of them.
+const DRAIN: Duration = Duration::from_secs(9);
 /// How often a start that takes long tells why.
 const TELL_EVERY: Duration = Duration::from_secs(5);
 /// How often readiness is looked at while starting.
@@ -223,21 +227,22 @@ impl Stack {
 
     /// Drains and stops all parts.
     pub async fn shutdown(self) {
+        let deadline = Deadline::after(DRAIN);
         if let Some(uploads) = self.uploads {
-            uploads.stop().await;
+            uploads.stop(deadline).await;
         }
         if let Some(reconciler) = self.reconciler {
-            reconciler.stop().await;
+            deadline.wait_for("the reconciler", reconciler.stop()).await;
         }
-        self.api.stop().await;
+        deadline.wait_for("the API", self.api.stop()).await;
         if let Some(collector) = self.collector {
-            collector.stop().await;
+            collector.stop(deadline).await;
         }
         if let Some(pipeline) = self.pipeline {
-            pipeline.stop().await;
+            pipeline.stop(deadline).await;
         }
         if let Some(joining) = self.joining {
-            joining.stop().await;
+            joining.stop(deadline).await;
         }
         if let Some(broker) = self.broker {
             stop_broker(broker).await;

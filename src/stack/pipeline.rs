@@ -1,7 +1,6 @@
 //! The vectorizer and what it stands on.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use millrace_index::{BulkSink, SearchIndex, SinkConfig};
 use millrace_kafka::{
@@ -16,11 +15,9 @@ use millrace_vectorizer::{
 };
 use tokio_util::sync::CancellationToken;
 
+use super::deadline::Deadline;
 use super::{index, readiness};
 use crate::config::Config;
-
-/// How long work that has begun may take to finish at a stop.
-pub const DRAIN: Duration = Duration::from_secs(10);
 
 /// The running vectorizer.
 pub struct Pipeline {
@@ -102,9 +99,10 @@ impl Pipeline {
     }
 
     /// Finishes what has begun, then leaves the group.
-    pub async fn stop(self) {
-        self.vectorizer.shutdown(DRAIN).await;
-        if let Err(error) = self.producer.flush(DRAIN).await {
+    pub async fn stop(self, deadline: Deadline) {
+        let drained = self.vectorizer.shutdown(deadline.left_for_handlers());
+        deadline.wait_for("the vectorizer", drained).await;
+        if let Err(error) = self.producer.flush(deadline.left()).await {
             tracing::warn!(%error, "not all signals and outcomes were acknowledged; their documents come again");
         }
     }

@@ -11,6 +11,7 @@ use millrace_producers::http::{NoticeCounts, NoticesConfig, router};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use super::deadline::Deadline;
 use super::reconciler::Compares;
 use super::watches;
 use crate::config::Config;
@@ -84,15 +85,11 @@ impl Uploads {
     }
 
     /// Publishes what was noticed already, then stops.
-    pub async fn stop(mut self) {
+    pub async fn stop(mut self, deadline: Deadline) {
         self.stopping.cancel();
-        while self.watches.join_next().await.is_some() {}
-        if let Err(error) = self
-            .publisher
-            .producer()
-            .flush(super::pipeline::DRAIN)
-            .await
-        {
+        let watches = async { while self.watches.join_next().await.is_some() {} };
+        deadline.wait_for("watching folders", watches).await;
+        if let Err(error) = self.publisher.producer().flush(deadline.left()).await {
             tracing::warn!(%error, "not all notices were acknowledged");
         }
     }
