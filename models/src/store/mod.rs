@@ -133,7 +133,7 @@ impl ModelStore {
     /// The models that are there, by name. Folders that are not models are passed over.
     ///
     /// # Errors
-    /// [`StoreError::Io`] when the store can't be read. A store that does not exist is empty.
+    /// [`StoreError`] when the store can't be read. A store that does not exist is empty.
     pub fn list(&self) -> Result<Vec<ModelCard>, StoreError> {
         let failed = |source| DownloadError::Io {
             action: "list",

@@ -2,7 +2,7 @@
 //!
 //! A row is one JSON object or one record of CSV. Its dialect is recognised by its fields, row by
 //! row ([`Dialect`]); a [`RowReader`] makes [`BehaviorEvent`]s of it. Rows come over HTTP
-//! ([`collector`]) and from files ([`file`]).
+//! ([`collector`]) and from files ([`mod@file`]).
 //!
 //! Promises:
 //! - Each row is judged alone. A row becomes all of its events, or is passed over by design and
