@@ -206,7 +206,7 @@ impl Poison {
             PoisonKind::FromTheFuture => ("decode", "version_in_future"),
             PoisonKind::EncryptedPdf => ("extract", "encrypted"),
             PoisonKind::BrokenPdf | PoisonKind::BrokenObject => ("extract", "malformed_document"),
-            PoisonKind::ZipBomb => ("extract", "decompressed_too_large"),
+            PoisonKind::ZipBomb => ("extract", "expands_too_far"),
             PoisonKind::Empty => ("fetch", "empty_object"),
             PoisonKind::Picture => ("extract", "unsupported_media_type"),
             PoisonKind::MalformedEntry => ("notice", "malformed_notice"),
