@@ -264,3 +264,32 @@ pub fn eventually<T>(
 pub fn text(path: &Path) -> anyhow::Result<&str> {
     path.to_str().context("the path is UTF-8")
 }
+
+/// What `gzip` makes of it.
+pub fn gzip(content: &[u8]) -> anyhow::Result<Vec<u8>> {
+    let folder = tempfile::tempdir()?;
+    let path = folder.path().join("file");
+    std::fs::write(&path, content)?;
+    let output = Command::new("gzip").arg("-c").arg(&path).output()?;
+    ensure!(output.status.success(), "gzip: {}", output.status);
+    Ok(output.stdout)
+}
+
+/// Each check runs under its name on both targets.
+macro_rules! on_both_targets {
+    ($($check:ident),* $(,)?) => {
+        mod embedded {
+            $(#[test]
+            fn $check() -> anyhow::Result<()> {
+                super::$check(super::Target::Embedded)
+            })*
+        }
+        mod real {
+            $(#[test]
+            fn $check() -> anyhow::Result<()> {
+                super::$check(super::Target::Real)
+            })*
+        }
+    };
+}
+pub(crate) use on_both_targets;

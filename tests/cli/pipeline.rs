@@ -5,25 +5,7 @@ use std::path::PathBuf;
 use anyhow::ensure;
 use serde_json::Value;
 
-use crate::harness::{Pipeline, Target};
-
-/// Each check runs under its name on both targets.
-macro_rules! on_both_targets {
-    ($($check:ident),* $(,)?) => {
-        mod embedded {
-            $(#[test]
-            fn $check() -> anyhow::Result<()> {
-                super::$check(super::Target::Embedded)
-            })*
-        }
-        mod real {
-            $(#[test]
-            fn $check() -> anyhow::Result<()> {
-                super::$check(super::Target::Real)
-            })*
-        }
-    };
-}
+use crate::harness::{Pipeline, Target, on_both_targets};
 
 on_both_targets!(
     a_folder_becomes_searchable_by_meaning,

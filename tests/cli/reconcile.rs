@@ -14,31 +14,9 @@ use millrace_objects::ObjectUri;
 use millrace_schemas::{DocId, DocumentVersion, EventHeaders, Origin, Signal};
 use serde_json::Value;
 
-use crate::harness::{Pipeline, Target, eventually, text};
+use crate::harness::{Pipeline, Target, eventually, gzip, on_both_targets, text};
 
 const LONG: Duration = Duration::from_secs(60);
-
-macro_rules! on_both_targets {
-    ($($check:ident),* $(,)?) => {
-        mod embedded {
-            $(#[test]
-            fn $check() -> anyhow::Result<()> {
-                super::$check(super::Target::Embedded)
-            })*
-        }
-        mod real {
-            $(#[test]
-            fn $check() -> anyhow::Result<()> {
-                super::$check(super::Target::Real)
-            })*
-
-            #[test]
-            fn a_bucket_is_compared_and_repaired() -> anyhow::Result<()> {
-                super::a_bucket_is_compared_and_repaired()
-            }
-        }
-    };
-}
 
 on_both_targets!(
     every_class_is_found_and_repaired,
@@ -54,7 +32,7 @@ fn uri(path: &std::path::Path) -> anyhow::Result<String> {
 }
 
 /// Runs `reconcile`; its JSON and its exit code.
-fn reconcile(pipeline: &Pipeline, arguments: &[&str]) -> anyhow::Result<(Value, i32)> {
+pub fn reconcile(pipeline: &Pipeline, arguments: &[&str]) -> anyhow::Result<(Value, i32)> {
     let output = pipeline.output(&[&["reconcile"], arguments].concat())?;
     let report = serde_json::from_slice(&output.stdout)
         .with_context(|| format!("no report: {}", String::from_utf8_lossy(&output.stderr)))?;
@@ -70,7 +48,7 @@ fn counts(report: &Value) -> anyhow::Result<Vec<(String, u64)>> {
         .collect())
 }
 
-fn found(report: &Value, expected: &[(&str, u64)]) -> anyhow::Result<()> {
+pub fn found(report: &Value, expected: &[(&str, u64)]) -> anyhow::Result<()> {
     let mut expected: Vec<_> = expected
         .iter()
         .map(|(c, n)| ((*c).to_owned(), *n))
@@ -81,7 +59,7 @@ fn found(report: &Value, expected: &[(&str, u64)]) -> anyhow::Result<()> {
 }
 
 /// Repairs, then compares: nothing is left, and a second repair publishes nothing.
-fn repaired_for_good(pipeline: &Pipeline, root: &str, repairs: u64) -> anyhow::Result<Value> {
+pub fn repaired_for_good(pipeline: &Pipeline, root: &str, repairs: u64) -> anyhow::Result<Value> {
     let (report, code) = reconcile(pipeline, &[root, "--repair"])?;
     ensure!(
         code == 0 && report["repaired"]["documents"] == repairs,
@@ -465,78 +443,6 @@ fn a_store_out_of_reach_makes_no_orphans(target: Target) -> anyhow::Result<()> {
     std::fs::remove_file(corpus)?;
     let (report, _) = reconcile(&pipeline, &[text(&docs)?])?;
     found(&report, &[("orphaned", 1)])
-}
-
-fn gzip(bytes: &[u8]) -> anyhow::Result<Vec<u8>> {
-    use std::io::Write;
-    use std::process::{Command, Stdio};
-    let mut child = Command::new("gzip")
-        .arg("-c")
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()?;
-    let mut stdin = child.stdin.take().context("standard input is piped")?;
-    let bytes = bytes.to_vec();
-    let writing = std::thread::spawn(move || stdin.write_all(&bytes));
-    let output = child.wait_with_output()?;
-    writing
-        .join()
-        .map_err(|_| anyhow::anyhow!("gzip was not fed"))??;
-    Ok(output.stdout)
-}
-
-/// Objects whose notices never came, on a real S3 endpoint.
-fn a_bucket_is_compared_and_repaired() -> anyhow::Result<()> {
-    let endpoint = millrace_servers::s3()?;
-    let bucket = millrace_servers::unique_name("reconcile");
-    let request = |arguments: &[&str], path: &str| -> anyhow::Result<()> {
-        let status = std::process::Command::new("curl")
-            .args([
-                "-sSf",
-                "--noproxy",
-                "*",
-                "-o",
-                "/dev/null",
-                "-H",
-                "Content-Type: text/plain",
-            ])
-            .args(["--aws-sigv4", "aws:amz:us-east-1:s3", "--user", "id:secret"])
-            .args(arguments)
-            .arg(format!("{endpoint}/{bucket}{path}"))
-            .status()?;
-        ensure!(status.success(), "curl {arguments:?} {path}: {status}");
-        Ok(())
-    };
-    let mut pipeline = Pipeline::new(Target::Embedded)?;
-    for (key, value) in [
-        ("ENDPOINT", endpoint.as_str()),
-        ("REGION", "us-east-1"),
-        ("ACCESS_KEY_ID", "id"),
-        ("SECRET_ACCESS_KEY", "secret"),
-    ] {
-        pipeline.set(&format!("MILLRACE_OBJECTS__S3__{key}"), value);
-    }
-    // A comparison alone makes no data folder.
-    let seed = pipeline.write("seed.txt", "Something else entirely.\n")?;
-    pipeline.ingest(&seed)?;
-    request(&["-X", "PUT"], "")?;
-    // Names whose order is another one in the bucket than in URIs.
-    for key in ["a/b%20c.txt", "a%2Bb.txt", "a.txt", "%C3%A9t%C3%A9.txt"] {
-        let body = format!("The object {key} tells of summer.");
-        request(&["-X", "PUT", "--data-binary", &body], &format!("/{key}"))?;
-    }
-    let root = format!("s3://{bucket}");
-    let (report, code) = reconcile(&pipeline, &[&root])?;
-    found(&report, &[("missing", 4)])?;
-    ensure!(code == 1);
-    repaired_for_good(&pipeline, &root, 4)?;
-    request(&["-X", "PUT", "--data-binary", "Winter is cold."], "/a.txt")?;
-    request(&["-X", "DELETE"], "/a/b%20c.txt")?;
-    let (report, _) = reconcile(&pipeline, &[&root])?;
-    found(&report, &[("orphaned", 1), ("stale", 1)])?;
-    repaired_for_good(&pipeline, &root, 2)?;
-    ensure!(pipeline.search("a season of frost")?[0] == "a.txt");
-    Ok(())
 }
 
 /// Poison stays one dead letter, however often it is compared.

@@ -1,27 +1,20 @@
 //! `POST /v1/events`, over real HTTP.
 
-use std::io::Write;
-
 use anyhow::{Context, Result};
-use flate2::Compression;
-use flate2::write::GzEncoder;
 use millrace_kafka::topics;
 use millrace_objects::Secret;
 use millrace_producers::Publisher;
 use millrace_producers::behavior::collector::{Collector, CollectorConfig, EventsAnswer};
 use millrace_producers::behavior::{BehaviorConfig, RowReader};
 use millrace_schemas::{BehaviorEvent, BehaviorKind, decode};
-use reqwest::{Response, StatusCode};
+use reqwest::StatusCode;
 use serde_json::{Value, json};
 
-use crate::fixture::{Kafka, now_ms, publisher_without_brokers};
+use crate::fixture::{self, Kafka, gzip, now_ms, post, publisher_without_brokers};
 
 async fn serve(collector: &Collector) -> Result<String> {
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
-    let url = format!("http://{}/v1/events", listener.local_addr()?);
     let routes = collector.routes();
-    tokio::spawn(async move { axum::serve(listener, routes).await });
-    Ok(url)
+    Ok(fixture::serve(routes).await? + "/v1/events")
 }
 
 fn collector(publisher: Publisher, config: CollectorConfig) -> Result<Collector> {
@@ -32,28 +25,8 @@ fn collector(publisher: Publisher, config: CollectorConfig) -> Result<Collector>
     Ok(Collector::new(publisher, reader, None, config))
 }
 
-async fn post(
-    url: &str,
-    body: impl Into<reqwest::Body>,
-    headers: &[(&str, &str)],
-) -> Result<Response> {
-    let client = reqwest::Client::builder().no_proxy().build()?;
-    let request = headers
-        .iter()
-        .fold(client.post(url), |request, (name, value)| {
-            request.header(*name, *value)
-        });
-    Ok(request.body(body).send().await?)
-}
-
 fn click(user: &str, item: &str) -> Value {
     json!({"user_id": user, "item": item, "kind": "click", "event_time_ms": now_ms()})
-}
-
-fn gzip(body: &[u8]) -> Result<Vec<u8>> {
-    let mut encoder = GzEncoder::new(vec![], Compression::best());
-    encoder.write_all(body)?;
-    Ok(encoder.finish()?)
 }
 
 #[tokio::test(flavor = "multi_thread")]

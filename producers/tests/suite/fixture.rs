@@ -1,9 +1,12 @@
 //! A broker of its own for each test, and what stands on its topics.
 
+use std::io::Write;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
+use flate2::Compression;
+use flate2::write::GzEncoder;
 use millrace_broker::{Broker, BrokerConfig};
 use millrace_kafka::{
     Admin, KafkaConfig, Producer, ReadFrom, ReadUntil, Record, TopicReader, topics,
@@ -149,4 +152,34 @@ pub fn now_ms() -> i64 {
 /// The last segment of a URI.
 pub fn name(uri: &str) -> &str {
     uri.rsplit('/').next().unwrap_or(uri)
+}
+
+/// Serves `routes` for as long as the test runs; gives their address.
+pub async fn serve(routes: axum::Router) -> Result<String> {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
+    let url = format!("http://{}", listener.local_addr()?);
+    tokio::spawn(async move { axum::serve(listener, routes).await });
+    Ok(url)
+}
+
+/// POST with these headers.
+pub async fn post(
+    url: &str,
+    body: impl Into<reqwest::Body>,
+    headers: &[(&str, &str)],
+) -> Result<reqwest::Response> {
+    let client = reqwest::Client::builder().no_proxy().build()?;
+    let request = headers
+        .iter()
+        .fold(client.post(url), |request, (name, value)| {
+            request.header(*name, *value)
+        });
+    Ok(request.body(body).send().await?)
+}
+
+/// One gzip member.
+pub fn gzip(body: &[u8]) -> Result<Vec<u8>> {
+    let mut encoder = GzEncoder::new(vec![], Compression::best());
+    encoder.write_all(body)?;
+    Ok(encoder.finish()?)
 }

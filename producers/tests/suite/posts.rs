@@ -1,42 +1,22 @@
 //! `POST /v1/notices`.
 
-use std::io::Write;
 use std::sync::Arc;
 
 use anyhow::Result;
-use flate2::Compression;
-use flate2::write::GzEncoder;
 use millrace_kafka::topics;
 use millrace_objects::Secret;
 use millrace_producers::Publisher;
 use millrace_producers::http::{NoticesAnswer, NoticesConfig, router};
 use millrace_schemas::DocumentEvent;
-use reqwest::{Response, StatusCode};
+use reqwest::StatusCode;
 use serde_json::{Value, json};
 
-use crate::fixture::{Kafka, publisher_without_brokers, stores};
+use crate::fixture::{self, Kafka, gzip, post, publisher_without_brokers, stores};
 
 async fn serve(publisher: Publisher, config: NoticesConfig) -> Result<String> {
     let root = tempfile::tempdir()?;
     let routes = router(publisher, stores(root.path())?, config, Arc::default());
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
-    let url = format!("http://{}/v1/notices", listener.local_addr()?);
-    tokio::spawn(async move { axum::serve(listener, routes).await });
-    Ok(url)
-}
-
-async fn post(
-    url: &str,
-    body: impl Into<reqwest::Body>,
-    headers: &[(&str, &str)],
-) -> Result<Response> {
-    let client = reqwest::Client::builder().no_proxy().build()?;
-    let request = headers
-        .iter()
-        .fold(client.post(url), |request, (name, value)| {
-            request.header(*name, *value)
-        });
-    Ok(request.body(body).send().await?)
+    Ok(fixture::serve(routes).await? + "/v1/notices")
 }
 
 fn record(event: &str, bucket: &str, key: &str) -> Value {
@@ -178,20 +158,19 @@ async fn bodies_are_bounded_before_and_after_decompression() -> Result<()> {
         ..NoticesConfig::default()
     };
     let url = serve(kafka.publisher()?, config).await?;
-    let gzip = |body: &str| -> Result<Vec<u8>> {
-        let mut encoder = GzEncoder::new(vec![], Compression::best());
-        encoder.write_all(body.as_bytes())?;
-        Ok(encoder.finish()?)
-    };
     let good = records(&[record("ObjectCreated:Put", "docs", "a.txt")]);
     let bomb = format!("{}{}", " ".repeat(5 << 20), good);
     let encoding = [("content-encoding", "gzip")];
     assert_eq!(
-        post(&url, gzip(&good)?, &encoding).await?.status(),
+        post(&url, gzip(good.as_bytes())?, &encoding)
+            .await?
+            .status(),
         StatusCode::OK
     );
     assert_eq!(
-        post(&url, gzip(&bomb)?, &encoding).await?.status(),
+        post(&url, gzip(bomb.as_bytes())?, &encoding)
+            .await?
+            .status(),
         StatusCode::PAYLOAD_TOO_LARGE
     );
     assert_eq!(

@@ -1,91 +1,18 @@
 //! A vectorizer that is cut off at any of its steps leaves nothing that its successor does not mend.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::sync::atomic::AtomicUsize;
 
 use anyhow::{Result, ensure};
-use async_trait::async_trait;
-use millrace_index::{
-    BulkAction, Hit, IndexCounts, IndexDescription, IndexError, IndexSpec, ItemOutcome, Record,
-    SearchIndex, SearchRequest,
-};
+use millrace_index::SearchIndex;
 use millrace_schemas::{DocId, DocumentNotice};
 use tokio::sync::Notify;
 
+use crate::faulty::{Fault, Faulty};
 use crate::stack::{DEADLINE, Stack, now_ms, spec, text};
 
 /// More steps than any of these notices takes.
 const MAX_STEPS: usize = 20;
-
-/// An index that answers so many times and then never again, as one whose caller was killed.
-struct Cut {
-    index: Arc<dyn SearchIndex>,
-    left: AtomicUsize,
-    reached: Notify,
-}
-
-impl Cut {
-    async fn step(&self) {
-        let took = self
-            .left
-            .fetch_update(SeqCst, SeqCst, |left| left.checked_sub(1));
-        if took.is_err() {
-            self.reached.notify_one();
-            std::future::pending::<()>().await;
-        }
-    }
-}
-
-#[async_trait]
-impl SearchIndex for Cut {
-    async fn ensure(&self, spec: &IndexSpec) -> Result<(), IndexError> {
-        self.index.ensure(spec).await
-    }
-    async fn bulk(&self, actions: Vec<BulkAction>) -> Result<Vec<ItemOutcome>, IndexError> {
-        self.step().await;
-        self.index.bulk(actions).await
-    }
-    async fn fetch(
-        &self,
-        ids: &[String],
-        with_vectors: bool,
-    ) -> Result<Vec<Option<Record>>, IndexError> {
-        self.step().await;
-        let fetched = self.index.fetch(ids, with_vectors).await;
-        // Also after what it wrote is there, before anybody is told.
-        self.step().await;
-        fetched
-    }
-    async fn search(&self, request: &SearchRequest) -> Result<Vec<Hit>, IndexError> {
-        self.index.search(request).await
-    }
-    async fn count(&self) -> Result<IndexCounts, IndexError> {
-        self.index.count().await
-    }
-    async fn headers(
-        &self,
-        uri_prefix: &str,
-        after: Option<&str>,
-        limit: usize,
-    ) -> Result<Vec<Record>, IndexError> {
-        self.index.headers(uri_prefix, after, limit).await
-    }
-    async fn swap_alias(&self, generation: u32) -> Result<(), IndexError> {
-        self.index.swap_alias(generation).await
-    }
-    async fn warm_up(&self) -> Result<(), IndexError> {
-        self.index.warm_up().await
-    }
-    async fn refresh(&self) -> Result<(), IndexError> {
-        self.index.refresh().await
-    }
-    async fn sweep(&self, older_than_version: i64) -> Result<u64, IndexError> {
-        self.index.sweep(older_than_version).await
-    }
-    async fn describe(&self) -> Result<IndexDescription, IndexError> {
-        self.index.describe().await
-    }
-}
 
 /// For each number of steps: lets a vectorizer begin on the notice, cuts it off after so many, lets
 /// another one do it again, and looks at what there is. `make` brings the document `name` into the
@@ -99,15 +26,15 @@ async fn cut_off_after_each_step(
         let notice = make(stack, &name).await?;
         stack.stop(DEADLINE).await;
         let origin = stack.publish(&notice).await?;
-        let cut = Arc::new(Cut {
-            index: Arc::clone(&stack.index),
-            left: AtomicUsize::new(steps),
+        let fault = Fault::CutOff {
+            steps: AtomicUsize::new(steps),
             reached: Notify::new(),
-        });
+        };
+        let cut = Faulty::new(&stack.index, fault);
         let index = Arc::clone(&cut) as Arc<dyn SearchIndex>;
         let vectorizer = stack.vectorizer(spec(&stack.encoder), index).await?;
         let was_cut = tokio::select! {
-            () = cut.reached.notified() => true,
+            () = cut.cut_off() => true,
             outcome = stack.outcome(&origin) => {
                 outcome?;
                 false

@@ -1,13 +1,14 @@
-//! An index whose bulk requests go wrong in one way; everything else passes through.
+//! An index that goes wrong in one way; everything else passes through.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 
 use async_trait::async_trait;
 use millrace_index::{
     BulkAction, Hit, IndexCounts, IndexDescription, IndexError, IndexSpec, ItemOutcome, Record,
     Rejection, SearchIndex, SearchRequest,
 };
+use tokio::sync::Notify;
 
 pub enum Fault {
     /// So many requests are applied and their answers lost.
@@ -18,6 +19,8 @@ pub enum Fault {
     TooLarge { text_bytes: usize },
     /// Three of five documents are rejected while this is set.
     Poison(AtomicBool),
+    /// So many steps are answered, and then nothing ever again: its caller was killed there.
+    CutOff { steps: AtomicUsize, reached: Notify },
 }
 
 pub struct Faulty {
@@ -43,6 +46,26 @@ impl Faulty {
     pub fn repair(&self) {
         if let Fault::Poison(on) = &self.fault {
             on.store(false, Ordering::SeqCst);
+        }
+    }
+
+    /// Returns once the caller was cut off.
+    pub async fn cut_off(&self) {
+        if let Fault::CutOff { reached, .. } = &self.fault {
+            reached.notified().await;
+        }
+    }
+
+    async fn step(&self) {
+        if let Fault::CutOff { steps, reached } = &self.fault
+            && steps
+                .fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| {
+                    left.checked_sub(1)
+                })
+                .is_err()
+        {
+            reached.notify_one();
+            std::future::pending::<()>().await;
         }
     }
 
@@ -115,6 +138,10 @@ impl SearchIndex for Faulty {
                 Ok(outcomes)
             }
             Fault::Poison(_) => self.apply(actions).await,
+            Fault::CutOff { .. } => {
+                self.step().await;
+                self.apply(actions).await
+            }
         }
     }
 
@@ -126,7 +153,11 @@ impl SearchIndex for Faulty {
         ids: &[String],
         vectors: bool,
     ) -> Result<Vec<Option<Record>>, IndexError> {
-        self.index.fetch(ids, vectors).await
+        self.step().await;
+        let fetched = self.index.fetch(ids, vectors).await;
+        // Also after what it wrote is there, before anybody is told.
+        self.step().await;
+        fetched
     }
     async fn search(&self, request: &SearchRequest) -> Result<Vec<Hit>, IndexError> {
         self.index.search(request).await
