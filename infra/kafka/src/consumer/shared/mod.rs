@@ -3,6 +3,9 @@
 //! The lock is held for moments only; nothing in here calls librdkafka or waits, except
 //! [`Shared::wait_until_idle`], which releases it while it waits.
 
+mod held;
+mod queue;
+
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -14,12 +17,9 @@ use super::state::{ConsumerMetrics, ConsumerState, Counters, PartitionMetrics};
 use super::tracker::{Epoch, Finished, OffsetTracker, TopicPartition};
 use crate::Record;
 
-/// When a partition pauses: at either limit. It resumes at half of both.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct QueueLimits {
-    pub(super) messages: usize,
-    pub(super) bytes: usize,
-}
+pub(super) use self::held::Start;
+use self::queue::PartitionQueue;
+pub(super) use self::queue::QueueLimits;
 
 /// Who knows where a partition is resumed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,59 +58,6 @@ struct State {
     closed: bool,
 }
 
-/// Where a held partition starts; `None` is its oldest record.
-#[derive(Clone, Debug)]
-pub(super) struct Start {
-    pub(super) partition: TopicPartition,
-    pub(super) epoch: Epoch,
-    pub(super) offset: Option<i64>,
-}
-
-struct PartitionQueue {
-    epoch: Epoch,
-    /// Nothing is accepted until the caller has said where to start.
-    held: bool,
-    /// With [`Positions::Caller`]: something can be received from this partition, or never will.
-    readable: Arc<Notify>,
-    records: VecDeque<Record>,
-    bytes: usize,
-    /// Deliveries that a handler holds.
-    delivered: usize,
-    paused: bool,
-}
-
-impl PartitionQueue {
-    fn new(epoch: Epoch, held: bool) -> Self {
-        Self {
-            epoch,
-            held,
-            readable: Arc::default(),
-            records: VecDeque::new(),
-            bytes: 0,
-            delivered: 0,
-            paused: false,
-        }
-    }
-
-    /// Hands out what is first in the queue: at least one record where there is one, and no more
-    /// than fit both limits.
-    fn take(&mut self, max_records: usize, max_bytes: usize) -> Vec<Record> {
-        let mut taken: Vec<Record> = Vec::new();
-        let mut bytes = 0;
-        while let Some(next) = self.records.front() {
-            let size = next.size_bytes();
-            if taken.len() >= max_records || (!taken.is_empty() && bytes + size > max_bytes) {
-                break;
-            }
-            bytes += size;
-            taken.extend(self.records.pop_front());
-        }
-        self.bytes -= bytes;
-        self.delivered += taken.len();
-        taken
-    }
-}
-
 impl Shared {
     pub(super) fn new(limits: QueueLimits, positions: Positions) -> Self {
         Self {
@@ -146,76 +93,6 @@ impl Shared {
             }
             readable.await;
         }
-    }
-
-    /// The next partition that was assigned; `None` once there will be none.
-    pub(super) async fn next_assignment(&self) -> Option<(TopicPartition, Epoch)> {
-        loop {
-            let readable = self.readable.notified();
-            {
-                let mut state = self.lock();
-                if state.closed {
-                    return None;
-                }
-                if let Some(assigned) = state.assignments.pop_front() {
-                    return Some(assigned);
-                }
-            }
-            readable.await;
-        }
-    }
-
-    /// Ends an epoch whose partition stays assigned, and begins the next.
-    pub(super) fn begin_again(&self, partition: &TopicPartition, epoch: Epoch) {
-        let mut state = self.lock();
-        let state = &mut *state;
-        let queue = state.queues.get(partition);
-        if queue.is_some_and(|queue| queue.epoch == epoch) {
-            self.begin_epoch(state, partition);
-            self.readable.notify_one();
-        }
-    }
-
-    /// Says where a held partition starts; the poll thread sees to it.
-    pub(super) fn start_at(&self, start: Start) {
-        self.lock().starts.push(start);
-    }
-
-    /// Records of one partition, at least one; `None` once the epoch is dead.
-    pub(super) async fn receive_batch(
-        self: &Arc<Self>,
-        partition: &TopicPartition,
-        epoch: Epoch,
-        max_records: usize,
-        max_bytes: usize,
-    ) -> Option<Vec<Delivery>> {
-        loop {
-            let readable = {
-                let mut state = self.lock();
-                if state.closed {
-                    return None;
-                }
-                let queue = state.queues.get_mut(partition)?;
-                if queue.epoch != epoch {
-                    return None;
-                }
-                if !queue.records.is_empty() {
-                    let batch = queue.take(max_records, max_bytes);
-                    drop(state);
-                    let deliver = |record| Delivery::new(record, epoch, Arc::clone(self));
-                    return Some(batch.into_iter().map(deliver).collect());
-                }
-                Arc::clone(&queue.readable)
-            };
-            // A single waiter a partition: a notice given in between is kept for it.
-            readable.notified().await;
-        }
-    }
-
-    pub(super) fn is_epoch(&self, partition: &TopicPartition, epoch: Epoch) -> bool {
-        let state = self.lock();
-        let queue = state.queues.get(partition);
-        !state.closed && queue.is_some_and(|queue| queue.epoch == epoch)
     }
 
     pub(super) fn is_current(&self, record: &Record, epoch: Epoch) -> bool {
@@ -347,31 +224,6 @@ impl Shared {
         let epoch = state.begin_epoch(partition, held);
         if held {
             state.assignments.push_back((partition.clone(), epoch));
-        }
-    }
-
-    /// What the caller wants started and is still assigned.
-    pub(super) fn take_starts(&self) -> Vec<Start> {
-        let mut state = self.lock();
-        let state = &mut *state;
-        let mut starts = std::mem::take(&mut state.starts);
-        starts.retain(|start| {
-            let queue = state.queues.get(&start.partition);
-            queue.is_some_and(|queue| queue.epoch == start.epoch && queue.held)
-        });
-        starts
-    }
-
-    /// A held partition stands where the caller wants it: its records are accepted from here on.
-    /// `false` where its epoch has ended meanwhile.
-    pub(super) fn release(&self, start: &Start) -> bool {
-        let mut state = self.lock();
-        match state.queues.get_mut(&start.partition) {
-            Some(queue) if queue.epoch == start.epoch => {
-                queue.held = false;
-                true
-            }
-            Some(_) | None => false,
         }
     }
 
