@@ -7,7 +7,6 @@ mod api_server;
 mod collector;
 mod deadline;
 pub mod index;
-mod joiner_metrics;
 mod joining;
 mod metrics;
 pub mod model;
@@ -113,7 +112,7 @@ impl Stack {
                     &failed,
                 )
                 .await?;
-                metrics::register(&mut registry, &pipeline);
+                metrics::pipeline::register(&mut registry, &pipeline);
                 Some(pipeline)
             }
             Some(_) | None => None,
@@ -121,7 +120,7 @@ impl Stack {
         let joining = match &search {
             Some((_, encoder)) if needs.joiner => {
                 let joining = Joining::start(config, &kafka, encoder, &health, &failed).await?;
-                joiner_metrics::register(&mut registry, &joining.joiner);
+                metrics::joiner::register(&mut registry, &joining.joiner);
                 Some(joining)
             }
             _ => None,
@@ -137,7 +136,7 @@ impl Stack {
         let uploads = match &compares {
             Some(compares) if needs.uploads => {
                 let uploads = Uploads::start(compares, &failed)?;
-                metrics::register_notices(&mut registry, &uploads);
+                metrics::notices::register(&mut registry, &uploads);
                 Some(uploads)
             }
             _ => None,
@@ -145,14 +144,14 @@ impl Stack {
         let reconciler = match &compares {
             Some(compares) if needs.reconciler => {
                 let stats = SharedStats::default();
-                metrics::register_reconciler(&mut registry, stats.clone());
+                metrics::reconciler::register(&mut registry, stats.clone());
                 Some(compares.schedule(stats).await?)
             }
             _ => None,
         };
         let collector = if needs.collector {
             let collector = Collector::new(config, &kafka)?;
-            metrics::register_collector(&mut registry, collector.endpoint());
+            metrics::collector::register(&mut registry, collector.endpoint());
             Some(collector)
         } else {
             None

@@ -1,4 +1,4 @@
-//! What the joiner counts, as Prometheus metrics. The names are in `docs/metrics.md`.
+//! What the joiner did.
 
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -9,7 +9,7 @@ use millrace_telemetry::prometheus_client::collector::Collector;
 use millrace_telemetry::prometheus_client::encoding::DescriptorEncoder;
 use millrace_telemetry::prometheus_client::registry::Registry;
 
-use super::metrics::{counter, family, gauge};
+use super::{counter, family, gauge};
 
 /// Reads the joiner's own counters whenever somebody asks for metrics.
 struct JoinerCollector(Arc<JoinerHandle>);
