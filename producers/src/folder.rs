@@ -21,6 +21,7 @@ use std::time::{Duration, Instant};
 use futures::stream::{self, StreamExt, TryStreamExt};
 use millrace_kafka::ProduceError;
 use millrace_objects::{ObjectStores, ObjectUri, ReadError, UriError};
+use millrace_retry::error_chain;
 use millrace_schemas::{DocumentEvent, DocumentNotice, Layout};
 use notify::event::{AccessKind, AccessMode, EventKind};
 use notify::{RecommendedWatcher, RecursiveMode, Watcher};
@@ -29,7 +30,6 @@ use tokio_util::sync::CancellationToken;
 
 use crate::listing::{self, Listed};
 use crate::publish::{Noticed, Published, Publisher};
-use crate::rejection::chain;
 
 /// More places to look at than this, and looking everywhere is less work.
 const MAX_PLACES: usize = 100_000;
@@ -236,7 +236,7 @@ impl FolderWatch {
                     Err(error) => {
                         // The place itself is not there: all that was below is gone.
                         if !matches!(error.source, ReadError::NotFound) {
-                            incomplete = Some(chain(&error));
+                            incomplete = Some(error_chain(&error));
                         }
                         None
                     }
@@ -249,7 +249,7 @@ impl FolderWatch {
                     Ok(Listed::Noticed(noticed)) => Some(noticed),
                     Ok(Listed::Corpus(_) | Listed::CorpusEnd(_)) => None,
                     Err(error) => {
-                        tracing::warn!(error = %chain(&error), "left out");
+                        tracing::warn!(error = %error_chain(&error), "left out");
                         None
                     }
                 })
@@ -267,14 +267,14 @@ impl FolderWatch {
             .await;
         if let Err(error) = published {
             self.forget(place, look);
-            return Err(chain(&error));
+            return Err(error_chain(&error));
         }
         if let Some(reason) = incomplete {
             return Err(reason);
         }
         self.remove_vanished(place, look)
             .await
-            .map_err(|error| chain(&error))
+            .map_err(|error| error_chain(&error))
     }
 
     /// What was seen in this look may not have been published.

@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 use millrace_kafka::{RawRecord, topics};
+use millrace_retry::error_chain;
 use sha2::{Digest, Sha256};
 
 use crate::corpus::RejectedLine;
@@ -38,7 +39,7 @@ impl Rejection {
     /// Of an entry posted to the notice endpoint.
     pub fn of_entry(entry: MalformedEntry) -> Self {
         let MalformedEntry { reason, raw, .. } = entry;
-        Self::of_posted(reason.error_type(), chain(&reason), raw)
+        Self::of_posted(reason.error_type(), error_chain(&reason), raw)
     }
 
     /// Of anything posted to the notice endpoint.
@@ -64,7 +65,7 @@ impl Rejection {
             raw,
         } = line;
         Self {
-            message: format!("line {line} of {uri}: {}", chain(&reason)),
+            message: format!("line {line} of {uri}: {}", error_chain(&reason)),
             topic: topics::DOCUMENTS_DLQ,
             origin: uri,
             position: i64::try_from(line).unwrap_or(i64::MAX),
@@ -122,16 +123,4 @@ pub(crate) fn position_of(raw: &[u8]) -> i64 {
     let digest = Sha256::digest(raw);
     let first = digest.iter().take(8);
     first.fold(0i64, |hash, byte| hash << 8 | i64::from(*byte)) & i64::MAX
-}
-
-/// An error and its causes in one line.
-pub(crate) fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        cause = error.source();
-    }
-    text
 }

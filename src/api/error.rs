@@ -4,6 +4,7 @@ use axum::extract::rejection::JsonRejection;
 use axum::extract::{FromRequest, Request};
 use axum::http::{Method, StatusCode, Uri};
 use axum::response::{IntoResponse, Json, Response};
+use millrace_retry::error_chain;
 use serde::de::DeserializeOwned;
 use serde_json::json;
 
@@ -30,7 +31,7 @@ impl ApiError {
 
     /// As [`invalid`](Self::invalid), with the causes of an error.
     pub fn bad_request(error: &dyn std::error::Error) -> Self {
-        Self::invalid(chain(error))
+        Self::invalid(error_chain(error))
     }
 
     /// A part does not work at the moment.
@@ -38,7 +39,7 @@ impl ApiError {
         Self {
             status: StatusCode::SERVICE_UNAVAILABLE,
             error_type: "unavailable",
-            message: chain(error),
+            message: error_chain(error),
         }
     }
 
@@ -116,15 +117,4 @@ pub async fn method_not_allowed(method: Method, uri: Uri) -> ApiError {
             uri.path()
         ),
     }
-}
-
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut message = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        message.push_str(": ");
-        message.push_str(&cause.to_string());
-        source = cause.source();
-    }
-    message
 }

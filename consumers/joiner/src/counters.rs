@@ -140,24 +140,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-
-    fn event(kind: BehaviorKind, event_time_ms: i64, position: Option<i32>) -> BehaviorEvent {
-        BehaviorEvent {
-            event_id: String::new(),
-            user_id: "u".to_owned(),
-            item_id: "i".to_owned(),
-            item: "i".to_owned(),
-            kind,
-            value: None,
-            event_time_ms,
-            request_id: None,
-            trace_info: None,
-            scene_id: None,
-            position,
-            attributes: BTreeMap::new(),
-            source: "own".to_owned(),
-        }
-    }
+    use crate::tests::samples::event;
 
     fn counted<'a>(events: impl IntoIterator<Item = &'a BehaviorEvent>) -> ItemCounters {
         let mut counters = ItemCounters::default();

@@ -1,12 +1,12 @@
 //! Records to what they say, or to the reason why they are dead letters.
 
 use millrace_kafka::{DeadLetterReason, Record};
+use millrace_retry::while_unavailable;
 use millrace_schemas::{
     BehaviorByItem, BehaviorEvent, Message, SchemaError, SchemaRegistry, Signal, decode_with,
 };
 
-use crate::join::SignalInput;
-use crate::retry;
+use crate::batch::SignalInput;
 use crate::signals::split_key;
 
 const SCHEMA_ERROR: &str = "millrace_schemas::SchemaError";
@@ -23,7 +23,7 @@ pub(crate) async fn value<M: Message>(
         return Err(refusal("no_value", SCHEMA_ERROR, "the record has no value"));
     };
     let read = || decode_with::<M>(value, registry);
-    retry::while_unavailable("reading a schema", SchemaError::is_retryable, read)
+    while_unavailable("reading a schema", SchemaError::is_retryable, read)
         .await
         // Without its source, which may quote the value.
         .map_err(|error| refusal(error.error_type(), SCHEMA_ERROR, error.to_string()))

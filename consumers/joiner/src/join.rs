@@ -13,110 +13,21 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::time::{Duration, Instant};
 
 use millrace_schemas::{
-    BehaviorByItem, Feedback, ItemCounters, ItemStats, Origin, Signal, UnmatchedBehavior,
+    BehaviorByItem, Feedback, ItemCounters, ItemStats, Origin, UnmatchedBehavior,
 };
-use serde::de::DeserializeOwned;
-use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
 
+use crate::batch::{Batch, BehaviorInput, Output, SignalInput, Step};
 use crate::cache::Cache;
 use crate::config::JoinerConfig;
 use crate::counters::{HOURS, count};
 use crate::signals::ItemSignals;
 use crate::state::{Change, Position, Table};
+use crate::values::{BrokenValue, Progress, Seen, SeenKey, SeenOutcome, read, seen_key, write};
 use crate::waiting::{WaitingEvent, WaitingIndex};
 use crate::watermark::Watermark;
 
-/// Ids of events are kept as the first half of their SHA-256: they may be long, and are many.
-pub(crate) type SeenKey = [u8; 16];
-
 /// Forgotten, given up, joined in one write: a bound on what one batch makes of the past.
 const MAX_EXPIRED: usize = 2_000;
-
-/// A record of `behavior.by-item` that can be read.
-#[derive(Clone, Debug)]
-pub(crate) struct BehaviorInput {
-    pub offset: i64,
-    pub record: BehaviorByItem,
-    pub traceparent: Option<String>,
-}
-
-/// A record of `signals`.
-#[derive(Clone, Debug)]
-pub(crate) enum SignalInput {
-    Signal(Box<Signal>),
-    /// The last signal of an item and model is gone from the topic.
-    Gone {
-        item_id: String,
-        model_version: String,
-    },
-}
-
-impl SignalInput {
-    pub fn item_id(&self) -> &str {
-        match self {
-            Self::Signal(signal) => &signal.item_id,
-            Self::Gone { item_id, .. } => item_id,
-        }
-    }
-}
-
-/// What both topics gave, each in its order, and how far they were read with it.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Batch {
-    pub signals: Vec<SignalInput>,
-    pub behavior: Vec<BehaviorInput>,
-    pub next: Position,
-}
-
-/// What is known of an event id.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Seen {
-    outcome: SeenOutcome,
-    forget_hour: i64,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-enum SeenOutcome {
-    Waiting,
-    Joined,
-    Unmatched,
-}
-
-/// What is written with every batch.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-struct Progress {
-    watermark_ms: Option<i64>,
-    /// Hours of event time in which ids are to be forgotten.
-    forget_hours: BTreeSet<i64>,
-    /// Of all items of the partition.
-    totals: ItemCounters,
-}
-
-/// A record to publish.
-#[derive(Clone, Debug)]
-pub(crate) enum Output {
-    Feedback(Box<Feedback>, Option<String>),
-    Stats(Box<ItemStats>),
-    Unmatched(Box<UnmatchedBehavior>, Option<String>),
-}
-
-/// What one batch did.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Done {
-    pub joined: u64,
-    pub unmatched: u64,
-    pub duplicates: u64,
-    pub signals: u64,
-}
-
-/// What a batch comes to.
-#[derive(Debug, Default)]
-pub(crate) struct Step {
-    pub changes: Vec<Change>,
-    pub outputs: Vec<Output>,
-    pub done: Done,
-}
 
 /// Who writes: the part of [`ItemStats::order`] that does not change while the partition is ours.
 #[derive(Clone, Debug)]
@@ -155,41 +66,6 @@ struct Changed {
     waiting: BTreeMap<i64, Option<WaitingEvent>>,
     /// Ids to forget, by hour.
     forget: BTreeMap<i64, Vec<SeenKey>>,
-}
-
-/// A value of the state that cannot be read.
-#[derive(Debug, thiserror::Error)]
-#[error("a value of the table {table:?} cannot be read")]
-pub(crate) struct BrokenValue {
-    table: Table,
-    #[source]
-    source: postcard::Error,
-}
-
-fn read<T: DeserializeOwned>(table: Table, value: &[u8]) -> Result<T, BrokenValue> {
-    postcard::from_bytes(value).map_err(|source| BrokenValue { table, source })
-}
-
-fn write<T: Serialize>(value: &T) -> Vec<u8> {
-    postcard::to_stdvec(value)
-        .unwrap_or_else(|_| unreachable!("these types are encodable, and memory grows as needed"))
-}
-
-/// The counters of an item, as the state holds them.
-pub(crate) fn read_counters(value: &[u8]) -> Result<ItemCounters, BrokenValue> {
-    read(Table::Counters, value)
-}
-
-/// The counters of all items of a partition, as its progress holds them.
-pub(crate) fn read_totals(value: &[u8]) -> Result<ItemCounters, BrokenValue> {
-    read::<Progress>(Table::Progress, value).map(|progress| progress.totals)
-}
-
-pub(crate) fn seen_key(event_id: &str) -> SeenKey {
-    let digest = Sha256::digest(event_id.as_bytes());
-    let mut key = SeenKey::default();
-    key.copy_from_slice(&digest[..16]);
-    key
 }
 
 impl Join {

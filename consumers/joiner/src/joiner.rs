@@ -9,18 +9,18 @@ use millrace_kafka::{
     ConsumerState, DeadLetters, Drained, KafkaConfig, PartitionedConsumer, Producer,
     java_partition, topics,
 };
+use millrace_retry::error_chain;
 use millrace_schemas::{ItemCounters, SchemaRegistry};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::config::{InvalidConfig, JoinerConfig};
-use crate::join::{BrokenValue, read_counters, read_totals};
 use crate::partition::{self, Context, EndOfInput};
 use crate::rekey::Rekey;
-use crate::retry::chain;
 use crate::state::{Shard, StateError, StateStore, Table};
 use crate::stats::{Counters, JoinerStats};
+use crate::values::{BrokenValue, read_counters, read_totals};
 
 /// How often an end of input looks whether re-keying has reached it.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
@@ -391,7 +391,7 @@ impl Running {
             .run_until_cancelled(self.rekey.run(consumer))
             .await;
         if let Some(Err(error)) = worked {
-            self.fail(chain(&error));
+            self.fail(error_chain(&error));
         }
         self.fail_with(&health.borrow());
     }
@@ -412,7 +412,7 @@ impl Running {
             self.tasks.spawn(async move {
                 let work = partition::run(Arc::clone(&running.context), assigned, requests);
                 if let Some(Err(error)) = running.stop.run_until_cancelled(work).await {
-                    running.fail(format!("partition {number}: {}", chain(&error)));
+                    running.fail(format!("partition {number}: {}", error_chain(&error)));
                 }
             });
         }

@@ -17,16 +17,17 @@ use millrace_kafka::{
     Admin, AdminError, AssignedConsumer, AssignedPartition, AssignedRecord, AssignedRecords,
     DeadLetterReason, DeadLetters, Delivery, ProduceError, Producer, Record,
 };
+use millrace_retry::while_unavailable;
 use millrace_schemas::SchemaRegistry;
 use tokio::sync::{mpsc, oneshot};
 
+use crate::batch::{Batch, BehaviorInput};
 use crate::config::JoinerConfig;
-use crate::join::{Batch, BehaviorInput};
+use crate::decode;
 use crate::publish::publish;
 use crate::state::{Position, Shard, StateError, StateStore};
 use crate::stats::{Counters, PartitionStats};
 use crate::writer::{ShardWriter, WriterError};
-use crate::{decode, retry};
 
 /// How often the watermark of an idle partition goes on, and totals are published.
 const TICK: Duration = Duration::from_secs(1);
@@ -339,8 +340,7 @@ impl Context {
             };
             let is_retryable = |error: &AdminError| matches!(error, AdminError::Kafka { .. });
             let ask = || self.admin.watermarks(topic, partition);
-            let (start, end) =
-                retry::while_unavailable("asking for offsets", is_retryable, ask).await?;
+            let (start, end) = while_unavailable("asking for offsets", is_retryable, ask).await?;
             if position > end {
                 return Err(PartitionError::TopicWentBack {
                     topic: topic.to_owned(),

@@ -1,10 +1,10 @@
 //! What the join gives, on its topics: acknowledged by the brokers before the state is written.
 
 use millrace_kafka::{Enqueued, ProduceError, Producer};
+use millrace_retry::while_unavailable;
 use millrace_schemas::EventHeaders;
 
-use crate::join::Output;
-use crate::retry;
+use crate::batch::Output;
 
 /// CloudEvents source of everything that is published here.
 const SOURCE: &str = "millrace/consumers/joiner";
@@ -16,15 +16,13 @@ pub(crate) async fn publish(producer: &Producer, outputs: &[Output]) -> Result<(
     let mut enqueued = Vec::with_capacity(outputs.len());
     for output in outputs {
         let enqueue = || enqueue(producer, output);
-        enqueued.push(
-            retry::while_unavailable("publishing", ProduceError::is_retryable, enqueue).await?,
-        );
+        enqueued.push(while_unavailable("publishing", ProduceError::is_retryable, enqueue).await?);
     }
     for (output, enqueued) in outputs.iter().zip(enqueued) {
         match enqueued.acknowledged().await {
             Err(error) if error.is_retryable() => {
                 let send = || async { enqueue(producer, output).await?.acknowledged().await };
-                retry::while_unavailable("publishing", ProduceError::is_retryable, send).await?
+                while_unavailable("publishing", ProduceError::is_retryable, send).await?
             }
             answer => answer?,
         };

@@ -10,10 +10,11 @@ use futures::FutureExt as _;
 use millrace_kafka::{
     Consumer, DeadLetterReason, DeadLetters, Delivery, Enqueued, ProduceError, Producer,
 };
+use millrace_retry::{error_chain, while_unavailable};
 use millrace_schemas::{BehaviorByItem, BehaviorEvent, EventHeaders, SchemaRegistry};
 
+use crate::decode;
 use crate::stats::Counters;
-use crate::{decode, retry};
 
 /// Records in flight at a time.
 const MAX_BATCH: usize = 1_000;
@@ -48,7 +49,7 @@ fn refused(delivery: Delivery, error: ProduceError) -> Result<Begun, ProduceErro
     let reason = DeadLetterReason {
         error_type: "publish_refused".to_owned(),
         class: "millrace_kafka::ProduceError".to_owned(),
-        message: retry::chain(&error),
+        message: error_chain(&error),
         http_status: None,
         attempts: 1,
     };
@@ -96,7 +97,7 @@ impl Rekey {
             origin: delivery.origin(),
         };
         let enqueue = || self.enqueue(&delivery, &by_item);
-        match retry::while_unavailable("publishing", ProduceError::is_retryable, enqueue).await {
+        match while_unavailable("publishing", ProduceError::is_retryable, enqueue).await {
             Ok(enqueued) => Ok(Begun::Enqueued {
                 delivery,
                 by_item: Box::new(by_item),
@@ -137,8 +138,7 @@ impl Rekey {
                             let enqueued = self.enqueue(&delivery, &by_item).await?;
                             enqueued.acknowledged().await
                         };
-                        retry::while_unavailable("publishing", ProduceError::is_retryable, send)
-                            .await
+                        while_unavailable("publishing", ProduceError::is_retryable, send).await
                     }
                     answer => answer,
                 };

@@ -53,34 +53,11 @@ pub(crate) fn split_key(key: &str) -> Option<(&str, &str)> {
 
 #[cfg(test)]
 mod tests {
-    use millrace_schemas::Origin;
-
     use super::*;
+    use crate::tests::samples;
 
     fn signal(model: &str, version: i64, deleted: bool) -> Signal {
-        Signal {
-            item_id: "i".to_owned(),
-            uri: String::new(),
-            document_version: version,
-            model_version: model.to_owned(),
-            vector: if deleted { vec![] } else { vec![1.0] },
-            title: None,
-            language: None,
-            media_type: String::new(),
-            categories: vec![],
-            tags: vec![],
-            key_phrases: vec![],
-            near_duplicate_hash: 0,
-            published_at_ms: None,
-            deleted,
-            etag: None,
-            size_bytes: None,
-            origin: Origin {
-                topic: String::new(),
-                partition: 0,
-                offset: 0,
-            },
-        }
+        samples::signal("i", model, version, deleted)
     }
 
     #[test]

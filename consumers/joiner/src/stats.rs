@@ -6,7 +6,7 @@ use std::sync::{Mutex, PoisonError};
 
 use serde::Serialize;
 
-use crate::join::Done;
+use crate::batch::Done;
 
 /// Counts since the start, and how its partitions stand.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]

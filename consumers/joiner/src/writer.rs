@@ -6,10 +6,12 @@ use std::time::Instant;
 
 use bytes::Bytes;
 
+use crate::batch::{Batch, Step};
 use crate::config::JoinerConfig;
-use crate::join::{Batch, BrokenValue, Join, Step, Writer};
-use crate::retry;
+use crate::join::{Join, Writer};
 use crate::state::{Change, Claim, Position, Shard, StateError, StateStore, Table};
+use crate::values::BrokenValue;
+use millrace_retry::while_unavailable;
 
 /// Lists of ids that one write forgets; each is of one batch.
 const MAX_FORGOTTEN_CHUNKS: usize = 8;
@@ -46,7 +48,7 @@ impl ShardWriter {
     ) -> Result<Self, WriterError> {
         let claim = || state.claim(shard);
         let claim =
-            retry::while_unavailable("claiming the state", StateError::is_retryable, claim).await?;
+            while_unavailable("claiming the state", StateError::is_retryable, claim).await?;
         let progress = get(&*state, shard, vec![(Table::Progress, Vec::new())]).await?;
         let progress = progress.into_iter().next().flatten();
         let waiting = scan(&*state, shard, Table::Waiting, usize::MAX).await?;
@@ -116,7 +118,7 @@ impl ShardWriter {
         // Where an answer is lost, the second attempt finds the first one's position and is refused:
         // the claim begins again from there.
         let commit = || state.commit(shard, claim, next, changes.clone());
-        retry::while_unavailable("writing the state", StateError::is_retryable, commit).await?;
+        while_unavailable("writing the state", StateError::is_retryable, commit).await?;
         self.claim.position = next;
         Ok(())
     }
@@ -151,7 +153,7 @@ async fn get(
     keys: Vec<(Table, Vec<u8>)>,
 ) -> Result<Vec<Option<Bytes>>, StateError> {
     let get = || state.get(shard, keys.clone());
-    retry::while_unavailable("reading the state", StateError::is_retryable, get).await
+    while_unavailable("reading the state", StateError::is_retryable, get).await
 }
 
 async fn scan(
@@ -161,5 +163,5 @@ async fn scan(
     enough: usize,
 ) -> Result<Vec<(Vec<u8>, Bytes)>, StateError> {
     let scan = || state.scan(shard, table, enough);
-    retry::while_unavailable("reading the state", StateError::is_retryable, scan).await
+    while_unavailable("reading the state", StateError::is_retryable, scan).await
 }

@@ -4,10 +4,10 @@ use futures::StreamExt;
 use millrace_objects::{ObjectEntry, ObjectStores, ObjectUri, ReadError};
 use millrace_producers::Noticed;
 use millrace_producers::listing::{Listed, ListingError, list};
+use millrace_retry::error_chain;
 use millrace_schemas::DocumentNotice;
 use serde::{Deserialize, Serialize};
 
-use crate::chain;
 use crate::runs::{Keyed, Sorted, Sorting, Spill, SpillError};
 
 /// What an [`Item`] is.
@@ -116,13 +116,13 @@ pub(crate) async fn read(
                 if matches!(error.source, ReadError::NotAllowed { .. })
                     && stores.allow_list().permits(root).is_ok() =>
             {
-                tracing::debug!(error = %chain(&error), "left out");
+                tracing::debug!(error = %error_chain(&error), "left out");
                 left_out += 1;
                 continue;
             }
             Err(error) => {
                 lines = None;
-                let reason = chain(&error);
+                let reason = error_chain(&error);
                 tracing::warn!(reason, "the listing is incomplete");
                 incomplete.get_or_insert(reason);
                 continue;
@@ -164,7 +164,7 @@ async fn unchanged(stores: &ObjectStores, entry: &ObjectEntry) -> Result<(), Str
     match stores.head(&entry.uri).await {
         Ok(meta) if meta.etag == entry.meta.etag => Ok(()),
         Ok(_) => Err(format!("{} changed while it was read", entry.uri)),
-        Err(error) => Err(format!("{}: {}", entry.uri, chain(&error))),
+        Err(error) => Err(format!("{}: {}", entry.uri, error_chain(&error))),
     }
 }
 

@@ -19,6 +19,7 @@ use futures::stream::{self, BoxStream, StreamExt};
 use millrace_objects::{ObjectStores, ObjectUri};
 use millrace_producers::Noticed;
 use millrace_producers::corpus::{Corpus, CorpusItem};
+use millrace_retry::error_chain;
 use millrace_schemas::{DocumentEvent, DocumentNotice, DocumentVersion, Layout};
 use serde::{Deserialize, Serialize};
 use tokio::runtime::Handle;
@@ -308,7 +309,7 @@ fn open_corpus(stores: &ObjectStores, runtime: &Handle, uri: &str) -> Option<Cor
     };
     opened
         .inspect_err(|error| {
-            tracing::warn!(error = crate::chain(error), "left for the next comparison");
+            tracing::warn!(error = error_chain(error), "left for the next comparison");
         })
         .ok()
         .flatten()

@@ -13,6 +13,7 @@ use futures::StreamExt;
 use millrace_index::SearchIndex;
 use millrace_objects::ObjectUri;
 use millrace_producers::Publisher;
+use millrace_retry::error_chain;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -20,7 +21,7 @@ use crate::class::Class;
 use crate::compare::Reconciler;
 use crate::repair::RemovalLimit;
 use crate::report::Report;
-use crate::{chain, sweep};
+use crate::sweep;
 
 /// The first comparison and sweep come this long after the start, or sooner if `every` is less.
 const SOON: Duration = Duration::from_secs(60);
@@ -137,7 +138,9 @@ async fn run(deps: ScheduleDeps, stats: SharedStats) {
         } else if let Some((every, horizon)) = deps.sweep {
             match sweep::sweep(&*deps.index, horizon).await {
                 Ok(swept) => stats.change(|stats| stats.swept += swept),
-                Err(error) => tracing::warn!(error = chain(&error), "tombstones were not swept"),
+                Err(error) => {
+                    tracing::warn!(error = error_chain(&error), "tombstones were not swept");
+                }
             }
             sweep_at = Some(after(every));
         }
@@ -185,7 +188,7 @@ async fn compare_one(
     stats: &SharedStats,
 ) -> Result<Report, String> {
     let compared = deps.reconciler.compare(root, &|_| {}).await;
-    let compared = compared.map_err(|error| chain(&error))?;
+    let compared = compared.map_err(|error| error_chain(&error))?;
     let report = &compared.report;
     tracing::info!(
         %root,
@@ -201,7 +204,9 @@ async fn compare_one(
     if let Some((publisher, limit)) = &deps.repair
         && report.differences > 0
     {
-        let repairs = compared.repairs(*limit).map_err(|error| chain(&error))?;
+        let repairs = compared
+            .repairs(*limit)
+            .map_err(|error| error_chain(&error))?;
         if let Some(withheld) = &repairs.withheld {
             tracing::warn!(%root, reason = withheld.reason, "removals withheld");
         }
@@ -232,7 +237,7 @@ pub async fn publish(
     let noticed = notices.filter_map(move |notice| {
         let notice = notice
             .map_err(|error| {
-                *noted.lock().unwrap_or_else(PoisonError::into_inner) = Some(chain(&error));
+                *noted.lock().unwrap_or_else(PoisonError::into_inner) = Some(error_chain(&error));
             })
             .ok();
         std::future::ready(notice)
@@ -240,7 +245,7 @@ pub async fn publish(
     let mut published = std::pin::pin!(publisher.publish_all(noticed));
     let mut count = 0;
     while let Some(next) = published.next().await {
-        each(&next.map_err(|error| chain(&error))?);
+        each(&next.map_err(|error| error_chain(&error))?);
         count += 1;
     }
     let failure = failure

@@ -5,6 +5,7 @@ use std::io::BufWriter;
 
 use futures::stream::{self, StreamExt};
 use millrace_objects::{ObjectUri, ReadError};
+use millrace_retry::error_chain;
 use millrace_schemas::DocId;
 use tokio::sync::mpsc;
 
@@ -118,7 +119,7 @@ impl Reconciler {
             }
             // Hidden, or new: a listing does not have all that is there.
             Ok(_) => Absence::No,
-            Err(error) => Absence::Unknown(crate::chain(&error)),
+            Err(error) => Absence::Unknown(error_chain(&error)),
         }
     }
 }

@@ -11,7 +11,7 @@ use sha2::{Digest, Sha256};
 
 use crate::document::Interrupted;
 use crate::failure::{Refusal, Stage};
-use crate::retry::Patience;
+use millrace_retry::{Patience, error_chain};
 
 const SCHEMA_ERROR: &str = "millrace_schemas::SchemaError";
 const VERSION_ERROR: &str = "millrace_schemas::VersionError";
@@ -37,7 +37,7 @@ pub(crate) async fn decode(
     };
     let read = patience.until_done("reading the schema of a notice", || async {
         match decode_with::<DocumentNotice>(value, registry).await {
-            Err(error) if error.is_retryable() => Err(crate::failure::chain(&error)),
+            Err(error) if error.is_retryable() => Err(error_chain(&error)),
             done => Ok(done),
         }
     });

@@ -15,13 +15,13 @@ use crate::chunk::{Chunk, ChunkError, ChunkLimits, Chunker};
 use crate::config::VectorizerConfig;
 use crate::embed::{EmbedError, Embedder};
 use crate::extract::{ExtractError, ExtractedText, Extractor, MediaType};
-use crate::failure::{Refusal, Stage, chain};
+use crate::failure::{Refusal, Stage};
 use crate::fetch::{Content, Fetched, fetch};
 use crate::index::{Document, DocumentWriter, WriteError, Written};
 use crate::publish::{PublishError, Publisher};
-use crate::retry::{self, OutOfPatience, Patience};
 use crate::signal::{Features, mean_vector, tombstone};
 use crate::stats::Counters;
+use millrace_retry::{FullJitter, OutOfPatience, Patience, error_chain};
 
 /// How often a newer version may get in between before the notice is left to be delivered again.
 const MAX_CONFLICTS: u32 = 20;
@@ -375,7 +375,7 @@ impl Stages {
         let declared = content.media_type.as_deref();
         // Not through the patience for each attempt: reading is work of ours, bounded by its own
         // limits.
-        let mut delays = retry::delays();
+        let mut delays = FullJitter::default();
         let extracted = loop {
             match self
                 .extractor
@@ -384,12 +384,10 @@ impl Stages {
             {
                 Err(error) if error.is_transient() => {
                     tracing::warn!(
-                        reason = chain(&error),
+                        reason = error_chain(&error),
                         "the text cannot be read now; trying again"
                     );
-                    self.patience
-                        .delay(delays.next().unwrap_or_default())
-                        .await?;
+                    self.patience.delay(delays.next_delay()).await?;
                 }
                 done => break done,
             }

@@ -10,8 +10,8 @@ use millrace_schemas::{DocumentEvent, DocumentNotice};
 use sha2::{Digest, Sha256};
 
 use crate::document::Interrupted;
-use crate::failure::{Refusal, Stage, chain};
-use crate::retry::{self, Patience};
+use crate::failure::{Refusal, Stage};
+use millrace_retry::{FullJitter, Patience, error_chain};
 
 const READ_ERROR: &str = "millrace_objects::ReadError";
 
@@ -62,7 +62,7 @@ pub(crate) async fn fetch(
             Stage::Fetch,
             "invalid_uri",
             "millrace_objects::UriError",
-            chain(&error),
+            error_chain(&error),
         )
     })?;
     let etag = if fresh { None } else { notice.etag.as_deref() };
@@ -119,7 +119,7 @@ impl Reader<'_> {
             .until_done("asking for a removed object", || async {
                 match self.objects.head(&uri).await {
                     Ok(_) => Ok(true),
-                    Err(error @ ReadError::Unavailable { .. }) => Err(chain(&error)),
+                    Err(error @ ReadError::Unavailable { .. }) => Err(error_chain(&error)),
                     Err(_) => Ok(false),
                 }
             })
@@ -132,7 +132,7 @@ impl Reader<'_> {
 
     async fn read(&self, uri: &ObjectUri, etag: Option<&str>) -> Result<Fetched, Interrupted> {
         let mut etag = etag;
-        let mut delays = retry::delays();
+        let mut delays = FullJitter::default();
         let mut attempts = 0;
         loop {
             attempts += 1;
@@ -160,8 +160,8 @@ impl Reader<'_> {
                 ReadError::Changed if attempts < MAX_CHANGES => {}
                 _ => return Err(refused(&error, attempts).into()),
             }
-            let delay = delays.next().unwrap_or_default();
-            tracing::warn!(uri = %uri, reason = chain(&error), "the object cannot be read now; trying again");
+            let delay = delays.next_delay();
+            tracing::warn!(uri = %uri, reason = error_chain(&error), "the object cannot be read now; trying again");
             self.patience.delay(delay).await?;
         }
     }
@@ -180,5 +180,11 @@ fn not_empty(content: Content) -> Result<Fetched, Refusal> {
 }
 
 fn refused(error: &ReadError, attempts: u32) -> Refusal {
-    Refusal::new(Stage::Fetch, error.error_type(), READ_ERROR, chain(error)).attempts(attempts)
+    Refusal::new(
+        Stage::Fetch,
+        error.error_type(),
+        READ_ERROR,
+        error_chain(error),
+    )
+    .attempts(attempts)
 }

@@ -27,8 +27,8 @@ use millrace_index::{
 use millrace_kafka::DeadLetterReason;
 use millrace_schemas::DocId;
 
-use crate::failure::{Refusal, Stage, chain};
-use crate::retry::{OutOfPatience, Patience};
+use crate::failure::{Refusal, Stage};
+use millrace_retry::{OutOfPatience, Patience, error_chain};
 
 const SINK_CLASS: &str = "millrace_index::FinalOutcome";
 
@@ -320,12 +320,12 @@ impl DocumentWriter {
                         error @ (IndexError::Unavailable { .. }
                         | IndexError::Storage { .. }
                         | IndexError::Refused { .. }),
-                    ) => Err(chain(&error)),
+                    ) => Err(error_chain(&error)),
                     Err(error) => Ok(Err(WriteError::Refused(Refusal::new(
                         Stage::Index,
                         "index_read_failed",
                         "millrace_index::IndexError",
-                        chain(&error),
+                        error_chain(&error),
                     )))),
                 }
             });

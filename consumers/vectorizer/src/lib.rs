@@ -31,7 +31,6 @@ mod fetch;
 mod index;
 mod pipeline;
 mod publish;
-mod retry;
 mod signal;
 mod stats;
 mod vectorizer;

@@ -10,9 +10,9 @@ use millrace_schemas::{DocumentOutcome, EventHeaders, Message, Signal, TracePare
 use tracing::Instrument;
 
 use crate::decode::now_ms;
-use crate::failure::{Refusal, Stage, chain};
-use crate::retry::{OutOfPatience, Patience};
+use crate::failure::{Refusal, Stage};
 use crate::stats::Counters;
+use millrace_retry::{OutOfPatience, Patience, error_chain};
 
 /// CloudEvents source of everything that is published here.
 const SOURCE: &str = "millrace/consumers/vectorizer";
@@ -105,7 +105,7 @@ impl Publisher {
                 self.counters.dead_lettered(refusal.stage);
                 Ok(())
             }
-            Err(error) => Err(PublishError::Fatal(chain(&error))),
+            Err(error) => Err(PublishError::Fatal(error_chain(&error))),
         }
     }
 
@@ -123,15 +123,15 @@ impl Publisher {
                 .await
             {
                 Ok(_) => Ok(Ok(())),
-                Err(error) if error.is_retryable() => Err(chain(&error)),
+                Err(error) if error.is_retryable() => Err(error_chain(&error)),
                 Err(error @ ProduceError::Fatal { .. }) => {
-                    Ok(Err(PublishError::Fatal(chain(&error))))
+                    Ok(Err(PublishError::Fatal(error_chain(&error))))
                 }
                 Err(error) => Ok(Err(PublishError::Refused(Refusal::new(
                     Stage::Signal,
                     "publish_refused",
                     "millrace_kafka::ProduceError",
-                    chain(&error),
+                    error_chain(&error),
                 )))),
             }
         });

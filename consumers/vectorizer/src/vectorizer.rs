@@ -21,8 +21,8 @@ use crate::extract::{Extractor, ExtractorCommand};
 use crate::index::DocumentWriter;
 use crate::pipeline::{PERMIT_BYTES, Pipeline};
 use crate::publish::Publisher;
-use crate::retry::Patience;
 use crate::stats::{Counters, VectorizerStats};
+use millrace_retry::Patience;
 
 /// What a vectorizer stands on.
 pub struct VectorizerDeps {

@@ -9,11 +9,19 @@ use backoff::{ExponentialBackoff, ExponentialBackoffBuilder, backoff::Backoff};
 
 /// Delays drawn uniformly from zero to a bound that doubles up to a limit, without end.
 #[derive(Debug)]
-pub(crate) struct FullJitter(ExponentialBackoff);
+pub struct FullJitter(ExponentialBackoff);
+
+/// Delays for what is asked now and then: below 100 ms at first, never above 30 s.
+impl Default for FullJitter {
+    fn default() -> Self {
+        Self::new(crate::FIRST, crate::LIMIT)
+    }
+}
 
 impl FullJitter {
     /// The first delay is below `first`, none is above `limit`.
-    pub(crate) fn new(first: Duration, limit: Duration) -> Self {
+    #[must_use]
+    pub fn new(first: Duration, limit: Duration) -> Self {
         // The crate draws from interval ± interval × factor; with factor 1 and half the interval
         // that is full jitter: zero to the bound.
         Self(
@@ -27,8 +35,8 @@ impl FullJitter {
         )
     }
 
-    /// The next delay.
-    pub(crate) fn next_delay(&mut self) -> Duration {
+    /// The next delay; there always is one.
+    pub fn next_delay(&mut self) -> Duration {
         // Without a limit on the elapsed time the crate always gives a delay.
         self.0.next_backoff().unwrap_or(self.0.max_interval)
     }

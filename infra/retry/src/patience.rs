@@ -1,28 +1,24 @@
-//! Waiting for what comes back by itself: a store, a broker, an index, a schema registry.
-//!
-//! There is no limit: the offset stays where it is, so waiting loses nothing, and giving up would.
-//! Only a stop ends it: a process that was told to leave must not stay for a store that is away.
+//! Waiting that a stop ends: a process that was told to leave must not stay for a store that is away.
 
 use std::future::Future;
 use std::time::Duration;
 
-use backon::{BackoffBuilder, ExponentialBuilder};
 use tokio_util::sync::CancellationToken;
 
-const FIRST: Duration = Duration::from_millis(100);
-const LONGEST: Duration = Duration::from_secs(30);
+use crate::FullJitter;
+
 /// What an attempt that is under way at the stop may still take.
 const LAST_CHANCE: Duration = Duration::from_secs(1);
 
-/// How long a document waits for others: for good, until the pipeline is told to stop.
+/// How long work waits for others: for good, until it is told to stop.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Patience {
+pub struct Patience {
     ended: CancellationToken,
 }
 
-/// The pipeline stops. The notice is not acknowledged, and comes again.
+/// The stop came first. What was to be done is not acknowledged, and comes again.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct OutOfPatience;
+pub struct OutOfPatience;
 
 impl Patience {
     /// Lets go of everything that waits, now and from now on.
@@ -37,6 +33,9 @@ impl Patience {
 
     /// Calls `attempt` until it gives something. It returns `Err` with the reason to wait, which
     /// is logged.
+    ///
+    /// # Errors
+    /// [`OutOfPatience`] after [`Patience::end`].
     pub async fn until_done<T, F>(
         &self,
         what: &'static str,
@@ -45,12 +44,12 @@ impl Patience {
     where
         F: Future<Output = Result<T, String>>,
     {
-        let mut delays = delays();
+        let mut delays = FullJitter::default();
         loop {
             match self.attempt(attempt()).await? {
                 Ok(done) => return Ok(done),
                 Err(reason) => {
-                    let delay = delays.next().unwrap_or(LONGEST);
+                    let delay = delays.next_delay();
                     let delay_ms = u64::try_from(delay.as_millis()).unwrap_or(u64::MAX);
                     tracing::warn!(what, reason, delay_ms, "waiting before the next attempt");
                     self.delay(delay).await?;
@@ -60,6 +59,9 @@ impl Patience {
     }
 
     /// What `work` gives, unless it is still under way a moment after the stop.
+    ///
+    /// # Errors
+    /// [`OutOfPatience`] a moment after [`Patience::end`].
     pub async fn attempt<T>(&self, work: impl Future<Output = T>) -> Result<T, OutOfPatience> {
         let too_late = async {
             self.ended().await;
@@ -73,6 +75,9 @@ impl Patience {
     }
 
     /// Lets time pass between two attempts.
+    ///
+    /// # Errors
+    /// [`OutOfPatience`] after [`Patience::end`].
     pub async fn delay(&self, delay: Duration) -> Result<(), OutOfPatience> {
         match self
             .ended
@@ -83,16 +88,6 @@ impl Patience {
             None => Err(OutOfPatience),
         }
     }
-}
-
-/// Delays between attempts: exponential with jitter, without end.
-pub(crate) fn delays() -> impl Iterator<Item = Duration> + Send {
-    ExponentialBuilder::default()
-        .with_min_delay(FIRST)
-        .with_max_delay(LONGEST)
-        .with_jitter()
-        .without_max_times()
-        .build()
 }
 
 #[cfg(test)]

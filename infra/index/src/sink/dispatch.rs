@@ -9,11 +9,11 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
 use tracing::{info, warn};
 
-use super::backoff::FullJitter;
 use super::concurrency::Aimd;
 use super::poison::PoisonWatch;
 use super::{SinkConfig, SinkState};
 use crate::{BulkAction, FinalOutcome, IndexError, ItemOutcome, Obstacle, Rejection, SearchIndex};
+use millrace_retry::{FullJitter, error_chain};
 
 /// An item on its way.
 #[derive(Debug)]
@@ -289,11 +289,11 @@ impl Dispatcher {
             }
             Err(IndexError::TooLarge { .. }) => self.split(items),
             Err(error) if error.is_transient() => {
-                let outcome = ItemOutcome::Retry(obstacle("unavailable", chain(&error)));
+                let outcome = ItemOutcome::Retry(obstacle("unavailable", error_chain(&error)));
                 self.decide_all(items, &outcome);
             }
             Err(error) => {
-                let outcome = ItemOutcome::Halt(obstacle("index_error", chain(&error)));
+                let outcome = ItemOutcome::Halt(obstacle("index_error", error_chain(&error)));
                 self.decide_all(items, &outcome);
             }
         }
@@ -477,16 +477,4 @@ fn too_large(reason: String) -> Rejection {
         reason,
         status: 413,
     }
-}
-
-/// The error with its causes, since only its text goes on from here.
-fn chain(error: &IndexError) -> String {
-    let mut text = error.to_string();
-    let mut source = std::error::Error::source(error);
-    while let Some(cause) = source {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
-        source = cause.source();
-    }
-    text
 }

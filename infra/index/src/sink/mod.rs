@@ -5,7 +5,6 @@
 //! what only a person can repair. While paused it probes, and goes on by itself. Items it holds
 //! are bounded in bytes, so a slow index slows its callers down and memory stays flat.
 
-mod backoff;
 mod concurrency;
 mod config;
 mod dispatch;
