@@ -115,7 +115,7 @@ pub enum TransactionState {
     CompleteAbort,
 }
 
-/// What a transactional id stands for now.
+/// The producer and the transaction of a transactional id.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TransactionRecord {
     pub producer_id: i64,
