@@ -1,7 +1,6 @@
 //! What is known of an item's behavior.
 
 use std::collections::BTreeMap;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use axum::Json;
 use axum::extract::{Path, State};
@@ -62,7 +61,12 @@ pub async fn stats(
     let counters = counters.map_err(|error| ApiError::unavailable(&error))?;
     let totals = joiner.totals().await;
     let totals = totals.map_err(|error| ApiError::unavailable(&error))?;
-    Ok(Json(answer(item_id, counters, &totals, now_ms())))
+    Ok(Json(answer(
+        item_id,
+        counters,
+        &totals,
+        jiff::Timestamp::now().as_millisecond(),
+    )))
 }
 
 fn answer(
@@ -102,11 +106,4 @@ fn answer(
         velocity: velocity(&counters, now_ms, |bucket| bucket.clicks),
         item_id,
     }
-}
-
-fn now_ms() -> i64 {
-    let since = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or_default();
-    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
 }

@@ -30,9 +30,10 @@ pub async fn run(args: Args, config: Config, output: Output) -> anyhow::Result<E
 }
 
 fn item_id(item: &str) -> anyhow::Result<String> {
-    let is_id = item.len() == 32 && item.bytes().all(|byte| byte.is_ascii_hexdigit());
-    if is_id && !std::path::Path::new(item).exists() {
-        return Ok(item.to_ascii_lowercase());
+    if let Some(id) = DocId::parse(&item.to_ascii_lowercase())
+        && !std::path::Path::new(item).exists()
+    {
+        return Ok(id.as_str().to_owned());
     }
     let uri = document_uri(item).with_context(|| format!("{item} is no item"))?;
     Ok(DocId::from_uri(&uri.to_string()).as_str().to_owned())

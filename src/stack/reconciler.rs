@@ -9,7 +9,7 @@ use millrace_models::Encoder;
 use millrace_objects::{ObjectStores, ObjectUri};
 use millrace_producers::Publisher;
 use millrace_reconciler::schedule::{Schedule, ScheduleDeps, SharedStats};
-use millrace_reconciler::sweep::{HorizonError, horizon};
+use millrace_reconciler::sweep::horizon;
 use millrace_reconciler::{
     IndexHeaders, Reconciler, ReconcilerConfig, ReconcilerOptions, RemovalLimit,
 };
@@ -48,12 +48,7 @@ impl Compares {
     /// Something to compare may not be read, or the horizon of the sweep is too short.
     pub async fn schedule(&self, stats: SharedStats) -> anyhow::Result<Schedule> {
         let config = &self.config.reconciler;
-        let horizon = match horizon(&self.kafka, config.sweep.horizon).await {
-            Ok(horizon) => horizon,
-            // Brokers that do not answer are waited for; they are told apart by their own type.
-            Err(HorizonError::Topics(error)) => return Err(error.into()),
-            Err(error) => return Err(error.into()),
-        };
+        let horizon = horizon(&self.kafka, config.sweep.horizon).await?;
         let repair = if config.repair {
             let publisher = Publisher::new(Producer::connect(&self.kafka)?);
             Some((publisher, removal_limit(config)))

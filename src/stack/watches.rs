@@ -7,6 +7,7 @@ use millrace_objects::ObjectUri;
 use millrace_producers::Publisher;
 use millrace_producers::folder::FolderWatch;
 use millrace_reconciler::schedule::publish;
+use millrace_retry::error_chain;
 use tokio_util::sync::CancellationToken;
 
 use super::reconciler::{Compares, removal_limit};
@@ -52,11 +53,7 @@ async fn catch_up(
     compares: &Compares,
     publisher: &Publisher,
 ) -> Result<Vec<(PathBuf, Option<String>)>, String> {
-    let told = |error: &dyn std::error::Error| {
-        let cause = error.source().map(|cause| format!(": {cause}"));
-        format!("{error}{}", cause.unwrap_or_default())
-    };
-    let root = ObjectUri::file(folder).map_err(|error| told(&error))?;
+    let root = ObjectUri::file(folder).map_err(|error| error_chain(&error))?;
     let mut seen = Vec::new();
     let compared = compares
         .reconciler(false)
@@ -67,9 +64,11 @@ async fn catch_up(
             }
         })
         .await
-        .map_err(|error| told(&error))?;
+        .map_err(|error| error_chain(&error))?;
     let limit = removal_limit(&compares.config.reconciler);
-    let repairs = compared.repairs(limit).map_err(|error| told(&error))?;
+    let repairs = compared
+        .repairs(limit)
+        .map_err(|error| error_chain(&error))?;
     if let Some(withheld) = &repairs.withheld {
         tracing::warn!(
             folder = %folder.display(),

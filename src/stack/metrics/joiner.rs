@@ -1,7 +1,6 @@
 //! What the joiner did.
 
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use millrace_joiner::{JoinerHandle, PartitionStats};
 use millrace_kafka::ConsumerHandle;
@@ -76,7 +75,7 @@ impl Collector for JoinerCollector {
             (
                 "millrace_joiner_watermark_lag_seconds",
                 "How far the clock is ahead of the slowest partition's watermark.",
-                watermark_lag_seconds(partitions, now_ms()),
+                watermark_lag_seconds(partitions, jiff::Timestamp::now().as_millisecond()),
             ),
             (
                 "millrace_rekey_lag_records",
@@ -114,11 +113,4 @@ fn lag(consumer: &ConsumerHandle) -> i64 {
         .iter()
         .filter_map(|partition| partition.lag)
         .sum()
-}
-
-fn now_ms() -> i64 {
-    let since = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or_default();
-    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
 }
