@@ -194,7 +194,7 @@ const PRIMITIVES: [&str; 8] = [
 
 /// All topics that have schemas.
 #[must_use]
-pub fn catalogue() -> [&'static TopicSchemas; 8] {
+pub fn catalogue() -> [&'static TopicSchemas; 9] {
     [
         crate::DocumentNotice::schemas(),
         crate::Signal::schemas(),
@@ -204,6 +204,7 @@ pub fn catalogue() -> [&'static TopicSchemas; 8] {
         crate::UnmatchedBehavior::schemas(),
         crate::Feedback::schemas(),
         crate::ItemStats::schemas(),
+        crate::Impression::schemas(),
     ]
 }
 

@@ -1,5 +1,7 @@
 //! The topics `feedback` and `behavior.unmatched`: behavior with and without its item's signal.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use crate::codec::message;
@@ -18,6 +20,10 @@ pub struct Feedback {
     pub origin: Origin,
     /// The item, as its latest signal describes it.
     pub item: FeedbackItem,
+    /// The item's smoothed click-through rate just before this event was counted. Absent in records
+    /// of older writers.
+    #[serde(default)]
+    pub expected_ctr: Option<f64>,
 }
 
 /// What a profile needs to know of an item.
@@ -54,6 +60,9 @@ pub struct FeedbackItem {
     /// The document is gone; nothing but its version is known any more.
     #[serde(default)]
     pub deleted: bool,
+    /// As [`Signal::metadata`].
+    #[serde(default)]
+    pub metadata: BTreeMap<String, String>,
 }
 
 impl From<Signal> for FeedbackItem {
@@ -70,6 +79,7 @@ impl From<Signal> for FeedbackItem {
             near_duplicate_hash: signal.near_duplicate_hash,
             published_at_ms: signal.published_at_ms,
             deleted: signal.deleted,
+            metadata: signal.metadata,
         }
     }
 }
@@ -88,5 +98,5 @@ pub struct UnmatchedBehavior {
     pub watermark_ms: i64,
 }
 
-message!(Feedback, "feedback", older: [], newest: "v1");
+message!(Feedback, "feedback", older: ["v1"], newest: "v2");
 message!(UnmatchedBehavior, "behavior.unmatched", older: [], newest: "v1");

@@ -1,5 +1,7 @@
 //! The topic `signals`: what a recommender needs to know of an item.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use crate::Origin;
@@ -53,6 +55,10 @@ pub struct Signal {
     /// Size of that object.
     #[serde(default)]
     pub size_bytes: Option<i64>,
+    /// What the upstream system told of the item, by name. Several values stand on a line each, or
+    /// between commas where there is one line.
+    #[serde(default)]
+    pub metadata: BTreeMap<String, String>,
     /// The notice that led to this signal.
     pub origin: Origin,
 }
@@ -65,4 +71,4 @@ impl Signal {
     }
 }
 
-message!(Signal, "signals", older: ["v1"], newest: "v2");
+message!(Signal, "signals", older: ["v1", "v2"], newest: "v3");

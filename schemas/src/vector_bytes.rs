@@ -10,6 +10,10 @@ pub(crate) fn serialize<S: Serializer>(vector: &[f32], serializer: S) -> Result<
     if serializer.is_human_readable() {
         return vector.serialize(serializer);
     }
+    to_bytes(vector, serializer)
+}
+
+fn to_bytes<S: Serializer>(vector: &[f32], serializer: S) -> Result<S::Ok, S::Error> {
     let bytes: Vec<u8> = vector.iter().flat_map(|x| x.to_le_bytes()).collect();
     apache_avro::serde::bytes::serialize(&bytes, serializer)
 }
@@ -20,6 +24,10 @@ pub(crate) fn deserialize<'de, D: Deserializer<'de>>(
     if deserializer.is_human_readable() {
         return Vec::deserialize(deserializer);
     }
+    from_bytes(deserializer)
+}
+
+fn from_bytes<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<f32>, D::Error> {
     let bytes = apache_avro::serde::bytes::deserialize(deserializer)?;
     let (floats, rest) = bytes.as_chunks::<4>();
     if !rest.is_empty() {
@@ -32,4 +40,26 @@ pub(crate) fn deserialize<'de, D: Deserializer<'de>>(
         .iter()
         .map(|bytes| f32::from_le_bytes(*bytes))
         .collect())
+}
+
+/// The same where numbers may be missing: NaN, and `null` in formats for people.
+pub(crate) mod with_missing {
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    pub(crate) fn serialize<S: Serializer>(row: &[f32], serializer: S) -> Result<S::Ok, S::Error> {
+        if serializer.is_human_readable() {
+            return serializer.collect_seq(row.iter().map(|x| (!x.is_nan()).then_some(x)));
+        }
+        super::to_bytes(row, serializer)
+    }
+
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Vec<f32>, D::Error> {
+        if deserializer.is_human_readable() {
+            let row = Vec::<Option<f32>>::deserialize(deserializer)?;
+            return Ok(row.into_iter().map(|x| x.unwrap_or(f32::NAN)).collect());
+        }
+        super::from_bytes(deserializer)
+    }
 }

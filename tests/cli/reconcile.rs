@@ -1,5 +1,6 @@
 //! The reconciler from outside: every kind of difference is found and put right, on both targets.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -153,6 +154,7 @@ impl Inside {
             deleted: false,
             etag: Some("superseded".to_owned()),
             size_bytes: Some(1),
+            metadata: BTreeMap::new(),
             origin: Origin {
                 topic: "test".to_owned(),
                 partition: 0,

@@ -211,6 +211,7 @@ fn signal(item: usize) -> Signal {
         deleted: false,
         etag: None,
         size_bytes: None,
+        metadata: BTreeMap::new(),
         origin: Origin {
             topic: "documents".to_owned(),
             partition: 0,

@@ -320,6 +320,7 @@ impl Join {
             item: item.clone(),
             origin: self.origin(offset),
             event,
+            expected_ctr: None,
         };
         let output = Output::Feedback(Box::new(feedback), traceparent);
         self.step.outputs.push(output);

@@ -4,6 +4,7 @@
 //!
 //! `bench_reconcile [documents]`
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{BufWriter, Write};
 use std::sync::Arc;
@@ -130,6 +131,7 @@ fn signal(corpus: &str, number: u64) -> Signal {
         deleted: false,
         etag: None,
         size_bytes: None,
+        metadata: BTreeMap::new(),
         origin: Origin {
             topic: "bench".to_owned(),
             partition: 0,

@@ -27,6 +27,8 @@ pub const BEHAVIOR_UNMATCHED: &str = "behavior.unmatched";
 pub const FEEDBACK: &str = "feedback";
 /// Counters of each item.
 pub const ITEM_STATS: &str = "item-stats";
+/// Answers of the recommender.
+pub const IMPRESSIONS: &str = "impressions";
 
 /// What happens to old records.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -129,6 +131,7 @@ mod tests {
             BEHAVIOR_UNMATCHED,
             FEEDBACK,
             ITEM_STATS,
+            IMPRESSIONS,
         ];
         assert_eq!(names, named);
         for topic in declared() {

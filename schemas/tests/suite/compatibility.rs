@@ -30,6 +30,12 @@ const PINNED: &[(&str, &str, &str, &str)] = &[
         "2381802b47f446fda1c3acf7012eea157796f82a15cb7efc656618c87ef562f4",
     ),
     (
+        "signals",
+        "v3",
+        "1f0ffb7ba7bf4cb2",
+        "5ae19738fd42cac5549be520128d18317c8c923b6947f3d2f13e1f7b92698c5c",
+    ),
+    (
         "documents.outcomes",
         "v1",
         "3f5a2cbabc4242eb",
@@ -60,10 +66,22 @@ const PINNED: &[(&str, &str, &str, &str)] = &[
         "434fa8c28ab8f215d17cc77b2e31f298c167e6c7c3c0cb4ba683a3b3dfd771ec",
     ),
     (
+        "feedback",
+        "v2",
+        "a94071eea251f68b",
+        "be25233cb4e6c1ece8b1c797baaaa7be0afbf9c7eec302f255b6f56c09c20ad4",
+    ),
+    (
         "item-stats",
         "v1",
         "e6f766a3f7c9304e",
         "50cd6728ccdb9ca5ac0fe1c651cef5d46ebc8ca7673cf5072fb3394cf3f27fc6",
+    ),
+    (
+        "impressions",
+        "v1",
+        "9ba230679e7def29",
+        "3b32cb78febeb616a7dbc5b30671cc0626826c2a29e2fdaa345b433b98727f49",
     ),
 ];
 

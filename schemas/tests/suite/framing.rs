@@ -6,9 +6,9 @@ use std::task::{Context, Poll, Waker};
 
 use millrace_schemas::{
     BehaviorByItem, BehaviorEvent, BehaviorKind, Bucket, DocumentEvent, DocumentNotice,
-    DocumentOutcome, Feedback, Framing, ItemCounters, ItemStats, Layout, Message, Origin,
-    OutcomeKind, PositionCounts, SchemaError, SchemaRegistry, Signal, UnmatchedBehavior,
-    WriterSchema, decode, decode_with, encode,
+    DocumentOutcome, Feedback, Framing, Impression, ImpressionItem, ItemCounters, ItemStats,
+    Layout, Message, Origin, OutcomeKind, PositionCounts, ReadUpTo, SchemaError, SchemaRegistry,
+    Signal, UnmatchedBehavior, WriterSchema, decode, decode_with, encode,
 };
 use proptest::prelude::*;
 
@@ -47,6 +47,7 @@ fn signal(vector: Vec<f32>) -> Signal {
         deleted: false,
         etag: None,
         size_bytes: None,
+        metadata: BTreeMap::new(),
         origin: Origin {
             topic: "millrace.documents".into(),
             partition: 3,
@@ -128,6 +129,7 @@ fn every_message_round_trips() {
         event: click("u".into(), None),
         origin: outcome().origin,
         item: signal(vec![0.5, -0.25]).into(),
+        expected_ctr: Some(0.05),
     };
     round_trip(&UnmatchedBehavior {
         event: feedback.event.clone(),
@@ -158,6 +160,36 @@ fn every_message_round_trips() {
         epoch: 2,
         revision: 3,
         origin: outcome().origin,
+    });
+    round_trip(&Impression {
+        request_id: "r".into(),
+        user_id: "u".into(),
+        scene: "home".into(),
+        pipeline: "default".into(),
+        bucket: None,
+        served_at_ms: 1_700_000_000_123,
+        items: vec![ImpressionItem {
+            item_id: "0".repeat(32),
+            position: 1,
+            score: -0.5,
+            features: vec![0.25, f32::NAN],
+            propensity: 0.01,
+            explored: true,
+            sources: vec!["trending".into()],
+        }],
+        feature_version: "features@1".into(),
+        ranker_version: "weighted".into(),
+        embedding_version: "model".into(),
+        index_version: String::new(),
+        bm25_weight: 0.3,
+        vector_weight: 0.7,
+        weight_probability: 1.0,
+        fallback: Some("unknown_user".into()),
+        read_up_to: vec![ReadUpTo {
+            topic: "feedback".into(),
+            partition: 0,
+            offset: 9,
+        }],
     });
 }
 

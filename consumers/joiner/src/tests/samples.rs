@@ -22,6 +22,7 @@ pub(crate) fn signal(item_id: &str, model_version: &str, version: i64, deleted: 
         deleted,
         etag: None,
         size_bytes: None,
+        metadata: BTreeMap::new(),
         origin: origin(0),
     }
 }

@@ -221,6 +221,7 @@ pub fn signal(item: usize, version: i64) -> Signal {
         deleted: false,
         etag: None,
         size_bytes: None,
+        metadata: BTreeMap::new(),
         origin: Origin {
             topic: "documents".to_owned(),
             partition: 0,

@@ -5,15 +5,24 @@
 //! - Title: the notice's, else the document's own. Language: detected, else declared.
 //! - Categories: the notice's metadata, else the document's own, else the folder (the last part of
 //!   the key's prefix) that the object lies in. Tags: metadata and the document's own together.
+//! - Metadata: the notice's, for the features that its users declare; what is too long for a feature
+//!   is left out.
 //! - Key phrases and the near-duplicate hash come of the text alone.
 
 mod key_phrases;
 mod language;
 mod near_duplicate;
 
+use std::collections::BTreeMap;
+
 use millrace_schemas::{DocId, DocumentNotice, Layout, Origin, Signal};
 
 use crate::extract::{ExtractedText, MediaType, one_line};
+
+/// A name and value beyond this are a text and no feature.
+const MAX_METADATA_BYTES: usize = 4 << 10;
+/// So that a signal, with the largest values in each, stays within its topic's message limit.
+const MAX_METADATA_NAMES: usize = 128;
 
 /// What is said of a document as a whole, in the index and in its signal.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -26,6 +35,7 @@ pub(crate) struct Features {
     pub key_phrases: Vec<String>,
     pub near_duplicate_hash: i64,
     pub published_at_ms: Option<i64>,
+    pub metadata: BTreeMap<String, String>,
 }
 
 impl Features {
@@ -71,6 +81,7 @@ impl Features {
             published_at_ms: metadata(&["published_at", "date"])
                 .and_then(crate::extract::parse_published)
                 .or(extracted.published_at_ms),
+            metadata: carried(&notice.metadata),
         }
     }
 
@@ -101,9 +112,19 @@ impl Features {
             deleted: false,
             etag: None,
             size_bytes: None,
+            metadata: self.metadata,
             origin,
         }
     }
+}
+
+/// What of a notice's metadata goes into the signal.
+fn carried(metadata: &BTreeMap<String, String>) -> BTreeMap<String, String> {
+    let short = |(name, value): &(&String, &String)| name.len() + value.len() <= MAX_METADATA_BYTES;
+    let carried = metadata.iter().filter(short).take(MAX_METADATA_NAMES);
+    carried
+        .map(|(name, value)| (name.clone(), value.clone()))
+        .collect()
 }
 
 /// The signal of a document that is gone.

@@ -1,5 +1,7 @@
 //! Sending.
 
+use std::collections::BTreeMap;
+
 use anyhow::{Result, ensure};
 use bytes::Bytes;
 use millrace_kafka::topics::{DOCUMENTS, OUTCOMES, SIGNALS};
@@ -44,6 +46,7 @@ fn signal(item_id: &str, model_version: &str) -> Signal {
         deleted: false,
         etag: None,
         size_bytes: None,
+        metadata: BTreeMap::new(),
         origin: Origin {
             topic: "t".into(),
             partition: 0,
