@@ -3,6 +3,7 @@
 //! Timing decides nothing here: whatever the machine does, no promise may be broken.
 
 mod embedded;
+mod mutations;
 mod real;
 
 use std::path::Path;
