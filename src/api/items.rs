@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use axum::Json;
 use axum::extract::{Path, State};
-use millrace_joiner::rates::{
+use millrace_features::rates::{
     BetaPrior, HalfLife, PositionRates, coec, decayed, smoothed_ctr, velocity,
 };
 use millrace_schemas::{Bucket, ItemCounters};

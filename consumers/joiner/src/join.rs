@@ -12,6 +12,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::time::{Duration, Instant};
 
+use millrace_features::counters::{HOURS, count};
 use millrace_schemas::{
     BehaviorByItem, Feedback, ItemCounters, ItemStats, Origin, UnmatchedBehavior,
 };
@@ -19,7 +20,6 @@ use millrace_schemas::{
 use crate::batch::{Batch, BehaviorInput, Output, SignalInput, Step};
 use crate::cache::Cache;
 use crate::config::JoinerConfig;
-use crate::counters::{HOURS, count};
 use crate::signals::ItemSignals;
 use crate::state::{Change, Position, Table};
 use crate::values::{BrokenValue, Progress, Seen, SeenKey, SeenOutcome, read, seen_key, write};

@@ -3,9 +3,9 @@
 //! The dataflow, room by room: `rekey` (`behavior` to `behavior.by-item`) → `partition` (one
 //! partition of `behavior.by-item` and the same one of `signals`) → `decode` → `join` (with
 //! `signals` as a table, `waiting` for those that are not there, `watermark`, ids that were `seen`,
-//! [`counters`], all in memory; `batch` is what goes in and comes out, `values` what the state holds of
+//! counters, all in memory; `batch` is what goes in and comes out, `values` what the state holds of
 //! it; `writer` puts the state under it) → `publish` (`feedback`, `item-stats`, `behavior.unmatched`)
-//! → [`state`] (changes and offsets in one write). [`rates`] says what counters mean to a reader.
+//! → [`state`] (changes and offsets in one write).
 //!
 //! Promises:
 //! - *State and offset are one write*, of one writer: after any crash, rebalance, doubled record or
@@ -18,18 +18,17 @@
 //!   committed offset only shows the lag, and moving it changes nothing.
 //!
 //! Left to others: offsets and groups (`millrace-kafka`), what values look like
-//! (`millrace-schemas`), profiles and recall, which read what this publishes.
+//! (`millrace-schemas`), how counts are bucketed and what they mean (`millrace-features`), profiles
+//! and recall, which read what this publishes.
 
 mod batch;
 mod cache;
 mod config;
-pub mod counters;
 mod decode;
 mod join;
 mod joiner;
 mod partition;
 mod publish;
-pub mod rates;
 mod rekey;
 mod signals;
 pub mod state;

@@ -6,12 +6,12 @@ use std::sync::atomic::{AtomicI32, Ordering};
 use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
 
+use millrace_features::counters::count;
 use millrace_schemas::{BehaviorByItem, BehaviorEvent, BehaviorKind, ItemCounters};
 use proptest::prelude::*;
 
 use crate::batch::{Batch, BehaviorInput, Output, SignalInput, Step};
 use crate::config::JoinerConfig;
-use crate::counters::count;
 use crate::state::{EmbeddedState, Shard, StateError, StateStore, Table};
 use crate::tests::samples::{self, origin};
 use crate::writer::ShardWriter;

@@ -135,12 +135,31 @@ fn add_position(bucket: &mut Bucket, event: &BehaviorEvent) {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
+
     use std::collections::BTreeMap;
 
     use proptest::prelude::*;
 
     use super::*;
-    use crate::tests::samples::event;
+
+    fn event(kind: BehaviorKind, event_time_ms: i64, position: Option<i32>) -> BehaviorEvent {
+        BehaviorEvent {
+            event_id: String::new(),
+            user_id: "u".to_owned(),
+            item_id: "i".to_owned(),
+            item: "i".to_owned(),
+            kind,
+            value: None,
+            event_time_ms,
+            request_id: None,
+            trace_info: None,
+            scene_id: None,
+            position,
+            attributes: BTreeMap::new(),
+            source: "own".to_owned(),
+        }
+    }
 
     fn counted<'a>(events: impl IntoIterator<Item = &'a BehaviorEvent>) -> ItemCounters {
         let mut counters = ItemCounters::default();
