@@ -108,6 +108,12 @@ bench-pipeline: model ## the embedded pipeline on SciFact: ready, ingest against
 	cargo build $(LOCKED) --release -p millrace-models --example bench_encoder
 	python3 infra/bench/pipeline/run.py
 
+.PHONY: bench-backlog
+bench-backlog: model ## memory of a vectorizer that falls behind for 5 minutes, and its drain, on the real servers
+	cargo build $(LOCKED) --release
+	cargo build $(LOCKED) --release --package millrace-producers --example publish_load
+	$(SERVERS) run -- python3 infra/bench/backlog/run.py
+
 .PHONY: bench-reconcile
 bench-reconcile: ## compare a million documents with their headers and signals: seconds and peak memory
 	cargo run $(LOCKED) --release -p millrace-reconciler --example bench_reconcile
