@@ -16,6 +16,7 @@ use millrace_kafka::KafkaConfig;
 use millrace_objects::ObjectStoresConfig;
 use millrace_producers::behavior::{BehaviorConfig, BehaviorConfigError, RowReader};
 use millrace_reconciler::ReconcilerConfig;
+use millrace_state::ValkeyConfig;
 use millrace_telemetry::{LogFormat, TelemetryConfig};
 use millrace_vectorizer::VectorizerConfig;
 use serde::Deserialize;
@@ -59,6 +60,8 @@ pub struct Config {
     pub behavior: BehaviorConfig,
     /// The document consumer.
     pub vectorizer: VectorizerConfig,
+    /// Where stateful consumers keep their state.
+    pub state: StateSection,
     /// The behavior consumer.
     pub joiner: JoinerConfig,
     /// Comparisons on a schedule, and the sweep of tombstones.
@@ -119,6 +122,15 @@ pub struct UploadsSection {
     pub folders: Vec<PathBuf>,
 }
 
+/// Where stateful consumers keep their state.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct StateSection {
+    /// The state in the cluster profile, which has no stateful consumer without it. Default: none.
+    /// The embedded profile's is in the data folder.
+    pub valkey: Option<ValkeyConfig>,
+}
+
 impl Default for Config {
     fn default() -> Self {
         Self {
@@ -133,6 +145,7 @@ impl Default for Config {
             uploads: UploadsSection::default(),
             behavior: BehaviorConfig::default(),
             vectorizer: VectorizerConfig::default(),
+            state: StateSection::default(),
             joiner: JoinerConfig::default(),
             reconciler: ReconcilerConfig::default(),
             telemetry: TelemetryConfig::default(),

@@ -3,9 +3,9 @@
 use std::process::ExitCode;
 
 use anyhow::{Context, bail};
-use millrace_joiner::state::ValkeyState;
 use millrace_kafka::{Admin, Created};
 use millrace_objects::ObjectStores;
+use millrace_state::ValkeyState;
 use serde::Serialize;
 
 use crate::api::client::ApiClient;
@@ -52,7 +52,7 @@ pub async fn run(_args: Args, config: Config, output: Output) -> anyhow::Result<
         ..check("objects", objects(&config))
     });
     checks.push(check("kafka", kafka(&config).await));
-    checks.push(check("joiner", joiner(&config).await));
+    checks.push(check("state", state(&config).await));
     let encoder = model::load(&config.model).await;
     checks.push(check(
         "model",
@@ -122,17 +122,17 @@ fn objects(config: &Config) -> anyhow::Result<String> {
     ))
 }
 
-async fn joiner(config: &Config) -> anyhow::Result<String> {
+async fn state(config: &Config) -> anyhow::Result<String> {
     config.joiner.validate()?;
-    match (config.profile, &config.joiner.valkey) {
+    match (config.profile, &config.state.valkey) {
         (Profile::Embedded, _) => Ok("state in the data folder".to_owned()),
         (Profile::Cluster, None) => {
-            Ok("behavior is not joined: joiner.valkey.url is not set".to_owned())
+            Ok("behavior is not joined: state.valkey.url is not set".to_owned())
         }
         (Profile::Cluster, Some(valkey)) => {
             ValkeyState::ping(valkey)
                 .await
-                .context("no answer from Valkey; is it running, and is joiner.valkey.url right?")?;
+                .context("no answer from Valkey; is it running, and is state.valkey.url right?")?;
             Ok("Valkey answers".to_owned())
         }
     }

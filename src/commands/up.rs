@@ -13,7 +13,7 @@ use crate::config::Config;
 use crate::output::Output;
 use crate::session::Session;
 use crate::stack::address::RunningAddress;
-use crate::stack::{Joining, Needs, reach, stop};
+use crate::stack::{Needs, reach, states, stop};
 
 /// Start the pipeline: topics, vectorizer, joiner, index and API in one process.
 #[derive(Debug, clap::Args)]
@@ -46,11 +46,11 @@ pub async fn run(args: Args, mut config: Config, output: Output) -> anyhow::Resu
     config.uploads.folders.extend(args.watch);
     let mut stop = stop::signals()?;
     let needs = Needs {
-        joiner: Joining::is_configured(&config),
+        joiner: states::are_configured(&config),
         ..Needs::UP
     };
     if !needs.joiner {
-        tracing::info!("behavior is not joined here: joiner.valkey.url is not set");
+        tracing::info!("behavior is not joined here: state.valkey.url is not set");
     }
     let Some(stack) = reach::start(&config, needs, &mut stop).await? else {
         return Ok(ExitCode::SUCCESS);

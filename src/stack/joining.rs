@@ -2,8 +2,6 @@
 
 use std::sync::Arc;
 
-use anyhow::Context;
-use millrace_joiner::state::{EmbeddedState, StateStore, ValkeyState};
 use millrace_joiner::{Joiner, JoinerDeps, JoinerHandle};
 use millrace_kafka::{HttpSchemaRegistry, KafkaConfig, Producer};
 use millrace_models::Encoder;
@@ -11,8 +9,8 @@ use millrace_telemetry::Health;
 use tokio_util::sync::CancellationToken;
 
 use super::deadline::Deadline;
-use super::readiness;
-use crate::config::{Config, Profile};
+use super::{readiness, states};
+use crate::config::Config;
 
 /// The running joiner.
 pub struct Joining {
@@ -22,11 +20,6 @@ pub struct Joining {
 }
 
 impl Joining {
-    /// Whether there is a place for its state.
-    pub fn is_configured(config: &Config) -> bool {
-        config.profile == Profile::Embedded || config.joiner.valkey.is_some()
-    }
-
     /// Opens the state, joins the groups and begins to work.
     ///
     /// # Errors
@@ -49,7 +42,7 @@ impl Joining {
             kafka: kafka.clone(),
             producer: producer.clone(),
             registry: registry.map(|registry| Arc::new(registry) as _),
-            state: state(config).await?,
+            state: states::open(config, "joiner").await?,
             config: joiner,
         })
         .await?;
@@ -72,29 +65,6 @@ impl Joining {
         deadline.wait_for("the joiner", drained).await;
         if let Err(error) = self.producer.flush(deadline.left()).await {
             tracing::warn!(%error, "not all feedback was acknowledged; its behavior comes again");
-        }
-    }
-}
-
-/// A folder for one process, Valkey for several.
-async fn state(config: &Config) -> anyhow::Result<Arc<dyn StateStore>> {
-    match config.profile {
-        Profile::Embedded => {
-            let folder = config.data_dir.join("state");
-            let open = move || EmbeddedState::open(&folder);
-            let opened = tokio::task::spawn_blocking(open).await?;
-            Ok(Arc::new(opened.context("can't open the joiner's state")?))
-        }
-        Profile::Cluster => {
-            let valkey = config.joiner.valkey.as_ref().context(
-                "the joiner of the cluster profile keeps its state in Valkey or Redis, so that its \
-                 members can hand partitions over; set joiner.valkey.url, such as \"redis://127.0.0.1:6379\"",
-            )?;
-            let group = format!("{}joiner", config.kafka.topic_prefix);
-            let state = ValkeyState::connect(valkey, &group)
-                .await
-                .context("can't open the joiner's state; see joiner.valkey.url")?;
-            Ok(Arc::new(state))
         }
     }
 }

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use millrace_index::IndexError;
-use millrace_joiner::state::StateError;
 use millrace_kafka::AdminError;
+use millrace_state::StateError;
 
 use super::stop::StopSignals;
 use super::{Needs, Stack};

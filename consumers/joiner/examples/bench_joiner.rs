@@ -19,10 +19,10 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use anyhow::{Context as _, Result};
 use futures::future::try_join_all;
 use millrace_broker::{Broker, BrokerConfig};
-use millrace_joiner::state::EmbeddedState;
 use millrace_joiner::{Joiner, JoinerConfig, JoinerDeps};
 use millrace_kafka::{Admin, KafkaConfig, Producer, ReadFrom, ReadUntil, TopicReader, topics};
 use millrace_schemas::{BehaviorEvent, BehaviorKind, EventHeaders, Origin, Signal};
+use millrace_state::EmbeddedState;
 
 const ITEMS: usize = 2_000;
 const DIMENSION: usize = 384;

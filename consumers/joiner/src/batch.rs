@@ -1,8 +1,9 @@
 //! What goes into the join of a partition, and what comes out.
 
 use millrace_schemas::{BehaviorByItem, Feedback, ItemStats, Signal, UnmatchedBehavior};
+use millrace_state::Change;
 
-use crate::state::{Change, Position};
+use crate::tables::Offsets;
 
 /// A record of `behavior.by-item` that can be read.
 #[derive(Clone, Debug)]
@@ -37,7 +38,7 @@ impl SignalInput {
 pub(crate) struct Batch {
     pub signals: Vec<SignalInput>,
     pub behavior: Vec<BehaviorInput>,
-    pub next: Position,
+    pub next: Offsets,
 }
 
 /// A record to publish.

@@ -2,8 +2,6 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::state::ValkeyConfig;
-
 /// Settings of the joiner.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -28,8 +26,6 @@ pub struct JoinerConfig {
     pub batch_bytes: usize,
     /// Items of each partition kept in memory. Default: 4,096.
     pub cached_items: usize,
-    /// The state in the cluster profile, which has no joiner without it. Default: none.
-    pub valkey: Option<ValkeyConfig>,
 }
 
 impl Default for JoinerConfig {
@@ -43,7 +39,6 @@ impl Default for JoinerConfig {
             batch_records: 2_000,
             batch_bytes: 4 << 20,
             cached_items: 4_096,
-            valkey: None,
         }
     }
 }

@@ -16,12 +16,12 @@ use millrace_features::counters::{HOURS, count};
 use millrace_schemas::{
     BehaviorByItem, Feedback, ItemCounters, ItemStats, Origin, UnmatchedBehavior,
 };
+use millrace_state::{Cache, Change, Table};
 
 use crate::batch::{Batch, BehaviorInput, Output, SignalInput, Step};
-use crate::cache::Cache;
 use crate::config::JoinerConfig;
 use crate::signals::ItemSignals;
-use crate::state::{Change, Position, Table};
+use crate::tables::{COUNTERS, FORGETTING, Offsets, PROGRESS, SEEN, SIGNALS, WAITING};
 use crate::values::{BrokenValue, Progress, Seen, SeenKey, SeenOutcome, read, seen_key, write};
 use crate::waiting::{WaitingEvent, WaitingIndex};
 use crate::watermark::Watermark;
@@ -69,7 +69,7 @@ struct Changed {
 }
 
 impl Join {
-    /// From what the state holds: the value of [`Table::Progress`] and all of [`Table::Waiting`].
+    /// From what the state holds: the value of [`PROGRESS`] and all of [`WAITING`].
     pub fn open(
         config: &JoinerConfig,
         writer: Writer,
@@ -78,12 +78,12 @@ impl Join {
         now: Instant,
     ) -> Result<Self, BrokenValue> {
         let progress: Progress = progress
-            .map(|value| read(Table::Progress, value))
+            .map(|value| read(PROGRESS, value))
             .transpose()?
             .unwrap_or_default();
         let mut index = WaitingIndex::default();
         for (key, value) in waiting {
-            let event: WaitingEvent = read(Table::Waiting, value)?;
+            let event: WaitingEvent = read(WAITING, value)?;
             let offset = key.as_slice().try_into().map(i64::from_be_bytes);
             index.insert(offset.unwrap_or(event.record.origin.offset), &event);
         }
@@ -131,17 +131,17 @@ impl Join {
                 continue;
             }
             if !self.items.touch(&item_id) {
-                keys.push((Table::Signals, item_id.clone().into_bytes()));
+                keys.push((SIGNALS, item_id.clone().into_bytes()));
             }
             if !self.counters.touch(&item_id) {
-                keys.push((Table::Counters, item_id.clone().into_bytes()));
+                keys.push((COUNTERS, item_id.clone().into_bytes()));
             }
             for offset in self.waiting.of_item(&item_id) {
-                keys.push((Table::Waiting, offset.to_be_bytes().to_vec()));
+                keys.push((WAITING, offset.to_be_bytes().to_vec()));
             }
         }
         let ids: HashSet<SeenKey> = events.map(|event| seen_key(&event.event_id)).collect();
-        keys.extend(ids.into_iter().map(|id| (Table::Seen, id.to_vec())));
+        keys.extend(ids.into_iter().map(|id| (SEEN, id.to_vec())));
         keys
     }
 
@@ -152,7 +152,7 @@ impl Join {
             .iter()
             .filter(|offset| !self.events.contains_key(offset));
         missing
-            .map(|offset| (Table::Waiting, offset.to_be_bytes().to_vec()))
+            .map(|offset| (WAITING, offset.to_be_bytes().to_vec()))
             .collect()
     }
 
@@ -170,28 +170,28 @@ impl Join {
         for ((table, key), value) in keys.iter().zip(values) {
             let value = value.as_deref();
             let text = || String::from_utf8_lossy(key).into_owned();
-            match table {
-                Table::Signals => {
+            match *table {
+                SIGNALS => {
                     let item = value.map(|value| read(*table, value)).transpose()?;
                     self.items.insert(text(), item.unwrap_or_default());
                 }
-                Table::Counters => {
+                COUNTERS => {
                     let counters = value.map(|value| read(*table, value)).transpose()?;
                     self.counters.insert(text(), counters.unwrap_or_default());
                 }
-                Table::Waiting => {
+                WAITING => {
                     let offset = key.as_slice().try_into().map(i64::from_be_bytes);
                     if let (Ok(offset), Some(value)) = (offset, value) {
                         self.events.insert(offset, read(*table, value)?);
                     }
                 }
-                Table::Seen => {
+                SEEN => {
                     let seen = value.map(|value| read(*table, value)).transpose()?;
                     if let Ok(id) = key.as_slice().try_into() {
                         self.seen.insert(id, seen);
                     }
                 }
-                Table::Progress | Table::Forgetting(_) => {}
+                _ => {}
             }
         }
         Ok(())
@@ -378,13 +378,13 @@ impl Join {
     /// Whether the batch has the value of this key already, which may be newer than the state's.
     pub fn knows(&self, (table, key): &(Table, Vec<u8>)) -> bool {
         let id = SeenKey::try_from(key.as_slice());
-        *table == Table::Seen && id.is_ok_and(|id| self.seen.contains_key(&id))
+        *table == SEEN && id.is_ok_and(|id| self.seen.contains_key(&id))
     }
 
-    /// The ids that a value of [`Table::Forgetting`] lists.
+    /// The ids that a value of [`FORGETTING`] lists.
     pub fn ids_to_forget(chunk: &[u8]) -> Vec<(Table, Vec<u8>)> {
         let (ids, _) = chunk.as_chunks::<16>();
-        ids.iter().map(|id| (Table::Seen, id.to_vec())).collect()
+        ids.iter().map(|id| (SEEN, id.to_vec())).collect()
     }
 
     /// Forgets the ids of loaded chunks, those that were not seen again since; the hour itself
@@ -402,7 +402,7 @@ impl Join {
                 }
             }
             self.step.changes.push(Change {
-                table: Table::Forgetting(hour),
+                table: FORGETTING.part(hour),
                 key: key.clone(),
                 value: None,
             });
@@ -413,7 +413,7 @@ impl Join {
     }
 
     /// Ends the batch: what to write and to publish. `totals` also publishes the partition's.
-    pub fn finish(&mut self, next: Position, totals: bool) -> Step {
+    pub fn finish(&mut self, next: Offsets, totals: bool) -> Step {
         let mut step = std::mem::take(&mut self.step);
         let changed = std::mem::take(&mut self.changed);
         self.revision += 1;
@@ -423,27 +423,27 @@ impl Join {
         };
         for item_id in changed.items {
             let item = self.items.get(&item_id).filter(|item| !item.is_empty());
-            put(Table::Signals, item_id.into_bytes(), item.map(write));
+            put(SIGNALS, item_id.into_bytes(), item.map(write));
         }
         for item_id in &changed.counters {
             let counters = self.counters.get(item_id).map(write);
-            put(Table::Counters, item_id.clone().into_bytes(), counters);
+            put(COUNTERS, item_id.clone().into_bytes(), counters);
         }
         for id in changed.seen {
             let seen = self.seen.get(&id).copied().flatten();
-            put(Table::Seen, id.to_vec(), seen.as_ref().map(write));
+            put(SEEN, id.to_vec(), seen.as_ref().map(write));
         }
         for (offset, event) in changed.waiting {
             let key = offset.to_be_bytes().to_vec();
-            put(Table::Waiting, key, event.as_ref().map(write));
+            put(WAITING, key, event.as_ref().map(write));
         }
         for (hour, ids) in changed.forget {
             // No other batch has this offset as its first.
             let key = offset.to_be_bytes().to_vec();
-            put(Table::Forgetting(hour), key, Some(ids.concat()));
+            put(FORGETTING.part(hour), key, Some(ids.concat()));
         }
         self.progress.watermark_ms = self.watermark.ms();
-        put(Table::Progress, Vec::new(), Some(write(&self.progress)));
+        put(PROGRESS, Vec::new(), Some(write(&self.progress)));
         for item_id in changed.counters {
             if let Some(counters) = self.counters.get(&item_id).cloned() {
                 let stats = self.stats(item_id, counters, offset);

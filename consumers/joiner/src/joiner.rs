@@ -11,6 +11,7 @@ use millrace_kafka::{
 };
 use millrace_retry::error_chain;
 use millrace_schemas::{ItemCounters, SchemaRegistry};
+use millrace_state::{Shard, StateError, StateStore, Table};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -18,8 +19,8 @@ use tokio_util::task::TaskTracker;
 use crate::config::{InvalidConfig, JoinerConfig};
 use crate::partition::{self, Context, EndOfInput};
 use crate::rekey::Rekey;
-use crate::state::{Shard, StateError, StateStore, Table};
 use crate::stats::{Counters, JoinerStats};
+use crate::tables::{COUNTERS, PROGRESS};
 use crate::values::{BrokenValue, read_counters, read_totals};
 
 /// How often an end of input looks whether re-keying has reached it.
@@ -239,7 +240,7 @@ impl JoinerHandle {
     /// The store does not answer, or holds what this version does not write.
     pub async fn counters(&self, item_id: &str) -> Result<Option<ItemCounters>, ReadError> {
         let partition = java_partition(item_id.as_bytes(), self.running.partition_count);
-        let key = (Table::Counters, item_id.as_bytes().to_vec());
+        let key = (COUNTERS, item_id.as_bytes().to_vec());
         let value = self.running.get(partition, key).await?;
         Ok(value.map(|value| read_counters(&value)).transpose()?)
     }
@@ -251,10 +252,7 @@ impl JoinerHandle {
     pub async fn totals(&self) -> Result<Vec<ItemCounters>, ReadError> {
         let mut totals = Vec::new();
         for partition in 0..self.running.partition_count {
-            let value = self
-                .running
-                .get(partition, (Table::Progress, Vec::new()))
-                .await?;
+            let value = self.running.get(partition, (PROGRESS, Vec::new())).await?;
             totals.extend(value.map(|value| read_totals(&value)).transpose()?);
         }
         Ok(totals)

@@ -3,9 +3,9 @@
 //! The dataflow, room by room: `rekey` (`behavior` to `behavior.by-item`) → `partition` (one
 //! partition of `behavior.by-item` and the same one of `signals`) → `decode` → `join` (with
 //! `signals` as a table, `waiting` for those that are not there, `watermark`, ids that were `seen`,
-//! counters, all in memory; `batch` is what goes in and comes out, `values` what the state holds of
-//! it; `writer` puts the state under it) → `publish` (`feedback`, `item-stats`, `behavior.unmatched`)
-//! → [`state`] (changes and offsets in one write).
+//! counters, all in memory; `batch` is what goes in and comes out, `tables` and `values` are what
+//! the state holds of it; `writer` puts the state under it) → `publish` (`feedback`, `item-stats`,
+//! `behavior.unmatched`) → the state (changes and offsets in one write).
 //!
 //! Promises:
 //! - *State and offset are one write*, of one writer: after any crash, rebalance, doubled record or
@@ -17,12 +17,11 @@
 //! - A replay goes into a fresh generation of the state, never into the live one: the group's
 //!   committed offset only shows the lag, and moving it changes nothing.
 //!
-//! Left to others: offsets and groups (`millrace-kafka`), what values look like
-//! (`millrace-schemas`), how counts are bucketed and what they mean (`millrace-features`), profiles
-//! and recall, which read what this publishes.
+//! Left to others: offsets and groups (`millrace-kafka`), where the state is kept and who may write it
+//! (`millrace-state`), what values look like (`millrace-schemas`), how counts are bucketed and what
+//! they mean (`millrace-features`), profiles and recall, which read what this publishes.
 
 mod batch;
-mod cache;
 mod config;
 mod decode;
 mod join;
@@ -31,8 +30,8 @@ mod partition;
 mod publish;
 mod rekey;
 mod signals;
-pub mod state;
 mod stats;
+mod tables;
 #[cfg(test)]
 mod tests;
 mod values;

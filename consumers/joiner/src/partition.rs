@@ -19,15 +19,16 @@ use millrace_kafka::{
 };
 use millrace_retry::while_unavailable;
 use millrace_schemas::SchemaRegistry;
+use millrace_state::{Shard, StateError, StateStore};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::batch::{Batch, BehaviorInput};
 use crate::config::JoinerConfig;
 use crate::decode;
 use crate::publish::publish;
-use crate::state::{Position, Shard, StateError, StateStore};
 use crate::stats::{Counters, PartitionStats};
-use crate::writer::{ShardWriter, WriterError};
+use crate::tables::Offsets;
+use crate::writer::{JoinWriter, WriterError};
 
 /// How often the watermark of an idle partition goes on, and totals are published.
 const TICK: Duration = Duration::from_secs(1);
@@ -105,7 +106,7 @@ pub(crate) async fn run(
 struct Partition {
     context: Arc<Context>,
     assigned: AssignedPartition,
-    writer: ShardWriter,
+    writer: JoinWriter,
     signals: AssignedRecords,
     started: bool,
     totals_due: bool,
@@ -124,7 +125,7 @@ impl Partition {
             generation: context.generation,
             partition: number,
         };
-        let writer = ShardWriter::claim(
+        let writer = JoinWriter::claim(
             Arc::clone(&context.state),
             shard,
             assigned.topic(),
@@ -328,7 +329,7 @@ impl Context {
     async fn check_offsets(
         &self,
         assigned: &AssignedPartition,
-        position: Position,
+        position: Offsets,
     ) -> Result<(), PartitionError> {
         let partition = assigned.partition();
         for (topic, position) in [

@@ -3,11 +3,12 @@
 use std::collections::BTreeSet;
 
 use millrace_schemas::ItemCounters;
+use millrace_state::Table;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use crate::state::Table;
+use crate::tables::{COUNTERS, PROGRESS};
 
 /// Ids of events are kept as the first half of their SHA-256: they may be long, and are many.
 pub(crate) type SeenKey = [u8; 16];
@@ -38,7 +39,7 @@ pub(crate) struct Progress {
 
 /// A value of the state that cannot be read.
 #[derive(Debug, thiserror::Error)]
-#[error("a value of the table {table:?} cannot be read")]
+#[error("a value of the table {table} cannot be read")]
 pub(crate) struct BrokenValue {
     table: Table,
     #[source]
@@ -56,12 +57,12 @@ pub(crate) fn write<T: Serialize>(value: &T) -> Vec<u8> {
 
 /// The counters of an item, as the state holds them.
 pub(crate) fn read_counters(value: &[u8]) -> Result<ItemCounters, BrokenValue> {
-    read(Table::Counters, value)
+    read(COUNTERS, value)
 }
 
 /// The counters of all items of a partition, as its progress holds them.
 pub(crate) fn read_totals(value: &[u8]) -> Result<ItemCounters, BrokenValue> {
-    read::<Progress>(Table::Progress, value).map(|progress| progress.totals)
+    read::<Progress>(PROGRESS, value).map(|progress| progress.totals)
 }
 
 pub(crate) fn seen_key(event_id: &str) -> SeenKey {

@@ -4,14 +4,13 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use bytes::Bytes;
+use millrace_state::{Change, Shard, ShardWriter, StateError, StateStore, Table};
 
 use crate::batch::{Batch, Step};
 use crate::config::JoinerConfig;
 use crate::join::{Join, Writer};
-use crate::state::{Change, Claim, Position, Shard, StateError, StateStore, Table};
+use crate::tables::{FORGETTING, Offsets, PROGRESS, WAITING};
 use crate::values::BrokenValue;
-use millrace_retry::while_unavailable;
 
 /// Lists of ids that one write forgets; each is of one batch.
 const MAX_FORGOTTEN_CHUNKS: usize = 8;
@@ -27,16 +26,14 @@ pub(crate) enum WriterError {
     Broken(#[from] BrokenValue),
 }
 
-/// The one writer of a shard.
-pub(crate) struct ShardWriter {
-    state: Arc<dyn StateStore>,
-    shard: Shard,
-    claim: Claim,
+/// The one join that writes a shard.
+pub(crate) struct JoinWriter {
+    shard: ShardWriter,
     join: Join,
     backlog: bool,
 }
 
-impl ShardWriter {
+impl JoinWriter {
     /// Claims the shard, and reads what is kept in memory. `topic` is the full name of
     /// `behavior.by-item`. Waits while the store does not answer.
     pub async fn claim(
@@ -46,39 +43,34 @@ impl ShardWriter {
         config: &JoinerConfig,
         now: Instant,
     ) -> Result<Self, WriterError> {
-        let claim = || state.claim(shard);
-        let claim =
-            while_unavailable("claiming the state", StateError::is_retryable, claim).await?;
-        let progress = get(&*state, shard, vec![(Table::Progress, Vec::new())]).await?;
+        let shard = ShardWriter::claim(state, shard).await?;
+        let progress = shard.get(vec![(PROGRESS, Vec::new())]).await?;
         let progress = progress.into_iter().next().flatten();
-        let waiting = scan(&*state, shard, Table::Waiting, usize::MAX).await?;
+        let waiting = shard.scan(WAITING, usize::MAX).await?;
         let writer = Writer {
-            generation: shard.generation,
-            epoch: claim.epoch,
-            partition: shard.partition,
+            generation: shard.shard().generation,
+            epoch: shard.epoch(),
+            partition: shard.shard().partition,
             topic: topic.to_owned(),
         };
         let join = Join::open(config, writer, progress.as_deref(), &waiting, now)?;
         tracing::info!(
-            partition = shard.partition,
-            epoch = claim.epoch,
-            behavior = claim.position.behavior,
-            signals = claim.position.signals,
+            partition = shard.shard().partition,
+            epoch = shard.epoch(),
+            position = %shard.position(),
             waiting = waiting.len(),
             "claimed"
         );
         Ok(Self {
-            state,
             shard,
-            claim,
             join,
             backlog: false,
         })
     }
 
     /// Where the state stands.
-    pub fn position(&self) -> Position {
-        self.claim.position
+    pub fn position(&self) -> Offsets {
+        self.shard.position().into()
     }
 
     /// The join, as of the last batch.
@@ -91,7 +83,7 @@ impl ShardWriter {
         self.backlog
     }
 
-    /// Joins a batch. What comes out is to be published and then given to [`ShardWriter::commit`];
+    /// Joins a batch. What comes out is to be published and then given to [`JoinWriter::commit`];
     /// where that fails, this writer is to be thrown away.
     pub async fn step(
         &mut self,
@@ -112,28 +104,20 @@ impl ShardWriter {
         Ok(self.join.finish(next, totals))
     }
 
-    /// Writes changes and position in one step. Waits while the store does not answer.
-    pub async fn commit(&mut self, next: Position, changes: Vec<Change>) -> Result<(), StateError> {
-        let (state, shard, claim) = (&self.state, self.shard, self.claim);
-        // Where an answer is lost, the second attempt finds the first one's position and is refused:
-        // the claim begins again from there.
-        let commit = || state.commit(shard, claim, next, changes.clone());
-        while_unavailable("writing the state", StateError::is_retryable, commit).await?;
-        self.claim.position = next;
-        Ok(())
+    /// Writes changes and position in one step.
+    pub async fn commit(&mut self, next: Offsets, changes: Vec<Change>) -> Result<(), StateError> {
+        self.shard.commit(next.into(), changes).await
     }
 
     async fn load(&mut self, keys: Vec<(Table, Vec<u8>)>) -> Result<(), WriterError> {
-        if !keys.is_empty() {
-            let values = get(&*self.state, self.shard, keys.clone()).await?;
-            self.join.load(&keys, values)?;
-        }
+        let values = self.shard.get(keys.clone()).await?;
+        self.join.load(&keys, values)?;
         Ok(())
     }
 
     async fn forget(&mut self, hour: i64) -> Result<(), WriterError> {
-        let table = Table::Forgetting(hour);
-        let mut chunks = scan(&*self.state, self.shard, table, MAX_FORGOTTEN_CHUNKS + 1).await?;
+        let table = FORGETTING.part(hour);
+        let mut chunks = self.shard.scan(table, MAX_FORGOTTEN_CHUNKS + 1).await?;
         let all = chunks.len() <= MAX_FORGOTTEN_CHUNKS;
         chunks.truncate(MAX_FORGOTTEN_CHUNKS);
         let ids = chunks
@@ -145,23 +129,4 @@ impl ShardWriter {
         self.backlog = true;
         Ok(())
     }
-}
-
-async fn get(
-    state: &dyn StateStore,
-    shard: Shard,
-    keys: Vec<(Table, Vec<u8>)>,
-) -> Result<Vec<Option<Bytes>>, StateError> {
-    let get = || state.get(shard, keys.clone());
-    while_unavailable("reading the state", StateError::is_retryable, get).await
-}
-
-async fn scan(
-    state: &dyn StateStore,
-    shard: Shard,
-    table: Table,
-    enough: usize,
-) -> Result<Vec<(Vec<u8>, Bytes)>, StateError> {
-    let scan = || state.scan(shard, table, enough);
-    while_unavailable("reading the state", StateError::is_retryable, scan).await
 }

@@ -8,13 +8,14 @@ use std::time::{Duration, Instant};
 
 use millrace_features::counters::count;
 use millrace_schemas::{BehaviorByItem, BehaviorEvent, BehaviorKind, ItemCounters};
+use millrace_state::{EmbeddedState, Shard, StateError, StateStore};
 use proptest::prelude::*;
 
 use crate::batch::{Batch, BehaviorInput, Output, SignalInput, Step};
 use crate::config::JoinerConfig;
-use crate::state::{EmbeddedState, Shard, StateError, StateStore, Table};
+use crate::tables::{COUNTERS, SEEN};
 use crate::tests::samples::{self, origin};
-use crate::writer::ShardWriter;
+use crate::writer::JoinWriter;
 
 const HOUR_MS: i64 = 3_600_000;
 const START_MS: i64 = 1_700_000_000_000;
@@ -99,14 +100,14 @@ impl Play {
         }
     }
 
-    fn claim(&self) -> ShardWriter {
+    fn claim(&self) -> JoinWriter {
         let state = Arc::clone(&STORE.1);
-        let claim = ShardWriter::claim(state, self.shard, "by-item", &self.config, self.now);
+        let claim = JoinWriter::claim(state, self.shard, "by-item", &self.config, self.now);
         self.runtime.block_on(claim).unwrap()
     }
 
     /// The next records after where the writer stands.
-    fn batch(&self, writer: &ShardWriter, behavior: usize, signals: usize) -> Batch {
+    fn batch(&self, writer: &JoinWriter, behavior: usize, signals: usize) -> Batch {
         let at = |offset: Option<i64>| usize::try_from(offset.unwrap_or(0)).unwrap();
         let next = |end: usize| i64::try_from(end).ok();
         let position = writer.position();
@@ -128,7 +129,7 @@ impl Play {
         }
     }
 
-    fn step(&mut self, writer: &mut ShardWriter, batch: Batch) -> Step {
+    fn step(&mut self, writer: &mut JoinWriter, batch: Batch) -> Step {
         let step = writer.step(batch, false, self.now);
         let step = self.runtime.block_on(step).unwrap();
         for output in &step.outputs {
@@ -145,7 +146,7 @@ impl Play {
         step
     }
 
-    fn write(&mut self, writer: &mut ShardWriter, behavior: usize, signals: usize) {
+    fn write(&mut self, writer: &mut JoinWriter, behavior: usize, signals: usize) {
         let batch = self.batch(writer, behavior, signals);
         let next = batch.next;
         let step = self.step(writer, batch);
@@ -154,7 +155,7 @@ impl Play {
             .unwrap();
     }
 
-    fn finish(&mut self, writer: &mut ShardWriter) {
+    fn finish(&mut self, writer: &mut JoinWriter) {
         self.write(writer, usize::MAX / 2, usize::MAX / 2);
         while writer.has_backlog() {
             self.write(writer, 0, 0);
@@ -162,7 +163,7 @@ impl Play {
     }
 
     fn counters(&self, item: usize) -> ItemCounters {
-        let key = (Table::Counters, format!("item-{item}").into_bytes());
+        let key = (COUNTERS, format!("item-{item}").into_bytes());
         let found = STORE.1.get(self.shard, vec![key]);
         let found = self.runtime.block_on(found).unwrap().remove(0);
         found.map_or_else(ItemCounters::default, |value| {
@@ -359,7 +360,7 @@ fn an_id_is_forgotten_after_the_window_of_event_time_and_not_before() {
     assert_eq!(play.feedback, BTreeSet::from([0, 1, 3, 4, 5]));
     let seen = play
         .runtime
-        .block_on(STORE.1.scan(play.shard, Table::Seen, usize::MAX));
+        .block_on(STORE.1.scan(play.shard, SEEN, usize::MAX));
     // 2 at hour 2 is remembered until hour 4, which has come; 3 and 0 are not forgotten yet.
     assert_eq!(seen.unwrap().len(), 2);
 }

@@ -5,9 +5,9 @@ use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 
 use anyhow::{Context as _, Result, ensure};
-use millrace_joiner::state::{Change, Claim, EmbeddedState, Position, Shard, StateStore, Table};
 use millrace_kafka::KafkaConfig;
 use millrace_schemas::BehaviorKind;
+use millrace_state::EmbeddedState;
 
 use crate::stack::{
     DEADLINE, Place, event, item_id, publish, publish_signal, signal, start, until,
@@ -16,10 +16,6 @@ use crate::stack::{
 const FOLDER: &str = "MILLRACE_TEST_STATE_FOLDER";
 const BOOTSTRAP: &str = "MILLRACE_TEST_JOINER_BOOTSTRAP";
 const PREFIX: &str = "MILLRACE_TEST_JOINER_PREFIX";
-const SHARD: Shard = Shard {
-    generation: 1,
-    partition: 0,
-};
 
 /// Runs one of the ignored tests below in a process of its own.
 fn child(test: &str, environment: &[(&str, &str)]) -> Result<Child> {
@@ -46,80 +42,6 @@ fn wait_for(child: &mut Child, word: &str, enough: u64) -> Result<()> {
 
 fn variable(name: &str) -> Result<String> {
     std::env::var(name).with_context(|| format!("{name} is not set"))
-}
-
-async fn value(state: &EmbeddedState, key: &[u8]) -> Result<Option<i64>> {
-    let found = state
-        .get(SHARD, vec![(Table::Counters, key.to_vec())])
-        .await?;
-    let value = found.into_iter().next().flatten();
-    Ok(value.map(|value| i64::from_be_bytes(value.as_ref().try_into().unwrap())))
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn kill_9_leaves_state_and_offset_of_the_same_commit() -> Result<()> {
-    let folder = tempfile::tempdir()?;
-    let path = folder.path().to_str().context("a path of text")?;
-    let mut acknowledged = 0;
-    for round in 1..=3 {
-        let mut writer = child("crash::child_commits_until_killed", &[(FOLDER, path)])?;
-        acknowledged += 40 * round;
-        let waited = wait_for(&mut writer, "acknowledged", acknowledged);
-        // SIGKILL, somewhere in one of the next commits.
-        writer.kill()?;
-        writer.wait()?;
-        waited?;
-        let state = EmbeddedState::open(folder.path())?;
-        let position = state.claim(SHARD).await?.position;
-        let stands = position.behavior.context("a position")?;
-        ensure!(
-            stands >= i64::try_from(acknowledged)?,
-            "{stands} of {acknowledged}"
-        );
-        // Each commit writes the same number into many keys of several tables.
-        for key in 0..20_u8 {
-            ensure!(
-                value(&state, &[key]).await? == Some(stands),
-                "{key} at {stands}"
-            );
-        }
-        ensure!(position.signals == Some(-stands), "{position:?}");
-        acknowledged = stands.unsigned_abs();
-    }
-    Ok(())
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "run as a child process by the test above"]
-async fn child_commits_until_killed() -> Result<()> {
-    let state = EmbeddedState::open(variable(FOLDER)?.as_ref())?;
-    let mut claim = state.claim(SHARD).await?;
-    for number in claim.position.behavior.unwrap_or(0) + 1.. {
-        let change = |key: u8| Change {
-            table: Table::Counters,
-            key: vec![key],
-            value: Some(number.to_be_bytes().to_vec()),
-        };
-        // Large enough that journals and tables are written in between.
-        let ballast = Change {
-            table: Table::Signals,
-            key: number.to_be_bytes().to_vec(),
-            value: Some(vec![7; 20_000]),
-        };
-        let next = Position {
-            behavior: Some(number),
-            signals: Some(-number),
-        };
-        let changes = (0..20).map(change).chain([ballast]).collect();
-        state.commit(SHARD, claim, next, changes).await?;
-        claim = Claim {
-            position: next,
-            ..claim
-        };
-        println!("acknowledged {number}");
-        std::io::stdout().flush()?;
-    }
-    Ok(())
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

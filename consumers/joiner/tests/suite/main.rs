@@ -1,12 +1,11 @@
-//! The joiner's state on both stores, and the joiner as a whole on the embedded broker and folder
-//! (`embedded::`) and on the real Kafka and Redis (`real::`).
+//! The joiner as a whole on the embedded broker and folder (`embedded::`) and on the real Kafka and
+//! Redis (`real::`).
 
 #![allow(clippy::unwrap_used, reason = "a test that meets an error has failed")]
 
 mod crash;
 mod joining;
 mod stack;
-mod state;
 
 /// One test a scenario and store.
 macro_rules! on_both {
@@ -31,13 +30,6 @@ macro_rules! on_both {
 }
 
 on_both! {
-    state: [
-        a_commit_writes_all_and_moves_the_position,
-        a_writer_that_was_replaced_is_refused,
-        a_write_from_another_offset_is_refused_and_changes_nothing,
-        partitions_tables_and_hours_are_apart,
-        a_generation_is_built_beside_the_live_one_and_switched_to,
-    ],
     joining: [
         behavior_becomes_feedback_and_counts,
         what_cannot_be_read_is_a_dead_letter,

@@ -7,7 +7,6 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context as _, Result, bail};
 use millrace_broker::{Broker, BrokerConfig};
-use millrace_joiner::state::{EmbeddedState, StateStore, ValkeyConfig, ValkeyState};
 use millrace_joiner::{Joiner, JoinerConfig, JoinerDeps, JoinerHandle, StartError};
 use millrace_kafka::{
     Admin, KafkaConfig, Producer, RawRecord, ReadFrom, ReadUntil, Record, TopicReader,
@@ -15,6 +14,7 @@ use millrace_kafka::{
 use millrace_schemas::{
     BehaviorEvent, BehaviorKind, EventHeaders, Feedback, ItemStats, Message, Origin, Signal, decode,
 };
+use millrace_state::{EmbeddedState, StateStore, ValkeyConfig, ValkeyState};
 use tokio::sync::OnceCell;
 
 /// How long anything may take: generous, since the machine may be busy.

@@ -1,12 +1,13 @@
-//! The state in Valkey or Redis, for a cluster of joiners.
+//! The state in Valkey or Redis, for a cluster of consumers.
 //!
-//! A shard's tables are hashes whose names carry the hash tag `{group:generation:partition}`, so
+//! A shard's tables are hashes whose names carry the hash tag `{namespace:generation:partition}`, so
 //! they are one slot's, and one Lua script compares the claim and writes all of a commit. What the
 //! server keeps through a crash is its own setting (`appendonly`), and replication is asynchronous:
 //! a failed-over server may stand at an earlier commit. Its offsets then are of that commit too, so
-//! the next write of the old position is refused, and the joiner goes on from where the server is.
+//! the next write of the old position is refused, and its writer goes on from where the server is.
 
 use std::collections::BTreeMap;
+use std::num::ParseIntError;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -15,10 +16,10 @@ use redis::aio::{ConnectionManager, ConnectionManagerConfig};
 use redis::{AsyncCommands, Client, RedisError, Script};
 use serde::{Deserialize, Serialize};
 
-use super::{Change, Claim, FIRST_GENERATION, Position, Shard, StateError, StateStore, Table};
+use crate::{Change, Claim, FIRST_GENERATION, Position, Shard, StateError, StateStore, Table};
 
 /// Of keys and values; another one is refused.
-const FORMAT: &str = "1";
+const FORMAT: &str = "2";
 /// Entries that one step of a scan asks for.
 const SCAN_COUNT: usize = 1_000;
 
@@ -46,7 +47,7 @@ impl Default for ValkeyConfig {
 #[derive(Clone)]
 pub struct ValkeyState {
     connection: ConnectionManager,
-    group: String,
+    namespace: String,
     /// Without the password.
     address: String,
     claim: Script,
@@ -65,13 +66,14 @@ impl ValkeyState {
         failed(&state.address, answer)
     }
 
-    /// Connects. `group` names the state: two pipelines on one server need two.
+    /// Connects. `namespace` names the state: each consumer has its own, and each pipeline on one
+    /// server has others.
     ///
     /// # Errors
     /// The address cannot be used, the server does not answer, or another version wrote the state.
-    pub async fn connect(config: &ValkeyConfig, group: &str) -> Result<Self, StateError> {
-        let mut state = Self::open(config, group).await?;
-        let key = state.group_key("format");
+    pub async fn connect(config: &ValkeyConfig, namespace: &str) -> Result<Self, StateError> {
+        let mut state = Self::open(config, namespace).await?;
+        let key = state.store_key("format");
         let _: bool = failed(&state.address, state.connection.set_nx(&key, FORMAT).await)?;
         let format: String = failed(&state.address, state.connection.get(&key).await)?;
         if format == FORMAT {
@@ -80,21 +82,21 @@ impl ValkeyState {
         Err(StateError::Unusable {
             location: state.address,
             reason: format!(
-                "another version of millrace wrote the state of {group}; remove its keys, and it is \
+                "another version of millrace wrote the state of {namespace}; remove its keys, and it is \
                  rebuilt from the topics"
             ),
             source: None,
         })
     }
 
-    async fn open(config: &ValkeyConfig, group: &str) -> Result<Self, StateError> {
+    async fn open(config: &ValkeyConfig, namespace: &str) -> Result<Self, StateError> {
         let without_password = config.url.rsplit_once('@').map_or_else(
             || config.url.clone(),
             |(_, address)| format!("redis://{address}"),
         );
         let client = Client::open(config.url.as_str()).map_err(|error| StateError::Unusable {
             location: without_password.clone(),
-            reason: "joiner.valkey.url is no address".to_owned(),
+            reason: "state.valkey.url is no address".to_owned(),
             source: Some(error.into()),
         })?;
         let timeout = Duration::from_millis(config.timeout_ms.max(1));
@@ -105,52 +107,58 @@ impl ValkeyState {
             connection: ConnectionManager::new_with_config(client, settings)
                 .await
                 .map_err(|error| StateError::Unavailable(error.into()))?,
-            group: group.to_owned(),
+            namespace: namespace.to_owned(),
             address: without_password,
             claim: Script::new(
                 "redis.call('HINCRBY', KEYS[1], 'epoch', 1) \
-                 return redis.call('HMGET', KEYS[1], 'epoch', 'behavior', 'signals')",
+                 return redis.call('HMGET', KEYS[1], 'epoch', 'position')",
             ),
             commit: Script::new(include_str!("commit.lua")),
         })
     }
 
-    fn group_key(&self, name: &str) -> String {
-        format!("{{{}}}:{name}", self.group)
+    fn store_key(&self, name: &str) -> String {
+        format!("{{{}}}:{name}", self.namespace)
     }
 
     fn shard_key(&self, shard: Shard, name: &str) -> String {
         format!(
             "{{{}:{}:{}}}:{name}",
-            self.group, shard.generation, shard.partition
+            self.namespace, shard.generation, shard.partition
         )
     }
 
     async fn refuse_superseded(&self, shard: Shard) -> Result<(), StateError> {
         let live = self.live_generation().await?;
         if shard.generation < live {
-            return Err(StateError::Superseded { shard, live });
+            return Err(StateError::Superseded {
+                generation: shard.generation,
+                live,
+            });
         }
         Ok(())
     }
 
     fn read_claim(&self, shard: Shard, found: &[Option<String>]) -> Result<Claim, StateError> {
-        let number = |index: usize| -> Result<Option<i64>, StateError> {
-            match found.get(index).and_then(Option::as_deref) {
-                None | Some("") => Ok(None),
-                Some(text) => text.parse().map(Some).map_err(|_| StateError::Unusable {
-                    location: self.address.clone(),
-                    reason: format!("the position of {shard} is {text:?}, not a number"),
-                    source: None,
-                }),
-            }
+        let field = |index: usize| {
+            let text = found.get(index).and_then(Option::as_deref);
+            text.filter(|text| !text.is_empty())
         };
+        let unusable =
+            |text: &str, source: Box<dyn std::error::Error + Send + Sync>| StateError::Unusable {
+                location: self.address.clone(),
+                reason: format!("the claim of {shard} cannot be read: {text:?}"),
+                source: Some(source),
+            };
+        let epoch = field(0).map(|text| {
+            text.parse()
+                .map_err(|e: ParseIntError| unusable(text, e.into()))
+        });
+        let position =
+            field(1).map(|text| Position::from_text(text).map_err(|e| unusable(text, e.into())));
         Ok(Claim {
-            epoch: u64::try_from(number(0)?.unwrap_or(0)).unwrap_or(0),
-            position: Position {
-                behavior: number(1)?,
-                signals: number(2)?,
-            },
+            epoch: epoch.transpose()?.unwrap_or_default(),
+            position: position.transpose()?.unwrap_or_default(),
         })
     }
 }
@@ -161,7 +169,7 @@ fn failed<T>(address: &str, result: Result<T, RedisError>) -> Result<T, StateErr
         redis::ErrorKind::AuthenticationFailed | redis::ErrorKind::InvalidClientConfig => {
             StateError::Unusable {
                 location: address.to_owned(),
-                reason: "the server refuses the connection; see joiner.valkey.url".to_owned(),
+                reason: "the server refuses the connection; see state.valkey.url".to_owned(),
                 source: Some(error.into()),
             }
         }
@@ -169,8 +177,13 @@ fn failed<T>(address: &str, result: Result<T, RedisError>) -> Result<T, StateErr
     })
 }
 
-fn text(offset: Option<i64>) -> String {
-    offset.map_or_else(String::new, |offset| offset.to_string())
+/// Nothing for the beginning, which is what an absent field is too.
+fn text(position: &Position) -> String {
+    if *position == Position::default() {
+        String::new()
+    } else {
+        position.to_text()
+    }
 }
 
 #[async_trait]
@@ -178,7 +191,7 @@ impl StateStore for ValkeyState {
     async fn live_generation(&self) -> Result<u32, StateError> {
         let live: Option<u32> = failed(
             &self.address,
-            self.connection.clone().get(self.group_key("live")).await,
+            self.connection.clone().get(self.store_key("live")).await,
         )?;
         Ok(live.unwrap_or(FIRST_GENERATION))
     }
@@ -193,7 +206,7 @@ impl StateStore for ValkeyState {
         let found: String = failed(
             &self.address,
             script
-                .key(self.group_key("live"))
+                .key(self.store_key("live"))
                 .arg(live)
                 .arg(next)
                 .arg(FIRST_GENERATION)
@@ -204,10 +217,7 @@ impl StateStore for ValkeyState {
             return Ok(());
         }
         Err(StateError::Superseded {
-            shard: Shard {
-                generation: live,
-                partition: -1,
-            },
+            generation: live,
             live: found.parse().unwrap_or(0),
         })
     }
@@ -238,7 +248,7 @@ impl StateStore for ValkeyState {
             let fields: Vec<&[u8]> = indexes.iter().map(|&index| &keys[index].1[..]).collect();
             pipeline
                 .cmd("HMGET")
-                .arg(self.shard_key(shard, &table.name()))
+                .arg(self.shard_key(shard, &table.to_string()))
                 .arg(fields);
         }
         let mut values = vec![None; keys.len()];
@@ -262,7 +272,7 @@ impl StateStore for ValkeyState {
         table: Table,
         enough: usize,
     ) -> Result<Vec<(Vec<u8>, Bytes)>, StateError> {
-        let key = self.shard_key(shard, &table.name());
+        let key = self.shard_key(shard, &table.to_string());
         let mut connection = self.connection.clone();
         // An entry may come twice while the hash grows; nobody writes it while its owner reads.
         let mut found = BTreeMap::<Vec<u8>, Vec<u8>>::new();
@@ -285,8 +295,8 @@ impl StateStore for ValkeyState {
     async fn commit(
         &self,
         shard: Shard,
-        claim: Claim,
-        next: Position,
+        claim: &Claim,
+        next: &Position,
         changes: Vec<Change>,
     ) -> Result<(), StateError> {
         // Not in one step with the write: a write that slips through goes to the old generation,
@@ -297,14 +307,12 @@ impl StateStore for ValkeyState {
         invocation
             .key(self.shard_key(shard, "claim"))
             .arg(claim.epoch)
-            .arg(text(claim.position.behavior))
-            .arg(text(claim.position.signals))
-            .arg(text(next.behavior))
-            .arg(text(next.signals));
+            .arg(text(&claim.position))
+            .arg(text(next));
         for change in &changes {
             let known = tables.iter().position(|table| *table == change.table);
             let index = known.unwrap_or_else(|| {
-                invocation.key(self.shard_key(shard, &change.table.name()));
+                invocation.key(self.shard_key(shard, &change.table.to_string()));
                 tables.push(change.table);
                 tables.len() - 1
             });
@@ -339,7 +347,7 @@ impl StateStore for ValkeyState {
                 source: None,
             });
         }
-        let pattern = format!("{{{}:{generation}:*", self.group);
+        let pattern = format!("{{{}:{generation}:*", self.namespace);
         let mut connection = self.connection.clone();
         let mut cursor = 0_u64;
         loop {

@@ -1,8 +1,7 @@
 //! The state in a folder: fjall, a log-structured store whose batches are atomic.
 //!
-//! One keyspace holds everything, so that one journal does; a key is
-//! `generation | partition | table | [hour] | key`, big endian. The folder is locked: one process
-//! has it.
+//! One keyspace holds everything; a key is `generation | partition | kind | table | key`, big endian.
+//! The folder is one consumer's, and locked: one process has it.
 //!
 //! Durability: a commit is in the operating system's hands when it returns, so it outlives the
 //! process. It is not synced to the disk: after a loss of power the state is as it was some commits
@@ -16,12 +15,14 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode};
 
-use super::{Change, Claim, FIRST_GENERATION, Position, Shard, StateError, StateStore, Table};
+use crate::{Change, Claim, FIRST_GENERATION, Position, Shard, StateError, StateStore, Table};
 
 /// Of keys and values; another one is refused.
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
+// Kinds of keys.
 const META: u8 = 0;
 const CLAIM: u8 = 1;
+const VALUE: u8 = 2;
 /// Keys removed at a time when a generation is dropped.
 const REMOVED_AT_ONCE: usize = 10_000;
 
@@ -57,7 +58,7 @@ impl EmbeddedState {
         std::fs::create_dir_all(path).map_err(|error| broken(fjall::Error::Io(error)))?;
         let database = Database::builder(path).open().map_err(broken)?;
         let keyspace = database
-            .keyspace("joiner", KeyspaceCreateOptions::default)
+            .keyspace("state", KeyspaceCreateOptions::default)
             .map_err(broken)?;
         let state = Self {
             inner: Arc::new(Inner {
@@ -127,7 +128,10 @@ impl Inner {
     fn refuse_superseded(&self, shard: Shard) -> Result<(), StateError> {
         let live = self.live()?;
         if shard.generation < live {
-            return Err(StateError::Superseded { shard, live });
+            return Err(StateError::Superseded {
+                generation: shard.generation,
+                live,
+            });
         }
         Ok(())
     }
@@ -151,7 +155,7 @@ impl Inner {
     fn write_claim(
         &self,
         shard: Shard,
-        claim: Claim,
+        claim: &Claim,
         changes: Vec<Change>,
     ) -> Result<(), StateError> {
         let mut batch = self.database.batch();
@@ -162,8 +166,8 @@ impl Inner {
                 None => batch.remove(&self.keyspace, key),
             }
         }
-        let value = postcard::to_stdvec(&claim).unwrap_or_else(|_| {
-            unreachable!("integers are always encodable, and memory grows as needed")
+        let value = postcard::to_stdvec(claim).unwrap_or_else(|_| {
+            unreachable!("texts and integers are always encodable, and memory grows as needed")
         });
         batch.insert(&self.keyspace, claim_key(shard), value);
         batch
@@ -194,17 +198,8 @@ fn claim_key(shard: Shard) -> Vec<u8> {
 
 fn table_key(shard: Shard, table: Table) -> Vec<u8> {
     let mut key = shard_key(shard);
-    match table {
-        Table::Progress => key.push(2),
-        Table::Signals => key.push(3),
-        Table::Counters => key.push(4),
-        Table::Waiting => key.push(5),
-        Table::Seen => key.push(6),
-        Table::Forgetting(hour) => {
-            key.push(7);
-            key.extend_from_slice(&hour.to_be_bytes());
-        }
-    }
+    key.push(VALUE);
+    key.extend_from_slice(&table.prefix());
     key
 }
 
@@ -225,11 +220,10 @@ impl StateStore for EmbeddedState {
             let _one = inner.writing.lock().unwrap_or_else(PoisonError::into_inner);
             let found = inner.live()?;
             if found != live {
-                let shard = Shard {
+                return Err(StateError::Superseded {
                     generation: live,
-                    partition: -1,
-                };
-                return Err(StateError::Superseded { shard, live: found });
+                    live: found,
+                });
             }
             inner
                 .keyspace
@@ -244,12 +238,9 @@ impl StateStore for EmbeddedState {
         self.run(move |inner| {
             let _one = inner.writing.lock().unwrap_or_else(PoisonError::into_inner);
             inner.refuse_superseded(shard)?;
-            let before = inner.claimed(shard)?;
-            let claim = Claim {
-                epoch: before.map_or(0, |claim| claim.epoch) + 1,
-                position: before.map(|claim| claim.position).unwrap_or_default(),
-            };
-            inner.write_claim(shard, claim, Vec::new())?;
+            let mut claim = inner.claimed(shard)?.unwrap_or_default();
+            claim.epoch += 1;
+            inner.write_claim(shard, &claim, Vec::new())?;
             Ok(claim)
         })
         .await
@@ -292,30 +283,27 @@ impl StateStore for EmbeddedState {
     async fn commit(
         &self,
         shard: Shard,
-        claim: Claim,
-        next: Position,
+        claim: &Claim,
+        next: &Position,
         changes: Vec<Change>,
     ) -> Result<(), StateError> {
+        let expected = claim.clone();
+        let next = Claim {
+            epoch: claim.epoch,
+            position: next.clone(),
+        };
         self.run(move |inner| {
             let _one = inner.writing.lock().unwrap_or_else(PoisonError::into_inner);
             inner.refuse_superseded(shard)?;
-            let found = inner.claimed(shard)?;
-            if found != Some(claim) {
-                let found = found.unwrap_or(Claim {
-                    epoch: 0,
-                    position: Position::default(),
-                });
+            let found = inner.claimed(shard)?.unwrap_or_default();
+            if found != expected {
                 return Err(StateError::Refused {
                     shard,
                     epoch: found.epoch,
                     position: found.position,
                 });
             }
-            let next = Claim {
-                epoch: claim.epoch,
-                position: next,
-            };
-            inner.write_claim(shard, next, changes)
+            inner.write_claim(shard, &next, changes)
         })
         .await
     }

@@ -5,13 +5,15 @@ use std::collections::HashMap;
 /// What was used lately. Holds at most twice its capacity between batches; within a batch nothing
 /// is dropped. What it holds is what the state holds, since one writer writes both.
 #[derive(Debug)]
-pub(crate) struct Cache<V> {
+pub struct Cache<V> {
     young: HashMap<String, V>,
     old: HashMap<String, V>,
     capacity: usize,
 }
 
 impl<V> Cache<V> {
+    /// Keeps about `capacity` values.
+    #[must_use]
     pub fn new(capacity: usize) -> Self {
         Self {
             young: HashMap::new(),
@@ -34,11 +36,13 @@ impl<V> Cache<V> {
         }
     }
 
+    /// Takes what the state holds, or is about to.
     pub fn insert(&mut self, key: String, value: V) {
         self.young.insert(key, value);
     }
 
     /// What was touched or inserted in this batch.
+    #[must_use]
     pub fn get(&self, key: &str) -> Option<&V> {
         self.young.get(key)
     }

@@ -1,21 +1,4 @@
-//! Where the joiner keeps what it knows: one port, two adapters.
-//!
-//! A *shard* is one partition's state in one generation. It has one writer at a time:
-//!
-//! - [`StateStore::claim`] makes the caller the shard's writer, in a new *epoch*, and says where the
-//!   shard stands: the offsets from which both topics are to be read.
-//! - [`StateStore::commit`] writes changes and new offsets in one atomic step, and only where the
-//!   shard still is in the caller's epoch, at the offsets that the caller expects. A writer that was
-//!   thought dead, one that reads a store which failed over to an older copy, and one whose write
-//!   was done though its answer was lost are all refused: they claim the shard again and continue
-//!   from what is there.
-//!
-//! A *generation* is a whole state. A replay never goes into the live one: it builds the next, and
-//! [`StateStore::switch`] makes that live. Writers of an older generation than the live one are
-//! refused.
-
-mod embedded;
-mod valkey;
+//! The port: what every store must do. The conformance suite holds both adapters to it.
 
 use std::fmt;
 
@@ -23,49 +6,17 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-pub use embedded::EmbeddedState;
-pub use valkey::{ValkeyConfig, ValkeyState};
+use crate::{Position, Table};
 
 /// The first generation of every store.
 pub const FIRST_GENERATION: u32 = 1;
-
-/// What kind of value a key names.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Table {
-    /// One value: watermark and the like.
-    Progress,
-    /// Signals by item.
-    Signals,
-    /// Counters by item.
-    Counters,
-    /// Behavior that waits for its signal, by offset.
-    Waiting,
-    /// Events that were seen, by id.
-    Seen,
-    /// The ids that are forgotten in this hour of event time.
-    Forgetting(i64),
-}
-
-impl Table {
-    /// Names the table within a shard.
-    fn name(self) -> String {
-        match self {
-            Self::Progress => "progress".to_owned(),
-            Self::Signals => "signals".to_owned(),
-            Self::Counters => "counters".to_owned(),
-            Self::Waiting => "waiting".to_owned(),
-            Self::Seen => "seen".to_owned(),
-            Self::Forgetting(hour) => format!("forgetting:{hour}"),
-        }
-    }
-}
 
 /// One partition's state in one generation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Shard {
     /// The generation.
     pub generation: u32,
-    /// The partition of both topics.
+    /// The partition of its sources.
     pub partition: i32,
 }
 
@@ -79,19 +30,10 @@ impl fmt::Display for Shard {
     }
 }
 
-/// The next offset of each topic; `None` where nothing was read yet.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Position {
-    /// Of `behavior.by-item`.
-    pub behavior: Option<i64>,
-    /// Of `signals`.
-    pub signals: Option<i64>,
-}
-
 /// The right to write a shard, and where it stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Claim {
-    /// Greater than that of every writer before.
+    /// Greater than that of every writer before; 0 where there was none.
     pub epoch: u64,
     /// Where to read on.
     pub position: Position,
@@ -114,7 +56,7 @@ pub enum StateError {
     /// Another writer has claimed the shard, or it stands elsewhere than expected. Nothing was
     /// written; whoever still owns the partition claims it again.
     #[error(
-        "the state of {shard} is in epoch {epoch} at {position:?}, which is not what the writer expects"
+        "the state of {shard} is in epoch {epoch} at {position}, which is not what the writer expects"
     )]
     Refused {
         /// The shard.
@@ -124,11 +66,11 @@ pub enum StateError {
         /// Where it stands.
         position: Position,
     },
-    /// The generation is older than the live one.
-    #[error("{shard} is written no more: generation {live} is live")]
+    /// The generation is not the live one any more.
+    #[error("generation {generation} of the state is used no more: generation {live} is live")]
     Superseded {
-        /// The shard.
-        shard: Shard,
+        /// The generation that was meant.
+        generation: u32,
         /// The live generation.
         live: u32,
     },
@@ -156,7 +98,7 @@ impl StateError {
     }
 }
 
-/// The joiner's state.
+/// The state of one consumer.
 #[async_trait]
 pub trait StateStore: Send + Sync {
     /// The generation that is read and written by default.
@@ -197,8 +139,8 @@ pub trait StateStore: Send + Sync {
     async fn commit(
         &self,
         shard: Shard,
-        claim: Claim,
-        next: Position,
+        claim: &Claim,
+        next: &Position,
         changes: Vec<Change>,
     ) -> Result<(), StateError>;
 
