@@ -21,7 +21,8 @@ pub struct Feedback {
     /// The item, as its latest signal describes it.
     pub item: FeedbackItem,
     /// The item's smoothed click-through rate just before this event was counted. Absent in records
-    /// of older writers.
+    /// of older writers. A repetition may tell another one: among items it depends on the order in
+    /// which their signals came.
     #[serde(default)]
     pub expected_ctr: Option<f64>,
 }

@@ -13,6 +13,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::time::{Duration, Instant};
 
 use millrace_features::counters::{HOURS, count};
+use millrace_features::rates::{BetaPrior, HalfLife, smoothed_ctr};
 use millrace_schemas::{
     BehaviorByItem, Feedback, ItemCounters, ItemStats, Origin, UnmatchedBehavior,
 };
@@ -28,6 +29,9 @@ use crate::watermark::Watermark;
 
 /// Forgotten, given up, joined in one write: a bound on what one batch makes of the past.
 const MAX_EXPIRED: usize = 2_000;
+
+/// Impressions that the prior of an expected click-through rate weighs as much as.
+const PRIOR_IMPRESSIONS: f64 = 10.0;
 
 /// Who writes: the part of [`ItemStats::order`] that does not change while the partition is ours.
 #[derive(Clone, Debug)]
@@ -310,9 +314,11 @@ impl Join {
         let Some(item) = item.and_then(|item| item.choose(self.model_version.as_deref())) else {
             unreachable!("an event is joined only where its signal is there")
         };
-        if let Some(counters) = self.counters.get_mut(&event.item_id) {
-            count(counters, &event);
-        }
+        let Some(counters) = self.counters.get_mut(&event.item_id) else {
+            unreachable!("the counters of {} were wanted and loaded", event.item_id)
+        };
+        let expected_ctr = expected_ctr(counters, &self.progress.totals, event.event_time_ms);
+        count(counters, &event);
         count(&mut self.progress.totals, &event);
         self.changed.counters.insert(event.item_id.clone());
         self.step.done.joined += 1;
@@ -320,7 +326,7 @@ impl Join {
             item: item.clone(),
             origin: self.origin(offset),
             event,
-            expected_ctr: None,
+            expected_ctr: Some(expected_ctr),
         };
         let output = Output::Feedback(Box::new(feedback), traceparent);
         self.step.outputs.push(output);
@@ -472,4 +478,12 @@ impl Join {
             origin: self.origin(offset),
         }))
     }
+}
+
+/// What the item's next impression was worth at the time of an event, before the event itself: its
+/// click-through rate with a half-life of a day, drawn towards that of the partition's items.
+fn expected_ctr(counters: &ItemCounters, totals: &ItemCounters, event_time_ms: i64) -> f64 {
+    let half_life = HalfLife::Day;
+    let prior = BetaPrior::of_totals([totals], half_life, event_time_ms, PRIOR_IMPRESSIONS);
+    smoothed_ctr(counters, half_life, event_time_ms, prior)
 }

@@ -364,3 +364,42 @@ fn an_id_is_forgotten_after_the_window_of_event_time_and_not_before() {
     // 2 at hour 2 is remembered until hour 4, which has come; 3 and 0 are not forgotten yet.
     assert_eq!(seen.unwrap().len(), 2);
 }
+
+#[test]
+fn feedback_tells_the_click_rate_that_was_expected_just_before_it() {
+    let shown = |id, item| event(id, item, BehaviorKind::Expose, START_MS);
+    let clicked = |id, item| event(id, item, BehaviorKind::Click, START_MS);
+    let day = START_MS + 24 * HOUR_MS;
+    let behavior = vec![
+        shown(0, 0),
+        clicked(1, 0),
+        shown(2, 1),
+        clicked(1, 0), // a duplicate, which counts nothing
+        event(3, 0, BehaviorKind::Expose, day),
+    ];
+    let signals = vec![signal(0, 1, false), signal(1, 1, false)];
+    let mut play = Play::new(config(HOUR_MS), behavior, signals);
+    let mut writer = play.claim();
+    let batch = play.batch(&writer, 5, 2);
+    let step = play.step(&mut writer, batch);
+    let expected = step.outputs.iter().filter_map(|output| match output {
+        Output::Feedback(feedback, _) => feedback.expected_ctr,
+        Output::Stats(_) | Output::Unmatched(..) => None,
+    });
+    let expected: Vec<f64> = expected.collect();
+    // Clicks and impressions of the item and of all items, as weighed at the event's time.
+    let ctr = |(clicks, impressions): (f64, f64), (all_clicks, all_impressions): (f64, f64)| {
+        let prior = 10.0 * (all_clicks + 1.0) / (all_impressions + 20.0);
+        (clicks + prior) / (impressions + 10.0)
+    };
+    let model = [
+        ctr((0.0, 0.0), (0.0, 0.0)),
+        ctr((0.0, 1.0), (0.0, 1.0)),
+        ctr((0.0, 0.0), (1.0, 1.0)),
+        ctr((0.5, 0.5), (0.5, 1.0)),
+    ];
+    assert_eq!(expected.len(), model.len());
+    for (found, model) in expected.iter().zip(model) {
+        assert!((found - model).abs() < 1e-12, "{found} is not {model}");
+    }
+}

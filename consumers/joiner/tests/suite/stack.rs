@@ -122,12 +122,15 @@ impl Place {
             .collect()
     }
 
-    /// Feedback by origin; a repetition must be the same.
+    /// Feedback by origin; a repetition must be the same, but for the click-through rate that was
+    /// expected: it depends on the signals that were there before.
     pub async fn feedback(&self) -> Result<BTreeMap<Origin, Feedback>> {
         let mut by_origin = BTreeMap::new();
         for feedback in self.messages::<Feedback>().await? {
             let origin = feedback.origin.clone();
-            if let Some(before) = by_origin.insert(origin, feedback.clone()) {
+            let repeated = by_origin.insert(origin, feedback.clone());
+            if let Some(mut before) = repeated {
+                before.expected_ctr = feedback.expected_ctr;
                 anyhow::ensure!(before == feedback, "{before:?} then {feedback:?}");
             }
         }
