@@ -1,0 +1,167 @@
+//! What may be changed while it runs, and the rules it must keep.
+
+use serde::{Deserialize, Serialize};
+
+use millrace_index::{DEFAULT_BM25_WEIGHT, DEFAULT_VECTOR_WEIGHT};
+
+/// Beyond this weight of BM25 a change is answered with a warning.
+const HIGH_BM25_WEIGHT: f64 = 0.5;
+/// How far the weights' sum may be from 1.
+const SUM_TOLERANCE: f64 = 1e-6;
+
+/// What may be changed while it runs.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct InstanceConfig {
+    /// Whether candidates are found by the nearness of their vectors to the user's. Default: true.
+    pub semantic_recall: bool,
+    /// Weights of text and vectors in hybrid recall.
+    pub hybrid_ranking: HybridRanking,
+}
+
+/// Weights of text and vectors in hybrid recall; they sum to 1.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct HybridRanking {
+    /// Of BM25. Default: 0.3.
+    pub bm25_weight: f64,
+    /// Of the vectors. Default: 0.7.
+    pub vector_weight: f64,
+}
+
+/// What became of a change.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ConfigChange {
+    /// The configuration in force.
+    pub config: InstanceConfig,
+    /// What is allowed and probably not wanted.
+    pub warnings: Vec<String>,
+}
+
+/// Values that cannot be taken.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+pub enum InvalidInstanceConfig {
+    /// A weight is negative, above 1 or no number.
+    #[error("hybrid_ranking.{weight} is {found}; weights lie in 0 to 1 and sum to 1")]
+    Weight {
+        /// Which one.
+        weight: &'static str,
+        /// Its value.
+        found: f64,
+    },
+    /// The weights do not sum to 1.
+    #[error(
+        "hybrid_ranking has bm25_weight {bm25_weight} and vector_weight {vector_weight}, which sum to \
+         {}; they must sum to 1", .bm25_weight + .vector_weight
+    )]
+    Sum {
+        /// Of BM25.
+        bm25_weight: f64,
+        /// Of the vectors.
+        vector_weight: f64,
+    },
+}
+
+impl Default for InstanceConfig {
+    fn default() -> Self {
+        Self {
+            semantic_recall: true,
+            hybrid_ranking: HybridRanking::default(),
+        }
+    }
+}
+
+impl Default for HybridRanking {
+    fn default() -> Self {
+        // By way of decimals: widened, 0.3 would be 0.30000001.
+        let decimal = |weight: f32| (f64::from(weight) * 1e6).round() / 1e6;
+        Self {
+            bm25_weight: decimal(DEFAULT_BM25_WEIGHT),
+            vector_weight: decimal(DEFAULT_VECTOR_WEIGHT),
+        }
+    }
+}
+
+impl InstanceConfig {
+    /// Checks the weights.
+    ///
+    /// # Errors
+    /// [`InvalidInstanceConfig`], with the values.
+    pub fn validate(&self) -> Result<(), InvalidInstanceConfig> {
+        let HybridRanking {
+            bm25_weight,
+            vector_weight,
+        } = self.hybrid_ranking;
+        for (weight, found) in [
+            ("bm25_weight", bm25_weight),
+            ("vector_weight", vector_weight),
+        ] {
+            if !(0.0..=1.0).contains(&found) {
+                return Err(InvalidInstanceConfig::Weight { weight, found });
+            }
+        }
+        if (bm25_weight + vector_weight - 1.0).abs() > SUM_TOLERANCE {
+            return Err(InvalidInstanceConfig::Sum {
+                bm25_weight,
+                vector_weight,
+            });
+        }
+        Ok(())
+    }
+
+    /// What is allowed and probably not wanted.
+    pub(crate) fn warnings(&self) -> Vec<String> {
+        let bm25_weight = self.hybrid_ranking.bm25_weight;
+        let mut warnings = Vec::new();
+        if bm25_weight > HIGH_BM25_WEIGHT {
+            warnings.push(format!(
+                "bm25_weight is {bm25_weight}: above {HIGH_BM25_WEIGHT} exact words outweigh meaning, and \
+                 what says the same in other words is found less. Measure it on judged queries of this \
+                 index before keeping it (`millrace eval retrieval --bm25-weight`)"
+            ));
+        }
+        warnings
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn weights(bm25_weight: f64, vector_weight: f64) -> InstanceConfig {
+        InstanceConfig {
+            hybrid_ranking: HybridRanking {
+                bm25_weight,
+                vector_weight,
+            },
+            ..InstanceConfig::default()
+        }
+    }
+
+    #[test]
+    fn weights_that_do_not_sum_to_one_or_are_negative_are_refused() {
+        for (bm25_weight, vector_weight) in [(0.3, 0.7), (0.0, 1.0), (1.0, 0.0), (0.3, 0.700_000_5)]
+        {
+            assert_eq!(weights(bm25_weight, vector_weight).validate(), Ok(()));
+        }
+        let complaint = |bm25_weight, vector_weight| {
+            let refused = weights(bm25_weight, vector_weight).validate();
+            refused.unwrap_err().to_string()
+        };
+        assert!(complaint(0.3, 0.8).ends_with("which sum to 1.1; they must sum to 1"));
+        assert!(complaint(0.3, 0.699_99).contains("sum to 0.99999"));
+        assert!(complaint(-0.5, 1.5).starts_with("hybrid_ranking.bm25_weight is -0.5"));
+        assert!(complaint(f64::NAN, 1.0).contains("bm25_weight is NaN"));
+    }
+
+    #[test]
+    fn much_text_is_warned_of_and_the_default_is_not() {
+        assert_eq!(InstanceConfig::default(), weights(0.3, 0.7));
+        assert!(weights(0.5, 0.5).warnings().is_empty());
+        let warnings = weights(0.6, 0.4).warnings();
+        assert!(
+            warnings[0].starts_with("bm25_weight is 0.6"),
+            "{warnings:?}"
+        );
+    }
+}

@@ -1,0 +1,485 @@
+//! Which ranker serves: deployed by name, checked and warmed up, then switched to at once.
+//!
+//! Models are files `<name>.ranker` in one folder, as `RankerModel::save` writes them. A deploy reads
+//! the file (checksum, format), refuses one of another feature version, scores real rows with it, writes
+//! down that it is deployed, and only then switches; requests in flight end with the ranker they began
+//! with. What served before is kept for a rollback, which is the same switch the other way round.
+//!
+//! Why no copy of the model is kept: its checksum is written down, so that a file that was replaced
+//! under its name is noticed at the next start instead of being served as what it was.
+
+mod state;
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+
+use millrace_ranker::{FeatureSpec, PackageError, Ranker, RankerModel, RowsError};
+use millrace_retry::error_chain;
+use serde::{Deserialize, Serialize};
+
+use crate::config::{ConfigChange, InstanceConfig, InvalidInstanceConfig};
+use state::{SavedModel, SavedState, StateFile};
+
+/// What a model's file name ends in.
+pub const MODEL_EXTENSION: &str = "ranker";
+const MAX_NAME_BYTES: usize = 128;
+
+/// Why nothing was deployed. What served before still serves.
+#[derive(Debug, thiserror::Error)]
+pub enum DeployError {
+    /// Another deploy or rollback is under way.
+    #[error("`{under_way}` is being deployed; wait for it to end, then deploy `{version}`")]
+    InProgress {
+        /// What was asked for.
+        version: String,
+        /// What is being deployed.
+        under_way: String,
+    },
+    /// Not a name that a model can have.
+    #[error(
+        "`{version}` is no name of a model: it is 1 to {MAX_NAME_BYTES} letters, digits, '-', '_', '.' \
+         or '@', and does not begin with '.'"
+    )]
+    InvalidName {
+        /// What was asked for.
+        version: String,
+    },
+    /// There is no such model.
+    #[error("there is no ranker model `{version}` in `{}`; there are: {available}", folder.display())]
+    Missing {
+        /// What was asked for.
+        version: String,
+        /// Where it was looked for.
+        folder: PathBuf,
+        /// Names of the models there.
+        available: String,
+    },
+    /// The model can't serve here.
+    #[error("ranker model `{version}` can't be deployed")]
+    Unfit {
+        /// Its name.
+        version: String,
+        /// Why.
+        #[source]
+        source: PackageError,
+    },
+    /// The model gives scores that can't be ordered.
+    #[error("ranker model `{version}` failed its warm-up: {reason}")]
+    WarmUp {
+        /// Its name.
+        version: String,
+        /// What happened.
+        reason: String,
+    },
+    /// A file that was deployed has been replaced.
+    #[error(
+        "the file of ranker model `{version}` is now {found} and was deployed as {expected}; deploy it \
+         by name if that is meant"
+    )]
+    Replaced {
+        /// Its name.
+        version: String,
+        /// What was deployed.
+        expected: String,
+        /// What is there.
+        found: String,
+    },
+    /// There is nothing to go back to.
+    #[error("nothing was deployed before what serves now, so there is nothing to roll back to")]
+    NothingBefore,
+    /// What is deployed can't be written down.
+    #[error("failed to {action} `{}`", path.display())]
+    State {
+        /// What was tried.
+        action: &'static str,
+        /// The file or folder.
+        path: PathBuf,
+        /// What the operating system said.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The file that says what is deployed can't be understood.
+    #[error("`{}` is not what this program writes; remove it to start with the weighted default", path.display())]
+    BrokenState {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        #[source]
+        source: serde_json::Error,
+    },
+    /// The process is stopping.
+    #[error("cut off by the end of the process")]
+    Cancelled,
+}
+
+/// Why a change of the instance's configuration was refused. What was in force still is.
+#[derive(Debug, thiserror::Error)]
+pub enum SetConfigError {
+    /// Values that cannot be taken.
+    #[error(transparent)]
+    Invalid(#[from] InvalidInstanceConfig),
+    /// It can't be written down.
+    #[error(transparent)]
+    State(#[from] DeployError),
+}
+
+/// What serves and what could.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeploymentStatus {
+    /// What serves: a model's name, or `weighted`.
+    pub deployed: String,
+    /// Its version, as answers and impressions name it.
+    pub ranker_version: String,
+    /// What a rollback would go back to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub previous: Option<String>,
+    /// Names of the models in the folder.
+    pub available: Vec<String>,
+    /// Why what was deployed does not serve, where it does not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub problem: Option<String>,
+}
+
+/// A ranker with the name it was deployed by.
+#[derive(Clone, Debug)]
+struct Deployed {
+    /// None for the weighted default.
+    model: Option<SavedModel>,
+    ranker: Arc<Ranker>,
+}
+
+impl Deployed {
+    fn name(&self) -> &str {
+        self.model.as_ref().map_or("weighted", |model| &model.name)
+    }
+}
+
+struct Active {
+    current: Deployed,
+    /// What is written down: another than the current one where that can't serve.
+    recorded: Option<SavedModel>,
+    previous: Option<Previous>,
+    config: InstanceConfig,
+    problem: Option<String>,
+}
+
+/// What served before: loaded when it was, or known by name since a restart.
+#[derive(Clone)]
+enum Previous {
+    Loaded(Deployed),
+    Saved(SavedModel),
+}
+
+impl Previous {
+    fn saved(&self) -> Option<SavedModel> {
+        match self {
+            Self::Loaded(deployed) => deployed.model.clone(),
+            Self::Saved(model) => Some(model.clone()),
+        }
+    }
+
+    fn name(&self) -> String {
+        self.saved()
+            .map_or_else(|| "weighted".to_owned(), |model| model.name)
+    }
+}
+
+/// The rankers of one process.
+pub(crate) struct Deployments {
+    folder: PathBuf,
+    features: FeatureSpec,
+    weighted: Arc<Ranker>,
+    state: StateFile,
+    active: RwLock<Active>,
+    /// Name of what is being deployed.
+    under_way: Mutex<Option<String>>,
+}
+
+impl Deployments {
+    /// Loads what was deployed last. Where that can't serve any more (its file is gone, features are
+    /// declared otherwise), the weighted default does and the status says why.
+    ///
+    /// # Errors
+    /// The folder or the file in it that says what is deployed can't be read.
+    pub fn open(
+        folder: &Path,
+        features: FeatureSpec,
+        weighted: Ranker,
+        config: InstanceConfig,
+    ) -> Result<Self, DeployError> {
+        let state = StateFile::open(folder)?;
+        let saved = state.read()?.unwrap_or_default();
+        let weighted = Arc::new(weighted);
+        let default = Deployed {
+            model: None,
+            ranker: Arc::clone(&weighted),
+        };
+        let mut problem = None;
+        let current = match &saved.current {
+            None => default.clone(),
+            Some(model) => load_saved(folder, &features, model).unwrap_or_else(|error| {
+                let reason = error_chain(&error);
+                tracing::error!(
+                    model = model.name,
+                    reason,
+                    "the deployed ranker can't serve; the weighted default does"
+                );
+                problem = Some(reason);
+                default.clone()
+            }),
+        };
+        let previous = match saved.previous {
+            None => None,
+            Some(None) => Some(Previous::Loaded(default)),
+            Some(Some(model)) => Some(Previous::Saved(model)),
+        };
+        Ok(Self {
+            folder: folder.to_owned(),
+            features,
+            weighted,
+            state,
+            active: RwLock::new(Active {
+                current,
+                recorded: saved.current,
+                previous,
+                config: saved.config.unwrap_or(config),
+                problem,
+            }),
+            under_way: Mutex::default(),
+        })
+    }
+
+    /// What serves now.
+    pub fn ranker(&self) -> Arc<Ranker> {
+        Arc::clone(&self.read().current.ranker)
+    }
+
+    /// What ranks without a model.
+    pub fn weighted(&self) -> Arc<Ranker> {
+        Arc::clone(&self.weighted)
+    }
+
+    /// The instance's configuration.
+    pub fn config(&self) -> InstanceConfig {
+        self.read().config.clone()
+    }
+
+    /// Changes the instance's configuration, for good.
+    pub fn set_config(&self, config: InstanceConfig) -> Result<ConfigChange, SetConfigError> {
+        config.validate()?;
+        let warnings = config.warnings();
+        // Held while writing, so that two changes are written in the order in which they hold.
+        let mut active = self.write();
+        let mut saved = saved(&active);
+        saved.config = Some(config.clone());
+        self.state.write(&saved)?;
+        active.config = config.clone();
+        Ok(ConfigChange { config, warnings })
+    }
+
+    /// What serves and what could.
+    pub fn status(&self) -> Result<DeploymentStatus, DeployError> {
+        let available = available(&self.folder)?;
+        let active = self.read();
+        Ok(DeploymentStatus {
+            deployed: active.current.name().to_owned(),
+            ranker_version: active.current.ranker.version(),
+            previous: active.previous.as_ref().map(Previous::name),
+            available,
+            problem: active.problem.clone(),
+        })
+    }
+
+    /// Deploys the model of this name. `sample` are rows of real items to warm it up with.
+    pub fn deploy(&self, version: &str, sample: &[f32]) -> Result<DeploymentStatus, DeployError> {
+        let _turn = self.take_turn(version)?;
+        check_name(version)?;
+        let path = model_path(&self.folder, version);
+        if !path.is_file() {
+            let available = match available(&self.folder)?.as_slice() {
+                [] => "none; `millrace train ranker` makes one".to_owned(),
+                names => names.join(", "),
+            };
+            return Err(DeployError::Missing {
+                version: version.to_owned(),
+                folder: self.folder.clone(),
+                available,
+            });
+        }
+        let deployed = load(&self.folder, &self.features, version)?;
+        warm_up(version, &deployed.ranker, &self.features, sample)?;
+        self.switch(deployed)
+    }
+
+    /// Goes back to what served before; a second rollback goes forth again.
+    pub fn rollback(&self, sample: &[f32]) -> Result<DeploymentStatus, DeployError> {
+        let _turn = self.take_turn("the one before (rollback)")?;
+        let previous = self.read().previous.clone();
+        let deployed = match previous {
+            None => return Err(DeployError::NothingBefore),
+            Some(Previous::Loaded(deployed)) => deployed,
+            Some(Previous::Saved(model)) => load_saved(&self.folder, &self.features, &model)?,
+        };
+        warm_up(deployed.name(), &deployed.ranker, &self.features, sample)?;
+        self.switch(deployed)
+    }
+
+    fn switch(&self, deployed: Deployed) -> Result<DeploymentStatus, DeployError> {
+        {
+            let mut active = self.write();
+            let before = match &active.recorded {
+                Some(model) if active.current.model.is_none() => Previous::Saved(model.clone()),
+                _ => Previous::Loaded(active.current.clone()),
+            };
+            let mut state = saved(&active);
+            state.current.clone_from(&deployed.model);
+            state.previous = Some(before.saved());
+            // Before the switch: what serves is what a restart will serve.
+            self.state.write(&state)?;
+            active.previous = Some(before);
+            active.recorded.clone_from(&deployed.model);
+            active.current = deployed;
+            active.problem = None;
+        }
+        self.status()
+    }
+
+    fn take_turn(&self, version: &str) -> Result<Turn<'_>, DeployError> {
+        let mut under_way = lock(&self.under_way);
+        if let Some(other) = under_way.as_ref() {
+            return Err(DeployError::InProgress {
+                version: version.to_owned(),
+                under_way: other.clone(),
+            });
+        }
+        *under_way = Some(version.to_owned());
+        Ok(Turn(&self.under_way))
+    }
+
+    fn read(&self) -> std::sync::RwLockReadGuard<'_, Active> {
+        self.active.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(&self) -> std::sync::RwLockWriteGuard<'_, Active> {
+        self.active.write().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The right to deploy, until dropped.
+struct Turn<'a>(&'a Mutex<Option<String>>);
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        *lock(self.0) = None;
+    }
+}
+
+fn lock(mutex: &Mutex<Option<String>>) -> MutexGuard<'_, Option<String>> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn saved(active: &Active) -> SavedState {
+    SavedState {
+        current: active.recorded.clone(),
+        previous: active.previous.as_ref().map(Previous::saved),
+        config: Some(active.config.clone()),
+    }
+}
+
+fn check_name(version: &str) -> Result<(), DeployError> {
+    let allowed = |c: char| c.is_ascii_alphanumeric() || "-_.@".contains(c);
+    let fits = (1..=MAX_NAME_BYTES).contains(&version.len())
+        && !version.starts_with('.')
+        && version.chars().all(allowed);
+    if fits {
+        return Ok(());
+    }
+    let version = version.escape_debug().to_string();
+    Err(DeployError::InvalidName { version })
+}
+
+fn model_path(folder: &Path, name: &str) -> PathBuf {
+    folder.join(format!("{name}.{MODEL_EXTENSION}"))
+}
+
+/// Names of the models in a folder, sorted.
+fn available(folder: &Path) -> Result<Vec<String>, DeployError> {
+    let failed = |source| DeployError::State {
+        action: "list",
+        path: folder.to_owned(),
+        source,
+    };
+    let mut names = Vec::new();
+    for entry in std::fs::read_dir(folder).map_err(failed)? {
+        let path = entry.map_err(failed)?.path();
+        if path
+            .extension()
+            .is_some_and(|extension| extension == MODEL_EXTENSION)
+            && let Some(name) = path.file_stem().and_then(|name| name.to_str())
+        {
+            names.push(name.to_owned());
+        }
+    }
+    names.sort();
+    Ok(names)
+}
+
+fn load(folder: &Path, features: &FeatureSpec, version: &str) -> Result<Deployed, DeployError> {
+    let loaded = RankerModel::load(&model_path(folder, version), features);
+    let model = loaded.map_err(|source| DeployError::Unfit {
+        version: version.to_owned(),
+        source,
+    })?;
+    Ok(Deployed {
+        model: Some(SavedModel {
+            name: version.to_owned(),
+            ranker_version: model.version(),
+        }),
+        ranker: Arc::new(Ranker::Trained(Box::new(model))),
+    })
+}
+
+/// Loads what was deployed before, which must be the same still.
+fn load_saved(
+    folder: &Path,
+    features: &FeatureSpec,
+    saved: &SavedModel,
+) -> Result<Deployed, DeployError> {
+    check_name(&saved.name)?;
+    let deployed = load(folder, features, &saved.name)?;
+    let found = deployed.ranker.version();
+    if found != saved.ranker_version {
+        return Err(DeployError::Replaced {
+            version: saved.name.clone(),
+            expected: saved.ranker_version.clone(),
+            found,
+        });
+    }
+    Ok(deployed)
+}
+
+/// Scores rows of real items, and one of nothing but missing values, which every new item of a new
+/// user nearly is: brings the trees into memory, and a score that can't be ordered to light.
+fn warm_up(
+    version: &str,
+    ranker: &Ranker,
+    features: &FeatureSpec,
+    sample: &[f32],
+) -> Result<(), DeployError> {
+    let failed = |reason: String| DeployError::WarmUp {
+        version: version.to_owned(),
+        reason,
+    };
+    let mut rows = sample.to_vec();
+    rows.extend(std::iter::repeat_n(f32::NAN, features.names.len()));
+    let scores = ranker
+        .score(&rows)
+        .map_err(|error: RowsError| failed(error.to_string()))?;
+    match scores.iter().find(|score| !score.is_finite()) {
+        Some(score) => Err(failed(format!("it gave an item the score {score}"))),
+        None => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests;
