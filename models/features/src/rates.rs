@@ -4,6 +4,7 @@
 //! the same bits wherever and whenever they are read at the same `now_ms`.
 
 use std::collections::BTreeMap;
+use std::sync::LazyLock;
 
 use millrace_schemas::{Bucket, ItemCounters};
 
@@ -21,11 +22,40 @@ pub enum HalfLife {
 }
 
 impl HalfLife {
-    fn buckets(self, counters: &ItemCounters) -> (&[Bucket], Resolution, f64) {
+    fn buckets(self, counters: &ItemCounters) -> (&[Bucket], Resolution, &'static Weights) {
         match self {
-            Self::Hour => (&counters.minutes, MINUTES, 60.0),
-            Self::Day => (&counters.hours, HOURS, 24.0),
-            Self::Week => (&counters.days, DAYS, 7.0),
+            Self::Hour => (&counters.minutes, MINUTES, &MINUTE_WEIGHTS),
+            Self::Day => (&counters.hours, HOURS, &HOUR_WEIGHTS),
+            Self::Week => (&counters.days, DAYS, &DAY_WEIGHTS),
+        }
+    }
+}
+
+/// What a bucket weighs by its age: computed once for the ages that are kept, since features of a
+/// thousand candidates read some hundred buckets each.
+struct Weights {
+    half_life_buckets: f64,
+    kept: Vec<f64>,
+}
+
+static MINUTE_WEIGHTS: LazyLock<Weights> = LazyLock::new(|| Weights::new(60.0, MINUTES));
+static HOUR_WEIGHTS: LazyLock<Weights> = LazyLock::new(|| Weights::new(24.0, HOURS));
+static DAY_WEIGHTS: LazyLock<Weights> = LazyLock::new(|| Weights::new(7.0, DAYS));
+
+impl Weights {
+    fn new(half_life_buckets: f64, resolution: Resolution) -> Self {
+        let weight = |age| weight(age, half_life_buckets);
+        Self {
+            half_life_buckets,
+            kept: (0..=resolution.kept).map(weight).collect(),
+        }
+    }
+
+    fn of(&self, age_buckets: i64) -> f64 {
+        let kept = usize::try_from(age_buckets.max(0)).ok();
+        match kept.and_then(|age| self.kept.get(age)) {
+            Some(weight) => *weight,
+            None => weight(age_buckets, self.half_life_buckets),
         }
     }
 }
@@ -39,11 +69,43 @@ pub fn decayed(
     now_ms: i64,
     counted: impl Fn(&Bucket) -> i64,
 ) -> f64 {
-    let (buckets, resolution, half_life_buckets) = half_life.buckets(counters);
+    let (buckets, resolution, weights) = half_life.buckets(counters);
     let now = resolution.bucket(now_ms);
     buckets.iter().fold(0.0, |sum, bucket| {
-        sum + weight(now - bucket.number, half_life_buckets) * to_f64(counted(bucket))
+        sum + weights.of(now.saturating_sub(bucket.number)) * to_f64(counted(bucket))
     })
+}
+
+/// Impressions and clicks of an item, decayed: [`decayed`] of both in one walk.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Shown {
+    /// Times shown.
+    pub impressions: f64,
+    /// Times clicked.
+    pub clicks: f64,
+}
+
+impl Shown {
+    /// Of an item, or of all.
+    #[must_use]
+    pub fn of(counters: &ItemCounters, half_life: HalfLife, now_ms: i64) -> Self {
+        let (buckets, resolution, weights) = half_life.buckets(counters);
+        let now = resolution.bucket(now_ms);
+        buckets.iter().fold(Self::default(), |sum, bucket| {
+            let weight = weights.of(now.saturating_sub(bucket.number));
+            Self {
+                impressions: sum.impressions + weight * to_f64(bucket.impressions),
+                clicks: sum.clicks + weight * to_f64(bucket.clicks),
+            }
+        })
+    }
+
+    /// The click-through rate: see [`smoothed_ctr`].
+    #[must_use]
+    pub fn smoothed_ctr(self, prior: BetaPrior) -> f64 {
+        let shown = self.impressions.max(self.clicks);
+        (self.clicks + prior.clicks) / (shown + prior.impressions)
+    }
 }
 
 fn weight(age_buckets: i64, half_life_buckets: f64) -> f64 {
@@ -60,6 +122,12 @@ pub struct BetaPrior {
 }
 
 impl BetaPrior {
+    /// The rate that is believed.
+    #[must_use]
+    pub fn mean(self) -> f64 {
+        self.clicks / self.impressions
+    }
+
     /// As many impressions as `strength`, with the click-through rate of all items.
     #[must_use]
     pub fn of_totals<'a>(
@@ -70,8 +138,9 @@ impl BetaPrior {
     ) -> Self {
         let (mut clicks, mut impressions) = (0.0, 0.0);
         for totals in totals {
-            clicks += decayed(totals, half_life, now_ms, |bucket| bucket.clicks);
-            impressions += decayed(totals, half_life, now_ms, |bucket| bucket.impressions);
+            let shown = Shown::of(totals, half_life, now_ms);
+            clicks += shown.clicks;
+            impressions += shown.impressions;
         }
         // One click of twenty before anything was shown at all.
         let rate = (clicks + 1.0) / (impressions.max(clicks) + 20.0);
@@ -92,9 +161,7 @@ pub fn smoothed_ctr(
     now_ms: i64,
     prior: BetaPrior,
 ) -> f64 {
-    let clicks = decayed(counters, half_life, now_ms, |bucket| bucket.clicks);
-    let impressions = decayed(counters, half_life, now_ms, |bucket| bucket.impressions);
-    (clicks + prior.clicks) / (impressions.max(clicks) + prior.impressions)
+    Shown::of(counters, half_life, now_ms).smoothed_ctr(prior)
 }
 
 /// The click-through rate of each position over all items: what an average item gets there.
@@ -141,10 +208,10 @@ pub fn coec(counters: &ItemCounters, rates: &PositionRates, now_ms: i64) -> Opti
 }
 
 fn for_positions(counters: &ItemCounters, now_ms: i64, mut each: impl FnMut(i32, f64, f64)) {
-    let (buckets, resolution, half_life_buckets) = HalfLife::Week.buckets(counters);
+    let (buckets, resolution, weights) = HalfLife::Week.buckets(counters);
     let now = resolution.bucket(now_ms);
     for bucket in buckets {
-        let weight = weight(now - bucket.number, half_life_buckets);
+        let weight = weights.of(now.saturating_sub(bucket.number));
         for counts in &bucket.positions {
             each(
                 counts.position,
@@ -165,7 +232,8 @@ pub fn velocity(
 ) -> Option<f64> {
     let last = |buckets: &[Bucket], resolution: Resolution, count: i64| -> i64 {
         let now = resolution.bucket(now_ms);
-        let within = |bucket: &&Bucket| bucket.number > now - count && bucket.number <= now;
+        let within =
+            |bucket: &&Bucket| bucket.number > now.saturating_sub(count) && bucket.number <= now;
         buckets.iter().filter(within).map(&counted).sum()
     };
     let hour = last(&counters.minutes, MINUTES, 60);

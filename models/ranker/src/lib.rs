@@ -24,7 +24,6 @@
 pub mod diversity;
 pub mod evaluation;
 pub mod exploration;
-mod features;
 mod forest;
 mod lightgbm;
 mod package;
@@ -33,9 +32,9 @@ mod training;
 mod weighted;
 
 pub use exploration::Exploration;
-pub use features::FeatureSpec;
 pub use forest::{Forest, ForestError, Importance, RowsError};
 pub use lightgbm::{Booster, BoosterError, LibraryError, LightGbm, LightGbmError, Prediction};
+pub use millrace_features::FeatureSpec;
 pub use package::{PackageError, RankerModel};
 pub use ranker::Ranker;
 pub use training::{

@@ -8,10 +8,10 @@ use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
+use millrace_features::FeatureSpec;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use crate::features::FeatureSpec;
 use crate::forest::{Forest, ForestError};
 
 const MAGIC: &str = "millrace-ranker 1 sha256=";

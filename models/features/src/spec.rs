@@ -3,8 +3,8 @@
 /// The columns of a feature row, in order, under the version of their declarations.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FeatureSpec {
-    /// Hash of the features' declarations and of the embedding version, made by whoever computes
-    /// the features; compared as it is.
+    /// Hash of the features' declarations and of the embedding version
+    /// ([`FeatureSet::spec`](crate::FeatureSet::spec)); compared as it is.
     pub version: String,
     /// Names of the columns.
     pub names: Vec<String>,
