@@ -6,7 +6,7 @@
 //! [`Publisher`] writes to the topic `documents` under the object's URI.
 //!
 //! Behavior comes over HTTP or from files ([`behavior`]) and goes to the topic `behavior` under its
-//! user.
+//! user. Files that tell of both are [`recording`]s.
 //!
 //! Promises:
 //! - A notice counts as taken only when the brokers have acknowledged it: HTTP answers 200 then,
@@ -32,6 +32,7 @@ pub mod http;
 pub mod listing;
 pub mod notices;
 mod publish;
+pub mod recording;
 mod rejection;
 mod rows;
 

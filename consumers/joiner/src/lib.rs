@@ -5,7 +5,8 @@
 //! `signals` as a table, `waiting` for those that are not there, `watermark`, ids that were `seen`,
 //! counters, all in memory; `batch` is what goes in and comes out, `tables` and `values` are what
 //! the state holds of it; `writer` puts the state under it) → `publish` (`feedback`, `item-stats`,
-//! `behavior.unmatched`) → the state (changes and offsets in one write).
+//! `behavior.unmatched`) → the state (changes and offsets in one write). [`OfflineJoin`] drives the
+//! same join over a recording.
 //!
 //! Promises:
 //! - *State and offset are one write*, of one writer: after any crash, rebalance, doubled record or
@@ -26,6 +27,7 @@ mod config;
 mod decode;
 mod join;
 mod joiner;
+mod offline;
 mod partition;
 mod publish;
 mod rekey;
@@ -43,4 +45,5 @@ pub use config::{InvalidConfig, JoinerConfig};
 pub use joiner::{
     Joiner, JoinerDeps, JoinerHandle, JoinerState, ReadError, StartError, join_group, rekey_group,
 };
+pub use offline::{Joined, OfflineJoin};
 pub use stats::{JoinerStats, PartitionStats};

@@ -29,6 +29,7 @@ pub mod extract;
 mod failure;
 mod fetch;
 mod index;
+mod passage;
 mod pipeline;
 mod publish;
 mod signal;
@@ -38,6 +39,7 @@ mod vectorizer;
 pub use config::{ChunkConfig, EmbedConfig, ExtractConfig, InvalidConfig, VectorizerConfig};
 pub use extract::{ExtractorCommand, extract_worker_main};
 pub use failure::Stage;
+pub use passage::{Passage, PassageError};
 pub use stats::VectorizerStats;
 pub use vectorizer::{
     Outsiders, StartError, Vectorizer, VectorizerDeps, VectorizerHandle, VectorizerState,

@@ -324,6 +324,19 @@ impl Iterator for Corpus {
     }
 }
 
+/// The document of a Metarank `item` event, a record of `uri`; none of another event. `digest` is
+/// the line's.
+pub(crate) fn metarank_item(
+    uri: &ObjectUri,
+    line: &[u8],
+    digest: &[u8],
+    now_ms: i64,
+) -> Result<Option<DocumentNotice>, LineError> {
+    json::ranklens(line)?
+        .map(|document| notice(uri, document, digest, now_ms))
+        .transpose()
+}
+
 fn notice(
     uri: &ObjectUri,
     document: Document,

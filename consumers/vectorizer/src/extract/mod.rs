@@ -256,6 +256,13 @@ impl Extractor {
     }
 }
 
+/// Plain text as [`Extractor::extract`] gives it, of any length: it came in a record.
+pub(crate) fn read_inline_text(bytes: &[u8]) -> Result<ExtractedText, ExtractError> {
+    let mut extracted = read_text(MediaType::PlainText, bytes, None, u64::MAX)?;
+    tidy(&mut extracted);
+    Ok(extracted)
+}
+
 /// Readers that are safe in this process.
 fn read_text(
     media_type: MediaType,

@@ -78,8 +78,11 @@ impl Features {
             tags,
             key_phrases: key_phrases::key_phrases(&extracted.text, key_phrases),
             near_duplicate_hash: near_duplicate::near_duplicate_hash(&extracted.text).cast_signed(),
-            published_at_ms: metadata(&["published_at", "date"])
-                .and_then(crate::extract::parse_published)
+            published_at_ms: metadata(&["published_at_ms"])
+                .and_then(|ms| ms.trim().parse().ok())
+                .or_else(|| {
+                    metadata(&["published_at", "date"]).and_then(crate::extract::parse_published)
+                })
                 .or(extracted.published_at_ms),
             metadata: carried(&notice.metadata),
         }
@@ -231,6 +234,12 @@ mod tests {
         assert_eq!(features.tags, ["a", "b", "c"]);
         assert_eq!(features.title.as_deref(), Some("Told"));
         assert_eq!(features.published_at_ms, Some(1_714_521_600_000));
+        let recorded = notice(
+            r#"{"uri":"s3://b/corpus.jsonl#1","event":"created","event_time_ms":1,
+                "metadata":{"published_at_ms":"819590400000"}}"#,
+        );
+        let features = Features::of(&recorded, MediaType::PlainText, &extracted, 3);
+        assert_eq!(features.published_at_ms, Some(819_590_400_000));
     }
 
     #[test]
