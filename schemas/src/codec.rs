@@ -194,7 +194,7 @@ const PRIMITIVES: [&str; 8] = [
 
 /// All topics that have schemas.
 #[must_use]
-pub fn catalogue() -> [&'static TopicSchemas; 9] {
+pub fn catalogue() -> [&'static TopicSchemas; 10] {
     [
         crate::DocumentNotice::schemas(),
         crate::Signal::schemas(),
@@ -205,6 +205,7 @@ pub fn catalogue() -> [&'static TopicSchemas; 9] {
         crate::Feedback::schemas(),
         crate::ItemStats::schemas(),
         crate::Impression::schemas(),
+        crate::User::schemas(),
     ]
 }
 

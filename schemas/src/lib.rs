@@ -31,6 +31,7 @@ mod outcomes;
 mod registry;
 mod signals;
 mod traceparent;
+mod users;
 mod vector_bytes;
 
 pub use behavior::{BehaviorByItem, BehaviorEvent, BehaviorKind, UnknownBehaviorKind};
@@ -49,3 +50,4 @@ pub use outcomes::{DocumentOutcome, OutcomeKind};
 pub use registry::{SchemaRegistry, WriterSchema};
 pub use signals::Signal;
 pub use traceparent::{InvalidTraceParent, TraceParent};
+pub use users::User;

@@ -29,6 +29,10 @@ pub const FEEDBACK: &str = "feedback";
 pub const ITEM_STATS: &str = "item-stats";
 /// Answers of the recommender.
 pub const IMPRESSIONS: &str = "impressions";
+/// What the upstream system tells of users, keyed by user.
+pub const USERS: &str = "users";
+/// Rows of users that could not be understood.
+pub const USERS_DLQ: &str = "users.dlq";
 
 /// What happens to old records.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -132,6 +136,8 @@ mod tests {
             FEEDBACK,
             ITEM_STATS,
             IMPRESSIONS,
+            USERS,
+            USERS_DLQ,
         ];
         assert_eq!(names, named);
         for topic in declared() {
@@ -153,6 +159,7 @@ mod tests {
             (DOCUMENTS, DOCUMENTS_DLQ),
             (BEHAVIOR, BEHAVIOR_DLQ),
             (BEHAVIOR_BY_ITEM, BEHAVIOR_BY_ITEM_DLQ),
+            (USERS, USERS_DLQ),
         ] {
             assert_eq!(dead_letter_topic(source), letters);
             let bytes = |name| topic(name).max_message_bytes;

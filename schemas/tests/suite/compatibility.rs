@@ -83,6 +83,12 @@ const PINNED: &[(&str, &str, &str, &str)] = &[
         "9ba230679e7def29",
         "3b32cb78febeb616a7dbc5b30671cc0626826c2a29e2fdaa345b433b98727f49",
     ),
+    (
+        "users",
+        "v1",
+        "d8282cdb0fab95c7",
+        "f6939b26bb90ecf1d8c368e91b559d6d3a79a99f5b1af4241c30d495c5d3ff6c",
+    ),
 ];
 
 #[test]

@@ -8,7 +8,7 @@ use millrace_schemas::{
     BehaviorByItem, BehaviorEvent, BehaviorKind, Bucket, DocumentEvent, DocumentNotice,
     DocumentOutcome, Feedback, Framing, Impression, ImpressionItem, ItemCounters, ItemStats,
     Layout, Message, Origin, OutcomeKind, PositionCounts, ReadUpTo, SchemaError, SchemaRegistry,
-    Signal, UnmatchedBehavior, WriterSchema, decode, decode_with, encode,
+    Signal, UnmatchedBehavior, User, WriterSchema, decode, decode_with, encode,
 };
 use proptest::prelude::*;
 
@@ -190,6 +190,13 @@ fn every_message_round_trips() {
             partition: 0,
             offset: 9,
         }],
+    });
+    round_trip(&User {
+        user_id: "u".into(),
+        fields: BTreeMap::from([("city".into(), "Hangzhou".into())]),
+        deleted: false,
+        updated_at_ms: 1_700_000_000_123,
+        source: "airec".into(),
     });
 }
 
