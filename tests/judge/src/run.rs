@@ -142,6 +142,7 @@ async fn run_in(
     let ledger = Arc::new(Ledger::default());
     let delivery = Delivery::new(
         &target.notices_api,
+        target.events_api.as_deref(),
         &target.kafka,
         Arc::clone(&store),
         target.watched.clone(),

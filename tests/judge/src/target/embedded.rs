@@ -40,6 +40,7 @@ pub fn start(binary: &Path, folder: &Path, store: &ObjectServer) -> anyhow::Resu
         kind: TargetKind::Embedded,
         members: BTreeMap::from([(Role::Up, Member::start(Role::Up, program)?)]),
         notices_api: api.clone(),
+        events_api: Some(api.clone()),
         search_api: api,
         group: group(&kafka.topic_prefix, INDEX),
         kafka,

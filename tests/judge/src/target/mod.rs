@@ -40,6 +40,8 @@ pub struct Target {
     pub members: BTreeMap<Role, Member>,
     /// The API that takes notices.
     pub notices_api: String,
+    /// The API that takes behavior, where it is joined.
+    pub events_api: Option<String>,
     /// The API that searches.
     pub search_api: String,
     /// Its brokers, without a relay.

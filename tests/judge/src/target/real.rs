@@ -93,6 +93,7 @@ pub async fn start(
         kind: TargetKind::Real,
         members,
         notices_api: apis[&Role::Uploads].clone(),
+        events_api: None,
         search_api: apis[&Role::Vectorizer2].clone(),
         group: group(&kafka.topic_prefix, &name),
         kafka,

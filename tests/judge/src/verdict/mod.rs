@@ -3,6 +3,7 @@
 //! The topic `documents` is the witness: what the brokers acknowledged must stand on it, and from
 //! what stands on it follows what index, signals, outcomes and dead letters must hold.
 
+mod behavior;
 mod dead_letters;
 mod documents;
 mod fresh;
@@ -120,6 +121,7 @@ pub async fn judge(
     until_worked_off(target, &mut findings).await?;
     progress.phase("reading topics");
     let topics = Topics::read(&target.kafka).await?;
+    behavior::check(target, ledger, &topics, &mut findings).await?;
     let spec = target
         .index_spec()
         .await

@@ -136,7 +136,7 @@ impl Noticed {
     }
 }
 
-async fn read(kafka: &KafkaConfig, name: &str) -> anyhow::Result<Vec<Record>> {
+pub(super) async fn read(kafka: &KafkaConfig, name: &str) -> anyhow::Result<Vec<Record>> {
     let topic = kafka.topic(name);
     let reader = TopicReader::open(kafka, &topic, &ReadFrom::Beginning, ReadUntil::PresentEnd);
     let records = async { reader.await?.collect().await };

@@ -12,7 +12,8 @@ use reqwest::StatusCode;
 use serde_json::{Value, json};
 use tokio::sync::Mutex;
 
-use super::ledger::{AcceptedNotice, Acknowledged, Ledger};
+use super::behavior::Behavior;
+use super::ledger::{AcceptedNotice, Acknowledged, Ledger, ToldBehavior};
 use super::poison::{Poison, PoisonForm, notice};
 use super::{Notices, Obligation, mark};
 use crate::object_server::{BUCKET, ObjectServer};
@@ -24,6 +25,7 @@ const SEND_AGAIN_AFTER: Duration = Duration::from_millis(50);
 pub struct Delivery {
     http: reqwest::Client,
     notices_url: String,
+    events_url: Option<String>,
     kafka: KafkaConfig,
     producer: Arc<Mutex<Producer>>,
     store: Arc<ObjectServer>,
@@ -33,12 +35,14 @@ pub struct Delivery {
 }
 
 impl Delivery {
-    /// For the pipeline whose API is at `api` and whose brokers `kafka` names.
+    /// For the pipeline that takes notices at `notices_api`, behavior at `events_api` where it does,
+    /// and whose brokers `kafka` names.
     ///
     /// # Errors
     /// A client can't be made.
     pub fn new(
-        api: &str,
+        notices_api: &str,
+        events_api: Option<&str>,
         kafka: &KafkaConfig,
         store: Arc<ObjectServer>,
         folder: PathBuf,
@@ -50,7 +54,8 @@ impl Delivery {
             .build()?;
         Ok(Self {
             http,
-            notices_url: format!("{api}/v1/notices"),
+            notices_url: format!("{notices_api}/v1/notices"),
+            events_url: events_api.map(|api| format!("{api}/v1/events")),
             kafka: kafka.clone(),
             producer: Arc::new(Mutex::new(Producer::connect(kafka)?)),
             store,
@@ -92,6 +97,12 @@ impl Delivery {
             }
             Obligation::File { name, text } => self.write_file(&name, &text)?,
             Obligation::Poison(poison) => self.poison(&poison).await?,
+            Obligation::Behavior(behavior) => {
+                let Some(url) = &self.events_url else {
+                    return Ok(());
+                };
+                self.tell(url, behavior).await?;
+            }
         }
         self.ledger.acknowledged(kind);
         Ok(())
@@ -113,7 +124,7 @@ impl Delivery {
             let body = &body;
             async move {
                 tokio::time::sleep(Duration::from_millis(late_ms)).await;
-                self.post(body, StatusCode::OK).await
+                self.post(&self.notices_url, body, StatusCode::OK).await
             }
         });
         for answer in futures::future::try_join_all(posts).await? {
@@ -164,7 +175,9 @@ impl Delivery {
                 self.note_poison(&object_uri(&key), poison);
                 let etag = self.store.put(&key, content);
                 let body = s3_notice(BUCKET, &key, Some(&etag), now_ms());
-                self.post(&body, StatusCode::OK).await.map(drop)
+                self.post(&self.notices_url, &body, StatusCode::OK)
+                    .await
+                    .map(drop)
             }
             PoisonForm::Posted {
                 body, mark, status, ..
@@ -172,12 +185,51 @@ impl Delivery {
                 let entry = (poison.clone(), false);
                 self.ledger.lock().posted_poison.insert(mark.clone(), entry);
                 let status = StatusCode::from_u16(status)?;
-                self.post(&body, status).await?;
+                self.post(&self.notices_url, &body, status).await?;
                 let entry = (poison.clone(), true);
                 self.ledger.lock().posted_poison.insert(mark, entry);
                 Ok(())
             }
         }
+    }
+
+    /// Posts the copies of an event, all to their acknowledgement.
+    async fn tell(&self, url: &str, behavior: Behavior) -> anyhow::Result<()> {
+        let event_time_ms = now_ms() + behavior.skew_ms;
+        let body = json!({
+            "event_id": behavior.event_id,
+            "user_id": behavior.user_id,
+            "item": behavior.uri,
+            "kind": behavior.kind.as_str(),
+            "event_time_ms": event_time_ms,
+            "position": behavior.position,
+        })
+        .to_string();
+        let event_id = behavior.event_id.clone();
+        let told = ToldBehavior {
+            behavior: behavior.clone(),
+            event_time_ms,
+            acknowledged: false,
+        };
+        self.ledger.lock().behavior.insert(event_id.clone(), told);
+        let posts = behavior.late_ms.iter().map(|&late_ms| {
+            let body = &body;
+            async move {
+                tokio::time::sleep(Duration::from_millis(late_ms)).await;
+                self.post(url, body, StatusCode::ACCEPTED).await
+            }
+        });
+        for answer in futures::future::try_join_all(posts).await? {
+            if answer["accepted"] != 1 {
+                let found = format!("it was answered {answer}");
+                self.ledger
+                    .violation("a correct event is accepted", &event_id, found);
+            }
+        }
+        if let Some(told) = self.ledger.lock().behavior.get_mut(&event_id) {
+            told.acknowledged = true;
+        }
+        Ok(())
     }
 
     fn note_poison(&self, key: &str, poison: &Poison) {
@@ -197,11 +249,11 @@ impl Delivery {
     }
 
     /// Posts until the answer has the wanted status; what is answered otherwise is sent again.
-    async fn post(&self, body: &str, wanted: StatusCode) -> anyhow::Result<Value> {
+    async fn post(&self, url: &str, body: &str, wanted: StatusCode) -> anyhow::Result<Value> {
         loop {
             let sent = self
                 .http
-                .post(&self.notices_url)
+                .post(url)
                 .header("content-type", "application/json")
                 .body(body.to_owned())
                 .send()

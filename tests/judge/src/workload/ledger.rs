@@ -6,6 +6,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use bytes::Bytes;
 use millrace_kafka::RecordPosition;
 
+use super::behavior::Behavior;
 use super::poison::Poison;
 use crate::report::Violation;
 
@@ -31,6 +32,17 @@ pub struct AcceptedNotice {
     pub etag: Option<String>,
 }
 
+/// Behavior that was posted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ToldBehavior {
+    /// What was told.
+    pub behavior: Behavior,
+    /// The same in every copy, ms since 1970.
+    pub event_time_ms: i64,
+    /// Whether any copy was answered with 202.
+    pub acknowledged: bool,
+}
+
 /// Everything that was promised.
 #[derive(Debug, Default)]
 pub struct Promises {
@@ -53,6 +65,9 @@ pub struct Promises {
     pub poison: BTreeMap<String, Poison>,
     /// Posted poison by the mark in its dead letter; the bool says whether it was acknowledged.
     pub posted_poison: BTreeMap<String, (Poison, bool)>,
+    /// Behavior by its event id, with the event time that it was told with. What was posted but not
+    /// acknowledged may be counted as well.
+    pub behavior: BTreeMap<String, ToldBehavior>,
     /// The mark of every version that was handed out, in that order.
     pub marks: Vec<String>,
     /// What went wrong while handing out.

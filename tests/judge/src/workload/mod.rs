@@ -3,10 +3,12 @@
 //! The generator is a pure function of its seed. How many obligations are handed out before the
 //! faults end, and when each is, depends on the machine.
 
+pub mod behavior;
 pub mod delivery;
 pub mod ledger;
 pub mod poison;
 
+use self::behavior::Behavior;
 use self::poison::Poison;
 
 /// Objects of the bucket that come, change and go.
@@ -77,6 +79,8 @@ pub enum Obligation {
     },
     /// Something that can never be indexed.
     Poison(Poison),
+    /// A user did something with a document.
+    Behavior(Behavior),
 }
 
 /// How the notices of a change come.
@@ -97,7 +101,7 @@ impl Obligation {
         match self {
             Self::PutObject { text, .. } | Self::File { text, .. } => Some(text),
             Self::Inline { text, .. } => text.as_deref(),
-            Self::DeleteObject { .. } | Self::Poison(_) => None,
+            Self::DeleteObject { .. } | Self::Poison(_) | Self::Behavior(_) => None,
         }
     }
 
@@ -111,6 +115,7 @@ impl Obligation {
             Self::Inline { text: None, .. } => "inline removal",
             Self::File { .. } => "file written",
             Self::Poison(_) => "poison",
+            Self::Behavior(_) => "behavior",
         }
     }
 }
@@ -176,6 +181,10 @@ impl Workload {
         text
     }
 
+    fn object_key(&mut self) -> String {
+        format!("docs/{}.txt", self.rng.u32(..OBJECTS))
+    }
+
     fn inline(&mut self) -> Obligation {
         let removal = self.rng.u32(..7) == 0;
         let text = (!removal).then(|| self.text());
@@ -201,16 +210,23 @@ impl Iterator for Workload {
     fn next(&mut self) -> Option<Obligation> {
         self.drawn += 1;
         Some(match self.rng.u32(..100) {
-            0..48 => Obligation::PutObject {
-                key: format!("docs/{}.txt", self.rng.u32(..OBJECTS)),
+            0..36 => Obligation::PutObject {
+                key: self.object_key(),
                 text: self.text(),
                 notices: self.notices(),
             },
-            48..58 => Obligation::DeleteObject {
-                key: format!("docs/{}.txt", self.rng.u32(..OBJECTS)),
+            36..44 => Obligation::DeleteObject {
+                key: self.object_key(),
                 notices: self.notices(),
             },
-            58..90 => self.inline(),
+            44..68 => self.inline(),
+            68..90 => {
+                let uri = match self.rng.bool() {
+                    true => delivery::object_uri(&self.object_key()),
+                    false => inline_uri(self.rng.u32(..INLINE)),
+                };
+                Obligation::Behavior(Behavior::draw(&mut self.rng, self.drawn, uri))
+            }
             90..93 => Obligation::File {
                 name: format!("{}.txt", self.rng.u32(..FILES)),
                 text: self.text(),
@@ -241,7 +257,7 @@ mod tests {
         assert_eq!(drawn(3), drawn(3));
         assert_ne!(drawn(3), drawn(4));
         let kinds: std::collections::BTreeSet<_> = drawn(3).iter().map(Obligation::kind).collect();
-        assert_eq!(kinds.len(), 6);
+        assert_eq!(kinds.len(), 7);
     }
 
     #[test]
