@@ -122,6 +122,10 @@ bench-reconcile: ## compare a million documents with their headers and signals: 
 bench-joiner: ## behavior events a core re-keys, joins and counts; click to feedback
 	cargo run $(LOCKED) --release --quiet -p millrace-joiner --example bench_joiner
 
+.PHONY: bench-profiles
+bench-profiles: ## records of feedback a core applies to profiles; click to profile
+	cargo run $(LOCKED) --release --quiet -p millrace-profiles --example bench_profiles
+
 .PHONY: servers-start
 servers-start: ## start the real Kafka and OpenSearch; then: eval "$(infra/servers/servers env)"
 	$(SERVERS) start

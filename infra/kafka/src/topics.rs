@@ -25,6 +25,8 @@ pub const BEHAVIOR_BY_ITEM_DLQ: &str = "behavior.by-item.dlq";
 pub const BEHAVIOR_UNMATCHED: &str = "behavior.unmatched";
 /// Behavior with its item's signal, keyed by user.
 pub const FEEDBACK: &str = "feedback";
+/// Feedback that could not be processed.
+pub const FEEDBACK_DLQ: &str = "feedback.dlq";
 /// Counters of each item.
 pub const ITEM_STATS: &str = "item-stats";
 /// Answers of the recommender.
@@ -134,6 +136,7 @@ mod tests {
             BEHAVIOR_BY_ITEM_DLQ,
             BEHAVIOR_UNMATCHED,
             FEEDBACK,
+            FEEDBACK_DLQ,
             ITEM_STATS,
             IMPRESSIONS,
             USERS,
@@ -159,6 +162,7 @@ mod tests {
             (DOCUMENTS, DOCUMENTS_DLQ),
             (BEHAVIOR, BEHAVIOR_DLQ),
             (BEHAVIOR_BY_ITEM, BEHAVIOR_BY_ITEM_DLQ),
+            (FEEDBACK, FEEDBACK_DLQ),
             (USERS, USERS_DLQ),
         ] {
             assert_eq!(dead_letter_topic(source), letters);

@@ -1,0 +1,201 @@
+//! What feedback does to the profiles of one partition, without any input or output.
+//!
+//! A batch of records and what the state holds of their keys go in; changes of the state come out.
+//! Nothing here reads a clock or waits, so a test can play any interleaving.
+//!
+//! An origin is applied once. It is remembered in the time of the *records*, not of the events: a
+//! repetition comes from a joiner that reads `behavior.by-item` again, so no later than that topic
+//! keeps its records, while an event itself may be of any age.
+
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+
+use bytes::Bytes;
+use millrace_features::{Profile, ProfileSettings};
+use millrace_schemas::Feedback;
+use millrace_state::{Cache, Change, Table};
+
+use crate::values::{
+    BrokenValue, FORGETTING, OriginKey, PROFILES, PROGRESS, Progress, SEEN, hour, origin_key, read,
+    read_profile, write,
+};
+
+/// How feedback is applied.
+#[derive(Clone, Debug)]
+pub(crate) struct Applies {
+    pub settings: ProfileSettings,
+    /// Of a profile's vectors, until feedback says otherwise.
+    pub model_version: String,
+    pub deduplication_hours: i64,
+    pub cached_users: usize,
+}
+
+/// A record of `feedback` that can be read.
+#[derive(Clone, Debug)]
+pub(crate) struct Input {
+    /// When it was written, ms since 1970; not ahead of this machine's clock.
+    pub written_ms: i64,
+    pub feedback: Feedback,
+}
+
+/// What one batch did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Done {
+    pub applied: u64,
+    pub duplicates: u64,
+}
+
+/// What a batch comes to.
+#[derive(Debug, Default)]
+pub(crate) struct Step {
+    pub changes: Vec<Change>,
+    pub done: Done,
+}
+
+/// One partition's profiles. Made from the state, and thrown away where a write fails.
+pub(crate) struct Applying {
+    applies: Applies,
+    progress: Progress,
+    profiles: Cache<Option<Profile>>,
+    /// The batch's own, from here on.
+    seen: HashSet<OriginKey>,
+    changed_users: BTreeSet<String>,
+    new_origins: BTreeSet<OriginKey>,
+    /// Origins to forget, by hour.
+    forget: BTreeMap<i64, Vec<OriginKey>>,
+    step: Step,
+}
+
+impl Applying {
+    /// From the value of [`PROGRESS`].
+    pub fn open(applies: Applies, progress: Option<&[u8]>) -> Result<Self, BrokenValue> {
+        let progress = progress.map(|value| read(PROGRESS, value)).transpose()?;
+        Ok(Self {
+            progress: progress.unwrap_or_default(),
+            profiles: Cache::new(applies.cached_users),
+            applies,
+            seen: HashSet::new(),
+            changed_users: BTreeSet::new(),
+            new_origins: BTreeSet::new(),
+            forget: BTreeMap::new(),
+            step: Step::default(),
+        })
+    }
+
+    /// The keys whose values [`Applying::load`] must be given before [`Applying::apply`].
+    pub fn wanted(&mut self, batch: &[Input]) -> Vec<(Table, Vec<u8>)> {
+        let mut keys = BTreeSet::new();
+        for Input { feedback, .. } in batch {
+            let user_id = &feedback.event.user_id;
+            if !self.profiles.touch(user_id) {
+                keys.insert((PROFILES, user_id.clone().into_bytes()));
+            }
+            keys.insert((SEEN, origin_key(&feedback.origin).to_vec()));
+        }
+        keys.into_iter().collect()
+    }
+
+    /// Takes the values of wanted keys.
+    pub fn load(
+        &mut self,
+        keys: Vec<(Table, Vec<u8>)>,
+        values: Vec<Option<Bytes>>,
+    ) -> Result<(), BrokenValue> {
+        for ((table, key), value) in keys.into_iter().zip(values) {
+            match table {
+                PROFILES => {
+                    let profile = value.map(|value| read_profile(&value)).transpose()?;
+                    let user_id = String::from_utf8_lossy(&key).into_owned();
+                    self.profiles.insert(user_id, profile);
+                }
+                _ => {
+                    if let (Some(_), Ok(key)) = (value, key.as_slice().try_into()) {
+                        self.seen.insert(key);
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Applies a batch whose values were loaded.
+    pub fn apply(&mut self, batch: Vec<Input>) {
+        for input in batch {
+            self.apply_one(input);
+        }
+    }
+
+    fn apply_one(&mut self, input: Input) {
+        let Input {
+            written_ms,
+            feedback,
+        } = input;
+        let newest_ms = self.progress.newest_ms.max(Some(written_ms));
+        self.progress.newest_ms = newest_ms;
+        let key = origin_key(&feedback.origin);
+        if !self.seen.insert(key) {
+            self.step.done.duplicates += 1;
+            return;
+        }
+        let forget_hour =
+            hour(newest_ms.unwrap_or(written_ms)) + self.applies.deduplication_hours + 1;
+        self.progress.forget_hours.insert(forget_hour);
+        self.forget.entry(forget_hour).or_default().push(key);
+        self.new_origins.insert(key);
+        let user_id = &feedback.event.user_id;
+        let Some(profile) = self.profiles.get_mut(user_id) else {
+            unreachable!("the profile of {user_id} was wanted and loaded")
+        };
+        profile
+            .get_or_insert_with(|| Profile::new(user_id, &self.applies.model_version))
+            .apply(&feedback, &self.applies.settings);
+        self.changed_users.insert(feedback.event.user_id);
+        self.step.done.applied += 1;
+    }
+
+    /// The first hour whose origins are to be forgotten now.
+    pub fn hour_to_forget(&self) -> Option<i64> {
+        let now = hour(self.progress.newest_ms?);
+        let first = self.progress.forget_hours.first().copied();
+        first.filter(|&hour| hour <= now)
+    }
+
+    /// Forgets the origins of these lists; the hour itself where they were all it had.
+    pub fn forget(&mut self, hour: i64, lists: Vec<(Vec<u8>, Bytes)>, all: bool) {
+        for (key, list) in lists {
+            let (origins, _) = list.as_chunks::<16>();
+            for origin in origins {
+                self.change(SEEN, origin.to_vec(), None);
+            }
+            self.change(FORGETTING.part(hour), key, None);
+        }
+        if all {
+            self.progress.forget_hours.remove(&hour);
+        }
+    }
+
+    /// Ends the batch: what to write with the offset `next`.
+    pub fn finish(&mut self, next: Option<i64>) -> Step {
+        for user_id in std::mem::take(&mut self.changed_users) {
+            let profile = self.profiles.get(&user_id).and_then(Option::as_ref);
+            let value = profile.map(Profile::to_bytes);
+            self.change(PROFILES, user_id.into_bytes(), value);
+        }
+        for origin in std::mem::take(&mut self.new_origins) {
+            self.change(SEEN, origin.to_vec(), Some(Vec::new()));
+        }
+        // No other batch has this offset as its next.
+        let key = next.unwrap_or(0).to_be_bytes().to_vec();
+        for (hour, origins) in std::mem::take(&mut self.forget) {
+            self.change(FORGETTING.part(hour), key.clone(), Some(origins.concat()));
+        }
+        let progress = write(&self.progress);
+        self.change(PROGRESS, Vec::new(), Some(progress));
+        self.seen.clear();
+        self.profiles.age();
+        std::mem::take(&mut self.step)
+    }
+
+    fn change(&mut self, table: Table, key: Vec<u8>, value: Option<Vec<u8>>) {
+        self.step.changes.push(Change { table, key, value });
+    }
+}

@@ -1,0 +1,36 @@
+//! What is known of each user: the consumer that applies feedback to profiles, and their reader.
+//!
+//! The dataflow, room by room: `consumer` (the group, a task for each partition of `feedback`) →
+//! `partition` (claim, read, write, in this order) → `decode` → `apply` (feedback to profiles,
+//! without any input or output; `values` is what the state holds, `writer` puts the state under it) →
+//! the state (profiles, origins and offset in one write) → [`ProfileReader`].
+//!
+//! Promises:
+//! - *Profile and offset are one write*, of one writer, and an origin is applied once: after any
+//!   crash, rebalance, doubled record or failed-over store a profile is that of each event once, in
+//!   the topic's order, bit for bit.
+//! - What was written is what the next [`ProfileReader::get`] finds. A batch is what came while the
+//!   one before was written, so a single click is written at once.
+//! - Feedback that cannot be read is in `feedback.dlq` before the state moves past it.
+//!
+//! Left to others: what an event does to a profile (`millrace-features`), offsets and groups
+//! (`millrace-kafka`), where the state is kept and who may write it (`millrace-state`).
+
+mod apply;
+mod config;
+mod consumer;
+mod decode;
+mod partition;
+mod reader;
+mod stats;
+#[cfg(test)]
+mod tests;
+mod values;
+mod writer;
+
+pub use config::{InvalidConfig, ProfilesConfig};
+pub use consumer::{
+    Profiles, ProfilesDeps, ProfilesHandle, ProfilesState, StartError, profiles_group,
+};
+pub use reader::{ProfileReader, ReadError};
+pub use stats::{PartitionStats, ProfilesStats};

@@ -1,0 +1,3 @@
+//! Applying as a whole, against a model of it.
+
+mod model;

@@ -1,0 +1,237 @@
+//! Any interleaving of batches, crashes, takeovers and repetitions leaves the profiles of each origin
+//! once, in the topic's order.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicI32, Ordering};
+use std::sync::{Arc, LazyLock};
+
+use millrace_features::{Profile, ProfileSettings};
+use millrace_schemas::{BehaviorEvent, BehaviorKind, Feedback, FeedbackItem, Origin};
+use millrace_state::{EmbeddedState, Shard, StateError, StateStore};
+use proptest::prelude::*;
+
+use crate::apply::{Applies, Input, Step};
+use crate::values::{PROFILES, SEEN};
+use crate::writer::ProfileWriter;
+
+const HOUR_MS: i64 = 3_600_000;
+const START_MS: i64 = 1_700_000_000_000;
+const MODEL: &str = "model";
+
+/// One store for all cases, each in a partition of its own.
+static STORE: LazyLock<(tempfile::TempDir, Arc<dyn StateStore>)> = LazyLock::new(|| {
+    let folder = tempfile::tempdir().unwrap();
+    let state = EmbeddedState::open(folder.path()).unwrap();
+    (folder, Arc::new(state))
+});
+
+fn new_shard() -> Shard {
+    static NEXT: AtomicI32 = AtomicI32::new(0);
+    Shard {
+        generation: 1,
+        partition: NEXT.fetch_add(1, Ordering::Relaxed),
+    }
+}
+
+/// What the joiner publishes of one record; the same number is the same record.
+fn feedback(number: usize) -> Feedback {
+    let kinds = [
+        BehaviorKind::Expose,
+        BehaviorKind::Click,
+        BehaviorKind::Like,
+    ];
+    let id = i64::try_from(number).unwrap();
+    let (sin, cos) = f32::from(u16::try_from(number).unwrap()).sin_cos();
+    Feedback {
+        event: BehaviorEvent {
+            event_id: format!("e-{number}"),
+            user_id: format!("u-{}", number % 3),
+            item_id: format!("item-{}", number % 7),
+            item: (number % 7).to_string(),
+            kind: kinds[number % 5 % 3],
+            value: None,
+            // Not in order.
+            event_time_ms: START_MS + id * 7_919_999 % (20 * HOUR_MS),
+            request_id: None,
+            trace_info: None,
+            scene_id: None,
+            position: None,
+            attributes: BTreeMap::new(),
+            source: "own".to_owned(),
+        },
+        origin: Origin {
+            topic: "behavior.by-item".to_owned(),
+            partition: i32::try_from(number % 2).unwrap(),
+            offset: id,
+        },
+        item: FeedbackItem {
+            model_version: MODEL.to_owned(),
+            vector: vec![sin, cos],
+            categories: vec![format!("c-{}", number % 4)],
+            ..FeedbackItem::default()
+        },
+        expected_ctr: Some(0.1),
+    }
+}
+
+/// A log of `feedback`, and its reader.
+struct Play {
+    runtime: tokio::runtime::Runtime,
+    applies: Applies,
+    shard: Shard,
+    log: Vec<Input>,
+}
+
+impl Play {
+    fn new(deduplication_hours: i64, log: Vec<Input>) -> Self {
+        Self {
+            runtime: tokio::runtime::Builder::new_current_thread()
+                .build()
+                .unwrap(),
+            applies: Applies {
+                settings: ProfileSettings::default(),
+                model_version: MODEL.to_owned(),
+                deduplication_hours,
+                cached_users: 1,
+            },
+            shard: new_shard(),
+            log,
+        }
+    }
+
+    fn claim(&self) -> ProfileWriter {
+        let state = Arc::clone(&STORE.1);
+        let claim = ProfileWriter::claim(state, self.shard, self.applies.clone());
+        self.runtime.block_on(claim).unwrap()
+    }
+
+    /// Applies the next records after where the writer stands, without writing.
+    fn step(&self, writer: &mut ProfileWriter, records: usize) -> (Option<i64>, Step) {
+        let from = usize::try_from(writer.offset().unwrap_or(0)).unwrap();
+        let to = from.saturating_add(records).min(self.log.len());
+        let next = i64::try_from(to).ok();
+        let batch = self.log[from..to].to_vec();
+        let step = self.runtime.block_on(writer.step(batch, next)).unwrap();
+        (next, step)
+    }
+
+    fn write(&self, writer: &mut ProfileWriter, records: usize) -> Step {
+        let (next, mut step) = self.step(writer, records);
+        let changes = std::mem::take(&mut step.changes);
+        self.runtime.block_on(writer.commit(next, changes)).unwrap();
+        step
+    }
+
+    /// As the state holds it.
+    fn profile(&self, user_id: &str) -> Option<Vec<u8>> {
+        let key = (PROFILES, user_id.as_bytes().to_vec());
+        let found = self.runtime.block_on(STORE.1.get(self.shard, vec![key]));
+        let value = found.unwrap().into_iter().next().flatten();
+        value.map(|value| value.to_vec())
+    }
+
+    /// One origin after the other, by the book.
+    fn model(&self) -> BTreeMap<String, Profile> {
+        let mut applied = BTreeSet::new();
+        let mut profiles = BTreeMap::<String, Profile>::new();
+        for Input { feedback, .. } in &self.log {
+            if applied.insert(feedback.origin.clone()) {
+                let user_id = &feedback.event.user_id;
+                profiles
+                    .entry(user_id.clone())
+                    .or_insert_with(|| Profile::new(user_id, MODEL))
+                    .apply(feedback, &self.applies.settings);
+            }
+        }
+        profiles
+    }
+}
+
+#[derive(Clone, Debug)]
+enum Act {
+    Write(usize),
+    /// Nothing was written.
+    CrashBeforeCommit(usize),
+    /// The state is written, and the writer does not learn of it.
+    LostAnswer(usize),
+    /// Somebody else claims; the writer goes on for a write and is refused.
+    TakenOver(usize),
+}
+
+fn acts() -> impl Strategy<Value = Vec<Act>> {
+    let act = prop_oneof![
+        5 => (0..6_usize).prop_map(Act::Write),
+        1 => (0..6_usize).prop_map(Act::CrashBeforeCommit),
+        1 => (0..6_usize).prop_map(Act::LostAnswer),
+        1 => (0..6_usize).prop_map(Act::TakenOver),
+    ];
+    prop::collection::vec(act, 0..25)
+}
+
+fn log() -> impl Strategy<Value = Vec<Input>> {
+    // Few origins, so that many are repetitions.
+    let input = |number| Input {
+        written_ms: START_MS,
+        feedback: feedback(number),
+    };
+    prop::collection::vec((0..30_usize).prop_map(input), 0..60)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 150, ..ProptestConfig::default() })]
+
+    #[test]
+    fn no_batch_crash_repetition_or_takeover_changes_a_bit(log in log(), acts in acts()) {
+        let play = Play::new(168, log);
+        let mut writer = play.claim();
+        for act in acts {
+            match act {
+                Act::Write(records) => drop(play.write(&mut writer, records)),
+                Act::CrashBeforeCommit(records) => {
+                    play.step(&mut writer, records);
+                    writer = play.claim();
+                }
+                Act::LostAnswer(records) => {
+                    play.write(&mut writer, records);
+                    writer = play.claim();
+                }
+                Act::TakenOver(records) => {
+                    let mut next = play.claim();
+                    play.write(&mut next, 1);
+                    let (position, step) = play.step(&mut writer, records);
+                    let refused = play.runtime.block_on(writer.commit(position, step.changes));
+                    prop_assert!(matches!(refused, Err(StateError::Refused { .. })), "{refused:?}");
+                    writer = next;
+                }
+            }
+        }
+        play.write(&mut writer, usize::MAX);
+        let mut model = play.model();
+        for user in 0..3 {
+            let user_id = format!("u-{user}");
+            let expected = model.remove(&user_id).map(|profile| profile.to_bytes());
+            prop_assert_eq!(play.profile(&user_id), expected);
+        }
+    }
+}
+
+#[test]
+fn an_origin_is_forgotten_after_the_window_of_the_records_time_and_not_before() {
+    let at = |number, hour| Input {
+        written_ms: START_MS + hour * HOUR_MS,
+        feedback: feedback(number),
+    };
+    let log = vec![
+        at(0, 0),
+        at(0, 1), // within the window
+        at(1, 2), // one hour of window and the rest of an hour later 0 is forgotten
+        at(0, 2), // so this one is taken for new
+        at(0, 1), // a record's clock may be behind; it is known again
+    ];
+    let play = Play::new(1, log);
+    let mut writer = play.claim();
+    let applied = (0..5).map(|_| play.write(&mut writer, 1).done.applied);
+    assert_eq!(applied.collect::<Vec<_>>(), [1, 0, 1, 1, 0]);
+    let seen = STORE.1.scan(play.shard, SEEN, usize::MAX);
+    assert_eq!(play.runtime.block_on(seen).unwrap().len(), 2);
+}

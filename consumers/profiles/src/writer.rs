@@ -1,0 +1,91 @@
+//! The profiles of one partition together with their state: what a batch needs is read, what it
+//! changes is written. Still without topics, so that tests can stop it between any two steps.
+
+use std::sync::Arc;
+
+use millrace_state::{Change, Shard, ShardWriter, StateError, StateStore};
+
+use crate::apply::{Applies, Applying, Input, Step};
+use crate::values::{BrokenValue, FORGETTING, PROGRESS, offset, position};
+
+/// Lists of origins that one write forgets; each is of one batch.
+const MAX_FORGOTTEN_LISTS: usize = 8;
+
+/// The state cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum WriterError {
+    /// The store refuses or does not answer.
+    #[error(transparent)]
+    State(#[from] StateError),
+    /// A value is not what this version writes.
+    #[error("the state cannot be read; remove it, and it is rebuilt from `feedback`")]
+    Broken(#[from] BrokenValue),
+}
+
+/// The one writer of a partition's profiles.
+pub(crate) struct ProfileWriter {
+    shard: ShardWriter,
+    applying: Applying,
+}
+
+impl ProfileWriter {
+    /// Claims the shard. Waits while the store does not answer.
+    pub async fn claim(
+        state: Arc<dyn StateStore>,
+        shard: Shard,
+        applies: Applies,
+    ) -> Result<Self, WriterError> {
+        let shard = ShardWriter::claim(state, shard).await?;
+        let progress = shard.get(vec![(PROGRESS, Vec::new())]).await?;
+        let progress = progress.into_iter().next().flatten();
+        let applying = Applying::open(applies, progress.as_deref())?;
+        tracing::info!(
+            partition = shard.shard().partition,
+            epoch = shard.epoch(),
+            position = %shard.position(),
+            "claimed"
+        );
+        Ok(Self { shard, applying })
+    }
+
+    /// The next offset of `feedback`; `None` where nothing was read yet.
+    pub fn offset(&self) -> Option<i64> {
+        offset(self.shard.position())
+    }
+
+    /// Applies a batch that ends before `next`. What comes out is to be given to
+    /// [`ProfileWriter::commit`]; where that fails, this writer is to be thrown away.
+    pub async fn step(
+        &mut self,
+        batch: Vec<Input>,
+        next: Option<i64>,
+    ) -> Result<Step, WriterError> {
+        let keys = self.applying.wanted(&batch);
+        let values = self.shard.get(keys.clone()).await?;
+        self.applying.load(keys, values)?;
+        self.applying.apply(batch);
+        if let Some(hour) = self.applying.hour_to_forget() {
+            self.forget(hour).await?;
+        }
+        Ok(self.applying.finish(next))
+    }
+
+    /// Writes changes and offset in one step.
+    pub async fn commit(
+        &mut self,
+        next: Option<i64>,
+        changes: Vec<Change>,
+    ) -> Result<(), StateError> {
+        self.shard.commit(position(next), changes).await
+    }
+
+    /// A part of one hour at a time: whatever came in a long outage is forgotten batch by batch.
+    async fn forget(&mut self, hour: i64) -> Result<(), WriterError> {
+        let table = FORGETTING.part(hour);
+        let mut lists = self.shard.scan(table, MAX_FORGOTTEN_LISTS + 1).await?;
+        let all = lists.len() <= MAX_FORGOTTEN_LISTS;
+        lists.truncate(MAX_FORGOTTEN_LISTS);
+        self.applying.forget(hour, lists, all);
+        Ok(())
+    }
+}

@@ -1,0 +1,38 @@
+//! Profiles from their topic to their reader, on the embedded broker and folder (`embedded::`) and on
+//! the real Kafka and Redis (`real::`).
+
+#![allow(clippy::unwrap_used, reason = "a test that meets an error has failed")]
+
+mod crash;
+mod profiles;
+mod stack;
+
+/// One test a scenario and store.
+macro_rules! on_both {
+    ($($scenario:ident),+ $(,)?) => {
+        mod embedded {
+            $(
+                #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+                async fn $scenario() -> anyhow::Result<()> {
+                    crate::profiles::$scenario(&crate::stack::Place::embedded()?).await
+                }
+            )+
+        }
+        mod real {
+            $(
+                #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+                async fn $scenario() -> anyhow::Result<()> {
+                    crate::profiles::$scenario(&crate::stack::Place::real()?).await
+                }
+            )+
+        }
+    };
+}
+
+on_both! {
+    a_click_is_read_from_its_users_profile,
+    an_origin_is_applied_once_and_a_moved_committed_offset_changes_nothing,
+    what_cannot_be_read_is_a_dead_letter,
+    a_second_member_takes_partitions_over_and_nothing_applies_twice,
+    a_generation_is_rebuilt_beside_the_live_one,
+}

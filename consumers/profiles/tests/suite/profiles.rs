@@ -1,0 +1,207 @@
+//! The consumer from its topic to its reader.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::sync::Arc;
+
+use anyhow::{Context as _, Result, ensure};
+use millrace_kafka::{
+    ConsumerConfig, DeadLetter, PartitionedConsumer, ReadFrom, read_dead_letters, topics,
+};
+use millrace_profiles::{ProfileReader, Profiles, ProfilesHandle, ProfilesState, profiles_group};
+use millrace_schemas::{Feedback, Framing, encode};
+
+use crate::stack::{DEADLINE, Place, click, deps, expected, publish, publish_raw, until};
+
+const USERS: usize = 11;
+
+/// Clicks of all users in turn.
+pub fn clicks(numbers: Range<usize>) -> Vec<Feedback> {
+    let click = |number| click(number, &format!("user-{}", number % USERS));
+    numbers.map(click).collect()
+}
+
+/// Whether all users' profiles are those of this feedback, each once, in this order.
+pub async fn ensure_all(reader: &ProfileReader, feedback: &[Feedback]) -> Result<()> {
+    for user in 0..USERS {
+        let user_id = format!("user-{user}");
+        let found = reader.get(&user_id).await?.context("a profile")?;
+        ensure!(
+            found == expected(&user_id, feedback),
+            "{user_id}: {found:?}"
+        );
+    }
+    Ok(())
+}
+
+pub async fn a_click_is_read_from_its_users_profile(place: &Place) -> Result<()> {
+    place.with_topics().await?;
+    let producer = place.producer()?;
+    let handle = place.profiles().await?;
+    // Another process's, on a server; the same one's, on a folder.
+    let reader = ProfileReader::connect(&place.kafka, place.state().await?).await?;
+    ensure!(reader.get("user").await?.is_none());
+
+    let (first, second) = (click(1, "user"), click(2, "user"));
+    publish(&producer, std::slice::from_ref(&first)).await?;
+    let one = expected("user", std::slice::from_ref(&first));
+    until("the first click is there", async || {
+        Ok(reader.get("user").await?.as_ref() == Some(&one))
+    })
+    .await?;
+    publish(&producer, std::slice::from_ref(&second)).await?;
+    let both = expected("user", &[first, second]);
+    until("the second click is there", async || {
+        Ok(reader.get("user").await?.as_ref() == Some(&both))
+    })
+    .await?;
+    ensure!(handle.reader().get("user").await? == Some(both));
+    ensure!(reader.get("another").await?.is_none());
+    ensure!(handle.shutdown(DEADLINE).await.unfinished == 0);
+    ensure!(*handle.state().borrow() == ProfilesState::Stopped);
+    Ok(())
+}
+
+pub async fn an_origin_is_applied_once_and_a_moved_committed_offset_changes_nothing(
+    place: &Place,
+) -> Result<()> {
+    let admin = place.with_topics().await?;
+    let producer = place.producer()?;
+    let handle = place.profiles().await?;
+    let feedback = clicks(0..200);
+    publish(&producer, &feedback).await?;
+    // As a joiner does that crashed before its state was written.
+    publish(&producer, &feedback[150..]).await?;
+    handle.end_of_input().await?;
+    let stats = handle.stats();
+    ensure!((stats.applied, stats.duplicates) == (200, 50), "{stats:?}");
+    ensure_all(&handle.reader(), &feedback).await?;
+    handle.shutdown(DEADLINE).await;
+
+    // Somebody rewinds the group, as is usual to replay a topic.
+    let group = profiles_group(&place.kafka, 1);
+    let topic = place.kafka.topic(topics::FEEDBACK);
+    let ends = admin.end_offsets(&topic).await?;
+    let config = ConsumerConfig::new(&group, &[topics::FEEDBACK]);
+    let mut rewinding = PartitionedConsumer::start(&place.kafka, &config)?;
+    for _ in 0..ends.len() {
+        let mut assigned = rewinding.next_assignment().await.context("an assignment")?;
+        if ends[&assigned.partition()] > 0 {
+            assigned.start_at(None);
+            let first = assigned.recv_batch(1, 1).await.context("a record")?;
+            first.into_iter().for_each(millrace_kafka::Delivery::ack);
+        }
+    }
+    rewinding.shutdown(DEADLINE).await;
+    let lags = admin
+        .group_lag(&group, std::slice::from_ref(&topic))
+        .await?;
+    ensure!(lags.iter().any(|lag| lag.lag > 0), "{lags:?}");
+
+    let handle = place.profiles().await?;
+    let more = clicks(200..210);
+    publish(&producer, &more).await?;
+    handle.end_of_input().await?;
+    let stats = handle.stats();
+    ensure!((stats.applied, stats.duplicates) == (10, 0), "{stats:?}");
+    ensure_all(&handle.reader(), &[feedback, more].concat()).await?;
+    handle.shutdown(DEADLINE).await;
+    Ok(())
+}
+
+pub async fn what_cannot_be_read_is_a_dead_letter(place: &Place) -> Result<()> {
+    place.with_topics().await?;
+    let producer = place.producer()?;
+    let handle = place.profiles().await?;
+    let raw = async |value| publish_raw(&producer, topics::FEEDBACK, "user", value).await;
+    raw(Some(b"no feedback".to_vec())).await?;
+    raw(None).await?;
+    raw(Some(encode(&click(1, "another"), &Framing::SingleObject)?)).await?;
+    let mut poisoned = click(2, "user");
+    poisoned.item.vector[1] = f32::NAN;
+    let mut ancient = click(3, "user");
+    ancient.event.event_time_ms = -1;
+    let nobodys = click(4, "");
+    let good = click(5, "user");
+    publish(&producer, &[poisoned, ancient, nobodys, good.clone()]).await?;
+    handle.end_of_input().await?;
+
+    let reader = read_dead_letters(&place.kafka, topics::FEEDBACK, &ReadFrom::Beginning).await?;
+    let letters = reader.collect().await?.into_iter();
+    let letters: BTreeMap<String, String> = letters
+        .map(DeadLetter::from_record)
+        .map(|letter| (letter.error_type, letter.message))
+        .collect();
+    let reasons = [
+        "event_time_out_of_range",
+        "key_mismatch",
+        "missing_field",
+        "no_value",
+        "not_finite",
+        "unknown_framing",
+    ];
+    ensure!(letters.keys().eq(reasons.iter()), "{letters:?}");
+    let stats = handle.stats();
+    ensure!((stats.applied, stats.dead_lettered) == (1, 6), "{stats:?}");
+    ensure!(handle.reader().get("user").await? == Some(expected("user", &[good])));
+    Ok(())
+}
+
+pub async fn a_second_member_takes_partitions_over_and_nothing_applies_twice(
+    place: &Place,
+) -> Result<()> {
+    place.with_topics().await?;
+    let producer = place.producer()?;
+    let feedback = clicks(0..1_500);
+    let first = place.profiles().await?;
+    publish(&producer, &feedback[..500]).await?;
+    let second = place.profiles().await?;
+    publish(&producer, &feedback[500..1_000]).await?;
+    let partitions = |handle: &ProfilesHandle| handle.stats().partitions.len();
+    until("both have partitions", async || {
+        Ok(partitions(&first) == 3 && partitions(&second) == 3)
+    })
+    .await?;
+    ensure!(first.shutdown(DEADLINE).await.unfinished == 0);
+    until("the rest moves", async || Ok(partitions(&second) == 6)).await?;
+    publish(&producer, &feedback[1_000..]).await?;
+    second.end_of_input().await?;
+    ensure_all(&second.reader(), &feedback).await?;
+    let duplicates = [&first, &second].map(|handle| handle.stats().duplicates);
+    ensure!(duplicates == [0, 0], "{duplicates:?}");
+    second.shutdown(DEADLINE).await;
+    Ok(())
+}
+
+pub async fn a_generation_is_rebuilt_beside_the_live_one(place: &Place) -> Result<()> {
+    place.with_topics().await?;
+    let producer = place.producer()?;
+    let live = place.profiles().await?;
+    let feedback = clicks(0..100);
+    publish(&producer, &feedback).await?;
+    live.end_of_input().await?;
+
+    let state = place.state().await?;
+    let next = Profiles::rebuild(deps(&place.kafka, Arc::clone(&state)), 2).await?;
+    next.end_of_input().await?;
+    ensure!(next.stats().applied == 100, "{:?}", next.stats());
+    ensure_all(&live.reader(), &feedback).await?;
+    state.switch(1, 2).await?;
+    let more = clicks(100..111);
+    publish(&producer, &more).await?;
+    next.end_of_input().await?;
+    // Who wrote the old generation is told to start anew.
+    live.state()
+        .wait_for(|state| matches!(state, ProfilesState::Failed { .. }))
+        .await?;
+    let all = [feedback, more].concat();
+    let reader = live.reader();
+    let newest = expected("user-0", &all);
+    until("the reader has found the new one", async || {
+        Ok(reader.get("user-0").await?.as_ref() == Some(&newest))
+    })
+    .await?;
+    ensure_all(&reader, &all).await?;
+    next.shutdown(DEADLINE).await;
+    Ok(())
+}
