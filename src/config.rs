@@ -15,6 +15,7 @@ use millrace_joiner::JoinerConfig;
 use millrace_kafka::KafkaConfig;
 use millrace_objects::ObjectStoresConfig;
 use millrace_producers::behavior::{BehaviorConfig, BehaviorConfigError, RowReader};
+use millrace_profiles::ProfilesConfig;
 use millrace_reconciler::ReconcilerConfig;
 use millrace_state::ValkeyConfig;
 use millrace_telemetry::{LogFormat, TelemetryConfig};
@@ -64,6 +65,8 @@ pub struct Config {
     pub state: StateSection,
     /// The behavior consumer.
     pub joiner: JoinerConfig,
+    /// The consumer that keeps profiles of users.
+    pub profiles: ProfilesConfig,
     /// Comparisons on a schedule, and the sweep of tombstones.
     pub reconciler: ReconcilerConfig,
     /// Logs and traces.
@@ -147,6 +150,7 @@ impl Default for Config {
             vectorizer: VectorizerConfig::default(),
             state: StateSection::default(),
             joiner: JoinerConfig::default(),
+            profiles: ProfilesConfig::default(),
             reconciler: ReconcilerConfig::default(),
             telemetry: TelemetryConfig::default(),
         }

@@ -61,6 +61,16 @@ enum Backend {
     Cuda(crate::cuda::CudaBert),
 }
 
+/// The version of the model in a folder, as [`Encoder::version`] tells it, without loading it.
+///
+/// # Errors
+/// [`ModelError::Read`] when a file is missing or can't be read.
+pub fn version_of(folder: &Path) -> Result<String, ModelError> {
+    // What is no model has a fingerprint too, of nothing.
+    ModelConfig::read(folder)?;
+    Ok(ModelFingerprint::of_folder(folder)?.version(&folder_name(folder)))
+}
+
 impl Encoder {
     /// Loads a sentence-transformers folder; its last path component names the model.
     ///

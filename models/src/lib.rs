@@ -29,7 +29,7 @@ pub mod store;
 mod tokenizer;
 mod weights;
 
-pub use encoder::{Device, Encoder, EncoderOptions};
+pub use encoder::{Device, Encoder, EncoderOptions, version_of};
 pub use error::ModelError;
 pub use fingerprint::ModelFingerprint;
 pub use store::{ModelStore, StoreError};

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use anyhow::{Context, bail};
+use anyhow::{Context, anyhow, bail};
 use reqwest::StatusCode;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -12,6 +12,7 @@ use super::control::AllowRoot;
 use super::items::ItemStatsAnswer;
 use super::records::{DocumentHeader, HeadersQuery, Info, MAX_IDS, RecordsQuery};
 use super::search::{SearchAnswer, SearchQuery};
+use super::users::ProfileAnswer;
 use crate::stack::address::RunningAddress;
 
 /// Speaks to a running `up`, or to this process's own stack.
@@ -66,6 +67,19 @@ impl ApiClient {
     /// Counters of an item and what they mean now.
     pub async fn item_stats(&self, item_id: &str) -> anyhow::Result<ItemStatsAnswer> {
         let url = format!("{}/v1/items/{item_id}/stats", self.base);
+        self.answer(self.http.get(url)).await
+    }
+
+    /// What is known of a user.
+    pub async fn profile(&self, user_id: &str, vectors: bool) -> anyhow::Result<ProfileAnswer> {
+        // A user's id is anybody's text: as a segment of its own, whatever it holds.
+        let mut url = reqwest::Url::parse(&self.base)?;
+        url.path_segments_mut()
+            .map_err(|()| anyhow!("{} is no address of an API", self.base))?
+            .extend(["v1", "users", user_id, "profile"]);
+        if vectors {
+            url.set_query(Some("vectors=true"));
+        }
         self.answer(self.http.get(url)).await
     }
 

@@ -43,6 +43,15 @@ impl ApiError {
         }
     }
 
+    /// Another process has what was asked for.
+    pub fn not_served_here(message: &str) -> Self {
+        Self {
+            status: StatusCode::NOT_FOUND,
+            error_type: "not_served_here",
+            message: message.to_owned(),
+        }
+    }
+
     /// A control call without the token.
     pub fn unauthorised() -> Self {
         Self {

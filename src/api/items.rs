@@ -10,7 +10,7 @@ use millrace_features::rates::{
 use millrace_schemas::{Bucket, ItemCounters};
 use serde::{Deserialize, Serialize};
 
-use super::{ApiError, ApiState};
+use super::{ApiError, BehaviorState};
 
 /// Impressions that the prior of a click-through rate weighs as much as.
 const PRIOR_IMPRESSIONS: f64 = 10.0;
@@ -49,12 +49,13 @@ pub struct DecayedStats {
 
 /// `GET /v1/items/{id}/stats`.
 pub async fn stats(
-    State(state): State<ApiState>,
+    State(state): State<BehaviorState>,
     Path(item_id): Path<String>,
 ) -> Result<Json<ItemStatsAnswer>, ApiError> {
     let Some(joiner) = &state.joiner else {
-        return Err(ApiError::invalid(
-            "this process joins no behavior; ask `millrace up` or `millrace run joiner`",
+        return Err(ApiError::not_served_here(
+            "this process joins no behavior; ask `millrace up` or `millrace run joiner`, which need \
+             state.valkey.url in the cluster profile",
         ));
     };
     let counters = joiner.counters(&item_id).await;

@@ -10,6 +10,7 @@ pub mod items;
 pub mod records;
 pub mod search;
 mod snippet;
+pub mod users;
 
 use std::sync::Arc;
 
@@ -20,6 +21,7 @@ use millrace_index::SearchIndex;
 use millrace_joiner::JoinerHandle;
 use millrace_models::Encoder;
 use millrace_objects::ObjectStores;
+use millrace_profiles::ProfileReader;
 
 use self::error::{ApiError, Body};
 
@@ -32,10 +34,26 @@ pub struct ApiState {
     pub encoder: Arc<Encoder>,
     /// Whose allow-list control calls may extend.
     pub objects: Arc<ObjectStores>,
-    /// What is known of items' behavior, where this process joins it.
-    pub joiner: Option<Arc<JoinerHandle>>,
     /// What control calls must present.
     pub control_token: Arc<str>,
+}
+
+/// What is known of behavior, by those parts of this process that know it.
+#[derive(Clone)]
+pub struct BehaviorState {
+    /// Counts behavior by item.
+    pub joiner: Option<Arc<JoinerHandle>>,
+    /// Reads profiles of users.
+    pub profiles: Option<ProfileReader>,
+}
+
+/// The routes over what is known of behavior. Every process has them: one that does not know says
+/// who does.
+pub fn behavior_router(state: BehaviorState) -> Router {
+    Router::new()
+        .route("/v1/items/{id}/stats", get(items::stats))
+        .route("/v1/users/{id}/profile", get(users::profile))
+        .with_state(state)
 }
 
 /// The routes; `notices` and `telemetry` are merged in by the stack.
@@ -52,7 +70,6 @@ pub fn router(state: ApiState) -> Router {
         .route("/v1/records", post(records::records))
         .route("/v1/headers", post(records::headers))
         .route("/v1/info", get(records::info))
-        .route("/v1/items/{id}/stats", get(items::stats))
         .merge(control)
         .with_state(state)
 }

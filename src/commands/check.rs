@@ -124,11 +124,13 @@ fn objects(config: &Config) -> anyhow::Result<String> {
 
 async fn state(config: &Config) -> anyhow::Result<String> {
     config.joiner.validate()?;
+    config.profiles.validate()?;
     match (config.profile, &config.state.valkey) {
         (Profile::Embedded, _) => Ok("state in the data folder".to_owned()),
-        (Profile::Cluster, None) => {
-            Ok("behavior is not joined: state.valkey.url is not set".to_owned())
-        }
+        (Profile::Cluster, None) => Ok(
+            "behavior is not joined, and no profiles are kept: state.valkey.url is not set"
+                .to_owned(),
+        ),
         (Profile::Cluster, Some(valkey)) => {
             ValkeyState::ping(valkey)
                 .await

@@ -9,6 +9,7 @@ pub mod ingest;
 pub mod lag;
 pub mod model;
 pub mod peek;
+pub mod profile;
 pub mod publish;
 pub mod reconcile;
 pub mod run;

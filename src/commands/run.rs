@@ -26,6 +26,8 @@ enum Role {
     Vectorizer,
     /// Behavior and signals to feedback and item stats; the state in Valkey.
     Joiner,
+    /// Feedback to profiles of users; the state in Valkey.
+    Profiles,
     /// Watched folders and `POST /v1/notices` to the documents topic.
     Uploads,
     /// Store, index and signals compared on a schedule; tombstones swept.
@@ -53,10 +55,13 @@ pub async fn run(args: Args, mut config: Config, output: Output) -> anyhow::Resu
             outsiders: Outsiders::DeadLetter,
             ..role
         },
-        // Of the model it needs the name: vectors of feedback are of the index's model.
+        // Of the model these two need the name alone: their vectors are of the index's model.
         Role::Joiner => Needs {
-            search: true,
             joiner: true,
+            ..role
+        },
+        Role::Profiles => Needs {
+            profiles: true,
             ..role
         },
         Role::Uploads => Needs {

@@ -47,10 +47,13 @@ pub async fn run(args: Args, mut config: Config, output: Output) -> anyhow::Resu
     let mut stop = stop::signals()?;
     let needs = Needs {
         joiner: states::are_configured(&config),
+        profiles: states::are_configured(&config),
         ..Needs::UP
     };
     if !needs.joiner {
-        tracing::info!("behavior is not joined here: state.valkey.url is not set");
+        tracing::info!(
+            "behavior is not joined here, and no profiles are kept: state.valkey.url is not set"
+        );
     }
     let Some(stack) = reach::start(&config, needs, &mut stop).await? else {
         return Ok(ExitCode::SUCCESS);

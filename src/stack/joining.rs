@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use millrace_joiner::{Joiner, JoinerDeps, JoinerHandle};
 use millrace_kafka::{HttpSchemaRegistry, KafkaConfig, Producer};
-use millrace_models::Encoder;
 use millrace_telemetry::Health;
 use tokio_util::sync::CancellationToken;
 
@@ -20,14 +19,15 @@ pub struct Joining {
 }
 
 impl Joining {
-    /// Opens the state, joins the groups and begins to work.
+    /// Opens the state, joins the groups and begins to work. `model_version` names the model that
+    /// embeds.
     ///
     /// # Errors
     /// Settings that can't work, topics that are not partitioned alike, a state that can't be opened.
     pub async fn start(
         config: &Config,
         kafka: &KafkaConfig,
-        encoder: &Encoder,
+        model_version: &str,
         health: &Health,
         failed: &CancellationToken,
     ) -> anyhow::Result<Self> {
@@ -35,9 +35,7 @@ impl Joining {
         let registry = HttpSchemaRegistry::from_config(kafka)?;
         let mut joiner = config.joiner.clone();
         // Vectors of feedback are compared with those of the index, so they are of its model.
-        joiner
-            .model_version
-            .get_or_insert_with(|| encoder.version().to_owned());
+        joiner.model_version = Some(model_version.to_owned());
         let joiner = Joiner::start(JoinerDeps {
             kafka: kafka.clone(),
             producer: producer.clone(),

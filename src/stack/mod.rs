@@ -12,6 +12,7 @@ mod metrics;
 pub mod model;
 mod needs;
 mod pipeline;
+mod profiling;
 pub mod reach;
 mod readiness;
 mod reconciler;
@@ -28,6 +29,7 @@ use axum::Router;
 use millrace_broker::{Broker, BrokerConfig, BrokerError};
 use millrace_kafka::{Admin, Created, KafkaConfig};
 use millrace_objects::ObjectStores;
+use millrace_profiles::ProfileReader;
 use millrace_reconciler::schedule::{Schedule, SharedStats};
 use millrace_telemetry::Health;
 use millrace_telemetry::prometheus_client::registry::Registry;
@@ -41,9 +43,10 @@ use self::joining::Joining;
 pub use self::needs::Needs;
 pub use self::pipeline::vectorizer_group;
 use self::pipeline::{Pipeline, Shared};
+use self::profiling::Profiling;
 use self::reconciler::Compares;
 use self::uploads::Uploads;
-use crate::api::ApiState;
+use crate::api::{self, ApiState, BehaviorState};
 use crate::config::{Config, Profile};
 
 /// How long a stop may take. Supervisors kill after 10 s, many of them.
@@ -63,6 +66,7 @@ pub struct Stack {
     collector: Option<Collector>,
     pipeline: Option<Pipeline>,
     joining: Option<Joining>,
+    profiling: Option<Profiling>,
     broker: Option<Broker>,
     failed: CancellationToken,
 }
@@ -118,13 +122,34 @@ impl Stack {
             }
             Some(_) | None => None,
         };
-        let joining = match &search {
-            Some((_, encoder)) if needs.joiner => {
-                let joining = Joining::start(config, &kafka, encoder, &health, &failed).await?;
-                metrics::joiner::register(&mut registry, &joining.joiner);
-                Some(joining)
+        let model_version = match (&config.joiner.model_version, &search) {
+            (Some(version), _) => version.clone(),
+            (None, Some((_, encoder))) => encoder.version().to_owned(),
+            (None, None) if needs.joiner || needs.profiles => model::version(&config.model).await?,
+            (None, None) => String::new(),
+        };
+        let joining = if needs.joiner {
+            let joining = Joining::start(config, &kafka, &model_version, &health, &failed).await?;
+            metrics::joiner::register(&mut registry, &joining.joiner);
+            Some(joining)
+        } else {
+            None
+        };
+        let profiling = if needs.profiles {
+            let started = Profiling::start(config, &kafka, &model_version, &health, &failed);
+            let profiling = started.await?;
+            metrics::profiles::register(&mut registry, &profiling.profiles);
+            Some(profiling)
+        } else {
+            None
+        };
+        let profiles = match &profiling {
+            Some(profiling) => Some(profiling.profiles.reader()),
+            None if needs.profile_reader => {
+                let state = states::open(config, "profiles").await?;
+                Some(ProfileReader::connect(&kafka, state).await?)
             }
-            _ => None,
+            None => None,
         };
         // Uploads and reconciler compare with what is indexed, so both need the search too.
         let compares = search.as_ref().map(|(index, encoder)| Compares {
@@ -162,10 +187,14 @@ impl Stack {
             index,
             encoder,
             objects,
-            joiner: joining.as_ref().map(|joining| Arc::clone(&joining.joiner)),
             control_token: control_token.as_str().into(),
         });
+        let behavior = api::behavior_router(BehaviorState {
+            joiner: joining.as_ref().map(|joining| Arc::clone(&joining.joiner)),
+            profiles,
+        });
         let intake = Router::new()
+            .merge(behavior)
             .merge(
                 uploads
                     .as_ref()
@@ -193,6 +222,7 @@ impl Stack {
             collector,
             pipeline,
             joining,
+            profiling,
             broker,
             failed,
         })
@@ -243,6 +273,9 @@ impl Stack {
         }
         if let Some(joining) = self.joining {
             joining.stop(deadline).await;
+        }
+        if let Some(profiling) = self.profiling {
+            profiling.stop(deadline).await;
         }
         if let Some(broker) = self.broker {
             stop_broker(broker).await;

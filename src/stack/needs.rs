@@ -16,6 +16,10 @@ pub struct Needs {
     pub outsiders: Outsiders,
     /// The consumer that joins behavior with signals.
     pub joiner: bool,
+    /// The consumer that keeps profiles of users.
+    pub profiles: bool,
+    /// Reading profiles, whoever keeps them.
+    pub profile_reader: bool,
     /// Watched folders, and notices over HTTP.
     pub uploads: bool,
     /// Behavior over HTTP.
@@ -32,6 +36,8 @@ impl Needs {
         pipeline: false,
         outsiders: Outsiders::Wait,
         joiner: false,
+        profiles: false,
+        profile_reader: false,
         uploads: false,
         collector: false,
         reconciler: false,
@@ -53,13 +59,21 @@ impl Needs {
     };
     /// All that takes behavior to item stats.
     pub const BEHAVIOR: Self = Self {
+        topics: true,
         joiner: true,
-        ..Self::STATUS
+        ..Self::NOTHING
+    };
+    /// What profiles are read with.
+    pub const PROFILES: Self = Self {
+        topics: true,
+        profile_reader: true,
+        ..Self::NOTHING
     };
     /// All that there is.
     pub const UP: Self = Self {
         outsiders: Outsiders::DeadLetter,
         joiner: true,
+        profiles: true,
         uploads: true,
         collector: true,
         reconciler: true,

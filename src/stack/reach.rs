@@ -42,16 +42,19 @@ pub async fn start(
     }
 }
 
-/// Wherever in the chain it is: the vectorizer and the joiner wrap what their stores said.
+/// Wherever in the chain it is: consumers wrap what their stores said.
 fn is_out_of_reach(error: &anyhow::Error) -> bool {
     error.chain().any(|cause| {
         let joiner = cause.downcast_ref::<millrace_joiner::StartError>();
-        let admin = match joiner {
-            Some(millrace_joiner::StartError::Admin(admin)) => Some(admin),
+        let profiles = cause.downcast_ref::<millrace_profiles::StartError>();
+        let admin = match (joiner, profiles) {
+            (Some(millrace_joiner::StartError::Admin(admin)), _)
+            | (_, Some(millrace_profiles::StartError::Admin(admin))) => Some(admin),
             _ => cause.downcast_ref::<AdminError>(),
         };
-        let state = match joiner {
-            Some(millrace_joiner::StartError::State(state)) => Some(state),
+        let state = match (joiner, profiles) {
+            (Some(millrace_joiner::StartError::State(state)), _)
+            | (_, Some(millrace_profiles::StartError::State(state))) => Some(state),
             _ => cause.downcast_ref::<StateError>(),
         };
         matches!(admin, Some(AdminError::Kafka { .. }))

@@ -3,6 +3,7 @@
 use millrace_index::SinkState;
 use millrace_joiner::JoinerState;
 use millrace_kafka::ConsumerState;
+use millrace_profiles::ProfilesState;
 use millrace_telemetry::Part;
 use millrace_vectorizer::VectorizerState;
 use tokio::sync::watch;
@@ -76,6 +77,21 @@ pub fn follow_joiner(mut state: watch::Receiver<JoinerState>, failed: Cancellati
             && let JoinerState::Failed { reason } = &*state
         {
             tracing::error!(reason, "the joiner can't go on; restart the process");
+            failed.cancel();
+        }
+    });
+}
+
+/// Cancels `failed` when profiles can't be kept any more.
+pub fn follow_profiles(mut state: watch::Receiver<ProfilesState>, failed: CancellationToken) {
+    tokio::spawn(async move {
+        let failure = state
+            .wait_for(|state| matches!(state, ProfilesState::Failed { .. }))
+            .await;
+        if let Ok(state) = failure
+            && let ProfilesState::Failed { reason } = &*state
+        {
+            tracing::error!(reason, "profiles can't be kept; restart the process");
             failed.cancel();
         }
     });

@@ -47,8 +47,11 @@ fn post(up: &Up, body: &str) -> anyhow::Result<(u16, Value)> {
         ])
         .arg(format!("{}/v1/events", up.api()))
         .output()?;
-    let output = String::from_utf8(output.stdout)?;
-    let (body, status) = output
+    answer(&output.stdout)
+}
+
+fn answer(output: &[u8]) -> anyhow::Result<(u16, Value)> {
+    let (body, status) = std::str::from_utf8(output)?
         .rsplit_once('\n')
         .context("curl wrote the status last")?;
     Ok((status.trim().parse()?, serde_json::from_str(body)?))
@@ -68,6 +71,15 @@ fn publishes_a_file(target: Target) -> anyhow::Result<()> {
     let expected: Vec<String> = (0..300).map(|n| n.to_string()).collect();
     ensure!(clicked(&pipeline, "u1")? == expected, "all, in order");
     Ok(())
+}
+
+/// Status and body of a GET under `/v1/`.
+fn get(up: &Up, path: &str) -> anyhow::Result<(u16, Value)> {
+    let output = std::process::Command::new("curl")
+        .args(["-sS", "--noproxy", "*", "-w", "\n%{http_code}"])
+        .arg(format!("{}/v1/{path}", up.api()))
+        .output()?;
+    answer(&output.stdout)
 }
 
 #[test]
@@ -101,6 +113,31 @@ mod real {
             "{status} {answer}"
         );
         ensure!(clicked(&pipeline, "u1")?.len() == 3);
+        Ok(())
+    }
+
+    /// Of the model they need its name, of the index nothing.
+    #[test]
+    fn joiner_and_profiles_need_no_index() -> anyhow::Result<()> {
+        let mut pipeline = Pipeline::new(Target::Real)?;
+        pipeline.set(
+            "MILLRACE_INDEX__OPENSEARCH__NODES",
+            "[\"http://127.0.0.1:9\"]",
+        );
+        pipeline.set("MILLRACE_STATE__VALKEY__URL", &millrace_servers::redis()?);
+        for (role, part, other) in [
+            ("joiner", "items/x/stats", "users/u/profile"),
+            ("profiles", "users/u/profile", "items/x/stats"),
+        ] {
+            let served = pipeline.serve(&["run", role])?;
+            let (status, answer) = get(&served, part)?;
+            ensure!(status == 200 && answer["known"] == false, "{answer}");
+            let (status, answer) = get(&served, other)?;
+            ensure!(
+                status == 404 && answer["error_type"] == "not_served_here",
+                "{status} {answer}"
+            );
+        }
         Ok(())
     }
 }

@@ -306,8 +306,11 @@ fn health_and_metrics_are_served() -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Ids are anybody's text.
+const USER: &str = "a/b?c=1 ü%";
+
 #[test]
-fn behavior_of_a_known_item_is_counted() -> anyhow::Result<()> {
+fn behavior_of_a_known_item_is_counted_and_makes_a_profile() -> anyhow::Result<()> {
     let pipeline = Pipeline::new(Target::Embedded)?;
     let up = pipeline.up(&[])?;
     let note = pipeline.write("tides.txt", "The moon pulls the ocean twice a day.\n")?;
@@ -323,12 +326,12 @@ fn behavior_of_a_known_item_is_counted() -> anyhow::Result<()> {
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH)?;
     let event = |id: &str, kind: &str| {
         let event = serde_json::json!({
-            "event_id": id, "user_id": "u", "item_id": item_id, "item": "tides", "kind": kind,
+            "event_id": id, "user_id": USER, "item_id": item_id, "item": "tides", "kind": kind,
             "event_time_ms": u64::try_from(now.as_millis()).unwrap_or(0), "position": 1
         });
         millrace_kafka::RawRecord {
             topic: kafka.topic(millrace_kafka::topics::BEHAVIOR),
-            key: Some("u".into()),
+            key: Some(USER.into()),
             value: Some(event.to_string().into()),
             ..millrace_kafka::RawRecord::default()
         }
@@ -358,5 +361,24 @@ fn behavior_of_a_known_item_is_counted() -> anyhow::Result<()> {
         counted["coec"] == 1.0,
         "the only item is the average one: {counted}"
     );
+
+    let profile = || pipeline.json(&["profile", USER, "--vectors"]);
+    let known = eventually("the click is in the profile", LONG, || {
+        let profile = profile()?;
+        Ok((profile["counts"]["click"] == 1).then_some(profile))
+    })?;
+    ensure!(
+        known["counts"]["expose"] == 1 && known["recent"][0]["item_id"] == item_id,
+        "{known}"
+    );
+    let vector = known["vectors"]["long_term"].as_array();
+    ensure!(vector.is_some_and(|vector| vector.len() == 384), "{known}");
+    let unknown = pipeline.json(&["profile", "nobody"])?;
+    let bare = pipeline.json(&["profile", USER])?;
+    ensure!(bare.get("vectors").is_none(), "{bare}");
+    ensure!(unknown["known"] == false, "{unknown}");
+    // It outlives the process.
+    drop(up);
+    ensure!(profile()?["heaviest"] == known["heaviest"]);
     Ok(())
 }

@@ -3,12 +3,11 @@
 use std::sync::Arc;
 
 use millrace_joiner::{JoinerHandle, PartitionStats};
-use millrace_kafka::ConsumerHandle;
 use millrace_telemetry::prometheus_client::collector::Collector;
 use millrace_telemetry::prometheus_client::encoding::DescriptorEncoder;
 use millrace_telemetry::prometheus_client::registry::Registry;
 
-use super::{counter, family, gauge};
+use super::{counter, family, gauge, lag};
 
 /// Reads the joiner's own counters whenever somebody asks for metrics.
 struct JoinerCollector(Arc<JoinerHandle>);
@@ -105,12 +104,4 @@ fn watermark_lag_seconds<'a>(
     slowest.map_or(0, |watermark_ms| {
         now_ms.saturating_sub(watermark_ms) / 1_000
     })
-}
-
-fn lag(consumer: &ConsumerHandle) -> i64 {
-    let partitions = consumer.metrics().partitions;
-    partitions
-        .iter()
-        .filter_map(|partition| partition.lag)
-        .sum()
 }

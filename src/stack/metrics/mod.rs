@@ -4,8 +4,10 @@ pub mod collector;
 pub mod joiner;
 pub mod notices;
 pub mod pipeline;
+pub mod profiles;
 pub mod reconciler;
 
+use millrace_kafka::ConsumerHandle;
 use millrace_telemetry::prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
 use millrace_telemetry::prometheus_client::metrics::counter::ConstCounter;
 use millrace_telemetry::prometheus_client::metrics::gauge::ConstGauge;
@@ -44,4 +46,13 @@ fn family<'a>(
         ConstCounter::new(count).encode(metric.encode_family(&labels)?)?;
     }
     Ok(())
+}
+
+/// Records that the consumer's partitions hold and it has not read yet.
+fn lag(consumer: &ConsumerHandle) -> i64 {
+    let partitions = consumer.metrics().partitions;
+    partitions
+        .iter()
+        .filter_map(|partition| partition.lag)
+        .sum()
 }
