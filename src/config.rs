@@ -14,6 +14,7 @@ use millrace_index::{KnnEngine, OpenSearchConfig};
 use millrace_joiner::JoinerConfig;
 use millrace_kafka::KafkaConfig;
 use millrace_objects::ObjectStoresConfig;
+use millrace_producers::airec::AirecConfig;
 use millrace_producers::behavior::{BehaviorConfig, BehaviorConfigError, RowReader};
 use millrace_profiles::ProfilesConfig;
 use millrace_reconciler::ReconcilerConfig;
@@ -59,6 +60,8 @@ pub struct Config {
     pub uploads: UploadsSection,
     /// How behavior is read, and the endpoint that takes it.
     pub behavior: BehaviorConfig,
+    /// AIRec's interfaces.
+    pub airec: AirecConfig,
     /// The document consumer.
     pub vectorizer: VectorizerConfig,
     /// Where stateful consumers keep their state.
@@ -147,6 +150,7 @@ impl Default for Config {
             objects: ObjectStoresConfig::default(),
             uploads: UploadsSection::default(),
             behavior: BehaviorConfig::default(),
+            airec: AirecConfig::default(),
             vectorizer: VectorizerConfig::default(),
             state: StateSection::default(),
             joiner: JoinerConfig::default(),
@@ -239,8 +243,8 @@ pub enum ConfigError {
     /// A value that does not go with another.
     #[error("{0}")]
     Contradiction(&'static str),
-    /// Behavior that can't be read so.
-    #[error("the section behavior can't work")]
+    /// Behavior, or AIRec's rows of it, that can't be read so.
+    #[error("the sections behavior and airec can't work")]
     Behavior(#[from] BehaviorConfigError),
 }
 
@@ -298,6 +302,7 @@ impl Config {
             ));
         }
         RowReader::new(&self.behavior)?;
+        self.airec.validate()?;
         if self.profile == Profile::Cluster && self.kafka.bootstrap.is_empty() {
             return Err(ConfigError::Contradiction(
                 "the cluster profile needs kafka.bootstrap, such as \"127.0.0.1:9092\"",

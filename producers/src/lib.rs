@@ -6,13 +6,14 @@
 //! [`Publisher`] writes to the topic `documents` under the object's URI.
 //!
 //! Behavior comes over HTTP or from files ([`behavior`]) and goes to the topic `behavior` under its
-//! user. Files that tell of both are [`recording`]s.
+//! user. Files that tell of both are [`recording`]s. AIRec's tables ([`airec`]) bring items, which are
+//! documents, users, and behavior.
 //!
 //! Promises:
 //! - A notice counts as taken only when the brokers have acknowledged it: HTTP answers 200 then,
 //!   and [`Publisher`] returns its position.
-//! - Nothing is lost in silence: what cannot become a notice or an event goes to `documents.dlq` or
-//!   `behavior.dlq` with its own bytes and the reason.
+//! - Nothing is lost in silence: what cannot become a notice or an event goes to `documents.dlq`,
+//!   `behavior.dlq` or `users.dlq` with its own bytes and the reason.
 //! - Memory is bounded, however large a corpus, a line, a body or a folder's backlog is.
 //! - Notices of one object from one source keep their order.
 //!
@@ -22,6 +23,7 @@
 
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
+pub mod airec;
 pub mod behavior;
 mod body;
 pub mod corpus;

@@ -1,10 +1,10 @@
-//! Publishing: notices to `documents`, and what was not understood to a dead-letter topic.
+//! Publishing: notices to `documents`, users to `users`, and what was not understood to a dead-letter topic.
 
 use std::sync::Arc;
 
 use futures::stream::{Stream, StreamExt};
 use millrace_kafka::{Enqueued, ProduceError, Producer, RecordPosition};
-use millrace_schemas::{DocumentEvent, DocumentNotice, EventHeaders, TraceParent};
+use millrace_schemas::{DocumentEvent, DocumentNotice, EventHeaders, TraceParent, User};
 use tokio::sync::{Semaphore, SemaphorePermit};
 
 use crate::rejection::Rejection;
@@ -104,6 +104,33 @@ impl Publisher {
             traceparent: trace.or_else(new_trace),
         };
         let enqueued = self.producer.enqueue(&notice.uri, None, notice, &event);
+        Ok(InFlight {
+            enqueued: enqueued.await?,
+            _reserved: reserved,
+        })
+    }
+
+    /// Puts what is told of a user into the producer's queue.
+    pub(crate) async fn enqueue_user(
+        &self,
+        user: &User,
+        trace: Option<TraceParent>,
+    ) -> Result<InFlight<'_>, ProduceError> {
+        let fields = user.fields.iter();
+        let bytes = fields.map(|(name, text)| name.len() + text.len()).sum();
+        let reserved = self.reserve(bytes).await;
+        let event = EventHeaders {
+            id: format!("{:032x}", fastrand::u128(..)),
+            source: format!("millrace/producers/{}", user.source),
+            type_: match user.deleted {
+                false => "millrace.users.updated",
+                true => "millrace.users.deleted",
+            }
+            .to_owned(),
+            time_ms: Some(user.updated_at_ms),
+            traceparent: trace.or_else(new_trace),
+        };
+        let enqueued = self.producer.enqueue(&user.user_id, None, user, &event);
         Ok(InFlight {
             enqueued: enqueued.await?,
             _reserved: reserved,

@@ -1,9 +1,10 @@
-//! What brings behavior in: `POST /v1/events`.
+//! What brings behavior in, `POST /v1/events`, and AIRec's tables.
 
 use axum::Router;
 use millrace_kafka::{KafkaConfig, Producer};
 use millrace_objects::Secret;
 use millrace_producers::Publisher;
+use millrace_producers::airec::Tables;
 use millrace_producers::behavior::{RowReader, collector};
 
 use super::deadline::Deadline;
@@ -13,6 +14,7 @@ use crate::config::Config;
 pub struct Collector {
     publisher: Publisher,
     endpoint: collector::Collector,
+    tables: Tables,
 }
 
 impl Collector {
@@ -28,20 +30,32 @@ impl Collector {
             config.api.events_token.clone().map(Secret::new),
             config.behavior.collector.clone(),
         );
+        // Items are documents: whoever sends them may publish documents.
+        let tables = Tables::new(
+            endpoint.clone(),
+            config.api.notices_token.clone().map(Secret::new),
+            config.airec.clone(),
+        );
         Ok(Self {
             publisher,
             endpoint,
+            tables,
         })
     }
 
-    /// `POST /v1/events`.
+    /// `POST /v1/events`, and AIRec's tables.
     pub fn routes(&self) -> Router {
-        self.endpoint.routes()
+        self.endpoint.routes().merge(self.tables.routes())
     }
 
     /// What it counts.
     pub fn endpoint(&self) -> collector::Collector {
         self.endpoint.clone()
+    }
+
+    /// What AIRec's tables count.
+    pub fn tables(&self) -> Tables {
+        self.tables.clone()
     }
 
     /// Waits for what was sent already; no request is open any more.

@@ -177,7 +177,7 @@ impl Stack {
         };
         let collector = if needs.collector {
             let collector = Collector::new(config, &kafka)?;
-            metrics::collector::register(&mut registry, collector.endpoint());
+            metrics::collector::register(&mut registry, collector.endpoint(), collector.tables());
             Some(collector)
         } else {
             None

@@ -8,14 +8,14 @@
 //! logged on is known by `imei`.
 //!
 //! `trace_id` is the answer that showed the item. Of AIRec's own service it is not: there it only
-//! says whose recommendation it was, `Alibaba` or `selfhold`, and is then an attribute.
+//! says whose recommendation it was, `Alibaba`, `ali` or `selfhold`, and is then an attribute.
 
 use super::error::beginning;
 use super::fields::Fields;
 use super::reader::{Draft, Kinds};
 use super::{RowError, fields};
 
-const NO_REQUEST: [&str; 2] = ["alibaba", "selfhold"];
+const NO_REQUEST: [&str; 3] = ["alibaba", "ali", "selfhold"];
 
 pub(super) fn matches(fields: &Fields) -> bool {
     fields.has("bhv_type") || fields.has("cmd") && fields.has("fields")

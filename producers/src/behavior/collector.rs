@@ -21,7 +21,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use axum::body::Body;
+use axum::body::{Body, Bytes};
 use axum::extract::State;
 use axum::http::header::CONTENT_LENGTH;
 use axum::http::{HeaderMap, StatusCode};
@@ -44,7 +44,7 @@ use super::publish::size_bytes;
 use super::{BehaviorConfigError, BehaviorRow, PublishedRow, RowError, RowReader, Told};
 use crate::body::{self, Encoding};
 use crate::http::EntryProblem;
-use crate::http::request::{Refusal, authorise, traceparent, unavailable};
+use crate::http::request::{Refusal, acknowledged_within, authorise, traceparent, unavailable};
 use crate::publish::Publisher;
 use crate::rejection::{Rejection, position_of};
 
@@ -187,36 +187,130 @@ async fn events(
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Refusal> {
-    let collector = collector.inner;
-    authorise(collector.token.as_ref(), &headers)?;
-    let encoding = Encoding::of(&headers).map_err(Refusal::Unread)?;
-    // A body that does not tell its length may have as much as any.
-    let limit_bytes = collector.config.max_body_bytes;
-    let bytes = declared_length(&headers).map_or(limit_bytes, |bytes| bytes.min(limit_bytes));
-    let (_reserved, reserved_kib) = match collector.admit(bytes) {
-        Ok(reserved) => (reserved, kib(bytes)),
-        Err(refusal) => {
-            body::discard(body).await;
-            return Err(refusal);
-        }
-    };
-    let bytes = body::receive(body, limit_bytes)
-        .await
-        .map_err(Refusal::Unread)?;
-    let limit_bytes = collector.config.max_unpacked_bytes;
-    let body =
-        off_thread(move || encoding.decode(bytes, limit_bytes).map_err(Refusal::Unread)).await?;
-    let _more = match kib(body.len()).checked_sub(reserved_kib) {
-        None | Some(0) => None,
-        Some(kib) => Some(collector.reserve(kib)?),
-    };
-    let reading = Arc::clone(&collector);
-    let request = off_thread(move || reading.read(&body)).await?;
-    collector.publish(request, traceparent(&headers)).await
+    authorise(collector.inner.token.as_ref(), &headers)?;
+    let config = &collector.inner.config;
+    let limits = (config.max_body_bytes, config.max_unpacked_bytes);
+    let body = collector.receive(&headers, body, limits).await?;
+    let reading = Arc::clone(&collector.inner);
+    let bytes = body.bytes.clone();
+    let request = off_thread(move || reading.read(&bytes)).await?;
+    let answer = collector.publish(request, traceparent(&headers)).await?;
+    Ok(respond(answer))
+}
+
+fn respond(answer: EventsAnswer) -> Response {
+    if !answer.is_without_event() {
+        return (StatusCode::ACCEPTED, Json(answer)).into_response();
+    }
+    let body = json!({
+        "error_type": "no_valid_event",
+        "message": format!(
+            "none of the {} rows is an event; all are kept in {}",
+            answer.rejected,
+            topics::BEHAVIOR_DLQ
+        ),
+        "errors": answer.errors,
+    });
+    (StatusCode::BAD_REQUEST, Json(body)).into_response()
+}
+
+/// A body, unpacked, and the room that it takes.
+pub(crate) struct Received {
+    pub bytes: Bytes,
+    _reserved: OwnedSemaphorePermit,
+    _more: Option<OwnedSemaphorePermit>,
+}
+
+impl Collector {
+    /// Whom senders of behavior must show.
+    pub(crate) fn token(&self) -> Option<&Secret> {
+        self.inner.token.as_ref()
+    }
+
+    /// Reads rows of all dialects.
+    pub(crate) fn reader(&self) -> &RowReader {
+        &self.inner.reader
+    }
+
+    /// Publishes what is not behavior too.
+    pub(crate) fn publisher(&self) -> &Publisher {
+        &self.inner.publisher
+    }
+
+    /// How long the brokers may take.
+    pub(crate) fn acknowledgement_timeout(&self) -> Duration {
+        Duration::from_millis(self.inner.config.acknowledgement_timeout_ms)
+    }
+
+    /// Takes a body in, of at most so many bytes as sent and unpacked. Room is asked for first.
+    pub(crate) async fn receive(
+        &self,
+        headers: &HeaderMap,
+        body: Body,
+        (limit_bytes, limit_unpacked_bytes): (usize, usize),
+    ) -> Result<Received, Refusal> {
+        let collector = &self.inner;
+        let encoding = Encoding::of(headers).map_err(Refusal::Unread)?;
+        // A body that does not tell its length may have as much as any.
+        let bytes = declared_length(headers).map_or(limit_bytes, |bytes| bytes.min(limit_bytes));
+        let (reserved, reserved_kib) = match collector.admit(bytes) {
+            Ok(reserved) => (reserved, kib(bytes)),
+            Err(refusal) => {
+                body::discard(body).await;
+                return Err(refusal);
+            }
+        };
+        let bytes = body::receive(body, limit_bytes)
+            .await
+            .map_err(Refusal::Unread)?;
+        let unpack = move || encoding.decode(bytes, limit_unpacked_bytes);
+        let bytes = off_thread(move || unpack().map_err(Refusal::Unread)).await?;
+        let more = match kib(bytes.len()).checked_sub(reserved_kib) {
+            None | Some(0) => None,
+            Some(kib) => Some(collector.reserve(kib)?),
+        };
+        Ok(Received {
+            bytes,
+            _reserved: reserved,
+            _more: more,
+        })
+    }
+
+    /// Publishes what a request says, and waits until the brokers have it.
+    pub(crate) async fn publish(
+        &self,
+        request: Request,
+        trace: Option<TraceParent>,
+    ) -> Result<EventsAnswer, Refusal> {
+        let Inner {
+            publisher,
+            counters,
+            ..
+        } = &*self.inner;
+        let published = async {
+            let rows = stream::iter(request.rows);
+            let mut published = std::pin::pin!(publisher.publish_behavior_all(rows, trace));
+            while let Some(row) = published.next().await {
+                match row.map_err(|error| unavailable(&error))? {
+                    PublishedRow::Event(kind) => counters.count_event(kind),
+                    PublishedRow::Rejected(error_type) => counters.count_rejected(error_type),
+                }
+            }
+            Ok(())
+        };
+        acknowledged_within(self.acknowledgement_timeout(), published).await?;
+        counters.count_passed_over(request.passed_over);
+        Ok(EventsAnswer {
+            accepted: request.events,
+            passed_over: request.passed_over,
+            rejected: request.rejected,
+            errors: request.errors,
+        })
+    }
 }
 
 /// Runs what takes the processor for long away from the threads that serve.
-async fn off_thread<T: Send + 'static>(
+pub(crate) async fn off_thread<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, Refusal> + Send + 'static,
 ) -> Result<T, Refusal> {
     match tokio::task::spawn_blocking(work).await {
@@ -228,8 +322,9 @@ async fn off_thread<T: Send + 'static>(
 }
 
 /// What a body says.
-#[derive(Default)]
-struct Request {
+pub(crate) struct Request {
+    /// Where its rejected rows come from.
+    origin: &'static str,
     rows: Vec<BehaviorRow>,
     events: usize,
     /// Of the events.
@@ -271,7 +366,7 @@ impl Inner {
             ),
         };
         let now_ms = crate::now_ms();
-        let mut request = Request::default();
+        let mut request = Request::of(ORIGIN);
         let rows = split(body, limit).ok_or_else(too_many)?;
         if rows.is_empty() && body.trim_ascii().is_empty() {
             return Err(Refusal::Body {
@@ -281,75 +376,48 @@ impl Inner {
             });
         }
         for (index, row) in rows.into_iter().enumerate() {
-            match self.reader.read_json(row, now_ms) {
-                Ok(Told::Events(events)) => {
-                    request.events += events.len();
-                    request.bytes += events.iter().map(size_bytes).sum::<usize>();
-                    let events = events.into_iter().map(Box::new);
-                    request.rows.extend(events.map(BehaviorRow::Event));
-                    if request.events > limit || request.bytes > limit_bytes {
-                        return Err(too_many());
-                    }
-                }
-                Ok(Told::PassedOver(_)) => request.passed_over += 1,
-                Err(error) => request.reject(index, &error, row),
+            request.read(&self.reader, index, row, now_ms);
+            if request.events > limit || request.bytes > limit_bytes {
+                return Err(too_many());
             }
         }
         Ok(request)
     }
+}
 
-    async fn publish(
-        &self,
-        request: Request,
-        trace: Option<TraceParent>,
-    ) -> Result<Response, Refusal> {
-        let timeout = Duration::from_millis(self.config.acknowledgement_timeout_ms);
-        let published = async {
-            let rows = stream::iter(request.rows);
-            let mut published = std::pin::pin!(self.publisher.publish_behavior_all(rows, trace));
-            while let Some(row) = published.next().await {
-                match row.map_err(|error| unavailable(&error))? {
-                    PublishedRow::Event(kind) => self.counters.count_event(kind),
-                    PublishedRow::Rejected(error_type) => self.counters.count_rejected(error_type),
-                }
-            }
-            Ok(())
-        };
-        match tokio::time::timeout(timeout, published).await {
-            Ok(published) => published?,
-            Err(_) => {
-                return Err(Refusal::Unavailable {
-                    message: format!(
-                        "the brokers did not acknowledge within {} ms",
-                        timeout.as_millis()
-                    ),
-                });
-            }
-        }
-        self.counters.count_passed_over(request.passed_over);
-        let answer = EventsAnswer {
-            accepted: request.events,
-            passed_over: request.passed_over,
-            rejected: request.rejected,
-            errors: request.errors,
-        };
-        if answer.rejected > 0 && answer.accepted == 0 && answer.passed_over == 0 {
-            let body = json!({
-                "error_type": "no_valid_event",
-                "message": format!(
-                    "none of the {} rows is an event; all are kept in {}",
-                    answer.rejected,
-                    topics::BEHAVIOR_DLQ
-                ),
-                "errors": answer.errors,
-            });
-            return Ok((StatusCode::BAD_REQUEST, Json(body)).into_response());
-        }
-        Ok((StatusCode::ACCEPTED, Json(answer)).into_response())
+impl EventsAnswer {
+    /// Whether all that was sent was rejected.
+    pub(crate) fn is_without_event(&self) -> bool {
+        self.rejected > 0 && self.accepted == 0 && self.passed_over == 0
     }
 }
 
 impl Request {
+    pub(crate) fn of(origin: &'static str) -> Self {
+        Self {
+            origin,
+            rows: vec![],
+            events: 0,
+            bytes: 0,
+            passed_over: 0,
+            rejected: 0,
+            errors: vec![],
+        }
+    }
+
+    pub(crate) fn read(&mut self, reader: &RowReader, index: usize, row: &[u8], now_ms: i64) {
+        match reader.read_json(row, now_ms) {
+            Ok(Told::Events(events)) => {
+                self.events += events.len();
+                self.bytes += events.iter().map(size_bytes).sum::<usize>();
+                let events = events.into_iter().map(Box::new);
+                self.rows.extend(events.map(BehaviorRow::Event));
+            }
+            Ok(Told::PassedOver(_)) => self.passed_over += 1,
+            Err(error) => self.reject(index, &error, row),
+        }
+    }
+
     fn reject(&mut self, index: usize, error: &RowError, row: &[u8]) {
         let (error_type, message) = (error.error_type(), error_chain(error));
         self.rejected += 1;
@@ -362,7 +430,7 @@ impl Request {
         }
         self.rows.push(BehaviorRow::Rejected(Rejection {
             topic: topics::BEHAVIOR_DLQ,
-            origin: ORIGIN.to_owned(),
+            origin: self.origin.to_owned(),
             position: position_of(row),
             row: u64::try_from(index).ok(),
             stage: "behavior",

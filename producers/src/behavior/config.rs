@@ -65,6 +65,12 @@ pub enum BehaviorConfigError {
         /// What it must be at least.
         largest_bytes: usize,
     },
+    /// Not the id of an AIRec instance.
+    #[error("airec.instance is {instance:?}; expected 1 to 64 letters, digits, `-`, `_` and `.`")]
+    Instance {
+        /// As configured.
+        instance: String,
+    },
     /// A name mapped to what is no kind.
     #[error("behavior.kinds maps {name:?} to {kind:?}, which is no kind of behavior")]
     Kind {

@@ -209,7 +209,7 @@ impl RowError {
 }
 
 /// The beginning of a text, for a message.
-pub(super) fn beginning(text: &str) -> String {
+pub(crate) fn beginning(text: &str) -> String {
     const LENGTH: usize = 60;
     let mut beginning: String = text.chars().take(LENGTH).collect();
     if beginning.len() < text.len() {

@@ -9,18 +9,19 @@ use serde_json::{Map, Value};
 
 use super::RowError;
 
-pub(super) struct Fields(Map<String, Value>);
+#[derive(Clone)]
+pub(crate) struct Fields(Map<String, Value>);
 
 impl Fields {
-    pub(super) fn new(fields: Map<String, Value>) -> Self {
+    pub(crate) fn new(fields: Map<String, Value>) -> Self {
         Self(fields)
     }
 
-    pub(super) fn has(&self, name: &str) -> bool {
+    pub(crate) fn has(&self, name: &str) -> bool {
         self.0.contains_key(name)
     }
 
-    pub(super) fn text_is(&self, name: &str, texts: &[&str]) -> bool {
+    pub(crate) fn text_is(&self, name: &str, texts: &[&str]) -> bool {
         self.0
             .get(name)
             .and_then(Value::as_str)
@@ -28,7 +29,7 @@ impl Fields {
     }
 
     /// Takes a field out; none where it is null or an empty text.
-    pub(super) fn take(&mut self, name: &str) -> Option<Value> {
+    pub(crate) fn take(&mut self, name: &str) -> Option<Value> {
         match self.0.remove(name) {
             None | Some(Value::Null) => None,
             Some(Value::String(text)) if text.is_empty() => None,
@@ -37,7 +38,7 @@ impl Fields {
     }
 
     /// A text, or a number as text.
-    pub(super) fn text(&mut self, name: &str) -> Result<Option<String>, RowError> {
+    pub(crate) fn text(&mut self, name: &str) -> Result<Option<String>, RowError> {
         match self.take(name) {
             None => Ok(None),
             Some(Value::String(text)) => Ok(Some(text)),
@@ -47,7 +48,7 @@ impl Fields {
     }
 
     /// An id that must be there.
-    pub(super) fn id(&mut self, name: &'static str) -> Result<String, RowError> {
+    pub(crate) fn id(&mut self, name: &'static str) -> Result<String, RowError> {
         let was_empty = self.is_empty_text(name);
         match self.text(name)? {
             Some(id) if !id.trim().is_empty() => Ok(id),
@@ -57,7 +58,7 @@ impl Fields {
     }
 
     /// The first of these ids that is there; `names[0]` is told where none is.
-    pub(super) fn first_id(&mut self, names: &[&'static str]) -> Result<String, RowError> {
+    pub(crate) fn first_id(&mut self, names: &[&'static str]) -> Result<String, RowError> {
         let present = |name: &&&'static str| {
             let value = self.0.get(**name);
             value.is_some_and(|value| !value.is_null()) && !self.is_empty_text(name)
@@ -71,7 +72,7 @@ impl Fields {
     }
 
     /// A finite number, or a text of one.
-    pub(super) fn number(&mut self, name: &'static str) -> Result<Option<f64>, RowError> {
+    pub(crate) fn number(&mut self, name: &'static str) -> Result<Option<f64>, RowError> {
         let number = match self.take(name) {
             None => return Ok(None),
             Some(Value::Number(number)) => number.as_f64(),
@@ -86,7 +87,7 @@ impl Fields {
     }
 
     /// A whole number, or a text of one.
-    pub(super) fn integer(&mut self, name: &str) -> Result<Option<i64>, RowError> {
+    pub(crate) fn integer(&mut self, name: &str) -> Result<Option<i64>, RowError> {
         match self.take(name) {
             None => Ok(None),
             Some(value) => match integer_of(&value) {
@@ -97,7 +98,7 @@ impl Fields {
     }
 
     /// Milliseconds since 1970, as number or text, or an ISO 8601 time; without a zone it is UTC.
-    pub(super) fn time_ms(&mut self, name: &'static str) -> Result<Option<i64>, RowError> {
+    pub(crate) fn time_ms(&mut self, name: &'static str) -> Result<Option<i64>, RowError> {
         let Some(value) = self.take(name) else {
             return Ok(None);
         };
@@ -111,7 +112,7 @@ impl Fields {
     }
 
     /// Seconds since 1970, as milliseconds.
-    pub(super) fn time_s(&mut self, name: &'static str) -> Result<Option<i64>, RowError> {
+    pub(crate) fn time_s(&mut self, name: &'static str) -> Result<Option<i64>, RowError> {
         let Some(value) = self.take(name) else {
             return Ok(None);
         };
@@ -124,7 +125,7 @@ impl Fields {
             })
     }
 
-    pub(super) fn object(&mut self, name: &str) -> Result<Option<Self>, RowError> {
+    pub(crate) fn object(&mut self, name: &str) -> Result<Option<Self>, RowError> {
         match self.take(name) {
             None => Ok(None),
             Some(Value::Object(fields)) => Ok(Some(Self(fields))),
@@ -132,7 +133,7 @@ impl Fields {
         }
     }
 
-    pub(super) fn list(&mut self, name: &str) -> Result<Option<Vec<Value>>, RowError> {
+    pub(crate) fn list(&mut self, name: &str) -> Result<Option<Vec<Value>>, RowError> {
         match self.take(name) {
             None => Ok(None),
             Some(Value::Array(values)) => Ok(Some(values)),
@@ -141,7 +142,7 @@ impl Fields {
     }
 
     /// What is left: texts and numbers as they are, lists and objects as JSON.
-    pub(super) fn into_attributes(self) -> BTreeMap<String, String> {
+    pub(crate) fn into_attributes(self) -> BTreeMap<String, String> {
         let mut attributes = BTreeMap::new();
         for (name, value) in self.0 {
             insert(&mut attributes, name, value);
@@ -151,7 +152,7 @@ impl Fields {
 }
 
 /// Adds a value to attributes; null and what is empty are no values.
-pub(super) fn insert(attributes: &mut BTreeMap<String, String>, name: String, value: Value) {
+pub(crate) fn insert(attributes: &mut BTreeMap<String, String>, name: String, value: Value) {
     let text = match value {
         Value::Null => return,
         Value::String(text) => text,
@@ -162,7 +163,7 @@ pub(super) fn insert(attributes: &mut BTreeMap<String, String>, name: String, va
     }
 }
 
-pub(super) fn wrong(field: &str, expected: &'static str) -> RowError {
+pub(crate) fn wrong(field: &str, expected: &'static str) -> RowError {
     RowError::Type {
         field: super::error::beginning(field),
         expected,

@@ -26,9 +26,9 @@
 mod airec;
 pub mod collector;
 pub mod config;
-mod error;
+pub(crate) mod error;
 pub mod event_id;
-mod fields;
+pub(crate) mod fields;
 pub mod file;
 pub mod item;
 mod metarank;

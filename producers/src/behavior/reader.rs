@@ -102,6 +102,22 @@ impl RowReader {
         self
     }
 
+    /// Reads rows of AIRec's behavior table of this instance: an item is one of its item table.
+    #[must_use]
+    pub(crate) fn of_instance(&self, instance: &str) -> Self {
+        Self {
+            items: self.items.of_instance(instance).into(),
+            dialect: Some(Dialect::Airec),
+            ..self.clone()
+        }
+    }
+
+    /// Which document an item is.
+    #[must_use]
+    pub fn items(&self) -> &ItemDocuments {
+        &self.items
+    }
+
     /// Moves every event's time by `shift_ms`. Derived event ids are those of the times before.
     #[must_use]
     pub fn shifted(mut self, shift_ms: i64) -> Self {

@@ -30,7 +30,7 @@ use millrace_retry::error_chain;
 use millrace_schemas::TraceParent;
 use serde::{Deserialize, Serialize};
 
-use self::request::{Refusal, authorise, traceparent, unavailable};
+use self::request::{Refusal, acknowledged_within, authorise, traceparent, unavailable};
 use crate::body;
 use crate::notices::{Entry, recognise};
 use crate::publish::{Publisher, acknowledged};
@@ -154,15 +154,8 @@ async fn notices(
         .map_err(Refusal::Unread)?;
     let trace = traceparent(&headers);
     let timeout = Duration::from_millis(endpoint.config.acknowledgement_timeout_ms);
-    match tokio::time::timeout(timeout, endpoint.take_in(&body, trace)).await {
-        Ok(answer) => answer.map(Json),
-        Err(_) => Err(Refusal::Unavailable {
-            message: format!(
-                "the brokers did not acknowledge within {} ms",
-                timeout.as_millis()
-            ),
-        }),
-    }
+    let answer = acknowledged_within(timeout, endpoint.take_in(&body, trace)).await?;
+    Ok(Json(answer))
 }
 
 /// What is to be done with one entry.

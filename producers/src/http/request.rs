@@ -2,6 +2,8 @@
 //!
 //! Every refusal is one JSON object, `{"error_type": …, "message": …}`.
 
+use std::time::Duration;
+
 use axum::http::header::{AUTHORIZATION, RETRY_AFTER, WWW_AUTHENTICATE};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Json, Response};
@@ -66,9 +68,26 @@ pub(crate) fn unavailable(error: &millrace_kafka::ProduceError) -> Refusal {
     }
 }
 
-impl IntoResponse for Refusal {
-    fn into_response(self) -> Response {
-        let (status, error_type, message) = match self {
+/// What the brokers take longer for is refused; some of it may be published then.
+pub(crate) async fn acknowledged_within<T>(
+    limit: Duration,
+    published: impl Future<Output = Result<T, Refusal>>,
+) -> Result<T, Refusal> {
+    match tokio::time::timeout(limit, published).await {
+        Ok(published) => published,
+        Err(_) => Err(Refusal::Unavailable {
+            message: format!(
+                "the brokers did not acknowledge within {} ms",
+                limit.as_millis()
+            ),
+        }),
+    }
+}
+
+impl Refusal {
+    /// Status, stable name, and what people read.
+    pub(crate) fn parts(self) -> (StatusCode, &'static str, String) {
+        match self {
             Self::Unauthorised => {
                 let message = "show the token as `Authorization: Bearer …`".to_owned();
                 (StatusCode::UNAUTHORIZED, "unauthorised", message)
@@ -101,19 +120,29 @@ impl IntoResponse for Refusal {
                 "brokers_unavailable",
                 message,
             ),
-        };
-        let body = Json(serde_json::json!({ "error_type": error_type, "message": message }));
-        let mut response = (status, body).into_response();
-        let header = match status {
-            StatusCode::UNAUTHORIZED => Some((WWW_AUTHENTICATE, "Bearer")),
-            StatusCode::TOO_MANY_REQUESTS => Some((RETRY_AFTER, "1")),
-            StatusCode::SERVICE_UNAVAILABLE => Some((RETRY_AFTER, "5")),
-            _ => None,
-        };
-        if let Some((name, value)) = header {
-            let value = axum::http::HeaderValue::from_static(value);
-            response.headers_mut().insert(name, value);
         }
-        response
     }
+}
+
+impl IntoResponse for Refusal {
+    fn into_response(self) -> Response {
+        let (status, error_type, message) = self.parts();
+        let body = Json(serde_json::json!({ "error_type": error_type, "message": message }));
+        with_advice((status, body).into_response())
+    }
+}
+
+/// Adds the header that says what to do about a status.
+pub(crate) fn with_advice(mut response: Response) -> Response {
+    let header = match response.status() {
+        StatusCode::UNAUTHORIZED => Some((WWW_AUTHENTICATE, "Bearer")),
+        StatusCode::TOO_MANY_REQUESTS => Some((RETRY_AFTER, "1")),
+        StatusCode::SERVICE_UNAVAILABLE => Some((RETRY_AFTER, "5")),
+        _ => None,
+    };
+    if let Some((name, value)) = header {
+        let value = axum::http::HeaderValue::from_static(value);
+        response.headers_mut().insert(name, value);
+    }
+    response
 }

@@ -1,5 +1,6 @@
-//! What the behavior endpoint took and refused.
+//! What the behavior endpoint and AIRec's tables took and refused.
 
+use millrace_producers::airec::Tables;
 use millrace_producers::behavior::collector::Collector as BehaviorEndpoint;
 use millrace_telemetry::prometheus_client::collector::Collector;
 use millrace_telemetry::prometheus_client::encoding::DescriptorEncoder;
@@ -7,12 +8,15 @@ use millrace_telemetry::prometheus_client::registry::Registry;
 
 use super::{counter, family, gauge};
 
-/// Reads the endpoint's own counters.
-struct BehaviorCollector(BehaviorEndpoint);
+/// Reads the endpoints' own counters.
+struct BehaviorCollector {
+    endpoint: BehaviorEndpoint,
+    tables: Tables,
+}
 
-/// Registers the metrics of the behavior endpoint.
-pub fn register(registry: &mut Registry, endpoint: BehaviorEndpoint) {
-    registry.register_collector(Box::new(BehaviorCollector(endpoint)));
+/// Registers the metrics of the behavior endpoint and of the tables.
+pub fn register(registry: &mut Registry, endpoint: BehaviorEndpoint, tables: Tables) {
+    registry.register_collector(Box::new(BehaviorCollector { endpoint, tables }));
 }
 
 impl std::fmt::Debug for BehaviorCollector {
@@ -23,7 +27,7 @@ impl std::fmt::Debug for BehaviorCollector {
 
 impl Collector for BehaviorCollector {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> std::fmt::Result {
-        let stats = self.0.stats();
+        let stats = self.endpoint.stats();
         family(
             &mut encoder,
             "millrace_behavior_events",
@@ -63,6 +67,22 @@ impl Collector for BehaviorCollector {
             "millrace_behavior_in_flight_bytes",
             "Bodies of requests in hand, unpacked.",
             i64::try_from(stats.in_flight_bytes).unwrap_or(i64::MAX),
-        )
+        )?;
+        let tables = self.tables.stats();
+        for (name, help, counts) in [
+            (
+                "millrace_airec_rows",
+                "Rows of AIRec's tables that are on their topics.",
+                tables.accepted,
+            ),
+            (
+                "millrace_airec_rejected_rows",
+                "Rows of AIRec's tables that were dead-lettered.",
+                tables.rejected,
+            ),
+        ] {
+            family(&mut encoder, name, help, "table", counts.into_iter())?;
+        }
+        Ok(())
     }
 }
