@@ -58,7 +58,9 @@ impl ProfileReader {
         Ok(Self::new(state, partition_count))
     }
 
-    pub(crate) fn new(state: Arc<dyn StateStore>, partition_count: i32) -> Self {
+    /// A reader of this state, for whoever knows how many partitions `feedback` has.
+    #[must_use]
+    pub fn new(state: Arc<dyn StateStore>, partition_count: i32) -> Self {
         Self {
             inner: Arc::new(Inner {
                 state,

@@ -41,6 +41,7 @@ pub fn start(binary: &Path, folder: &Path, store: &ObjectServer) -> anyhow::Resu
         members: BTreeMap::from([(Role::Up, Member::start(Role::Up, program)?)]),
         notices_api: api.clone(),
         events_api: Some(api.clone()),
+        profiles: Some(data.join("state/profiles")),
         search_api: api,
         group: group(&kafka.topic_prefix, INDEX),
         kafka,

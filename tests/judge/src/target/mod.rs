@@ -42,6 +42,8 @@ pub struct Target {
     pub notices_api: String,
     /// The API that takes behavior, where it is joined.
     pub events_api: Option<String>,
+    /// The folder of the profiles' state, where they are kept in one.
+    pub profiles: Option<PathBuf>,
     /// The API that searches.
     pub search_api: String,
     /// Its brokers, without a relay.

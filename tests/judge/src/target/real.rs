@@ -94,6 +94,7 @@ pub async fn start(
         members,
         notices_api: apis[&Role::Uploads].clone(),
         events_api: None,
+        profiles: None,
         search_api: apis[&Role::Vectorizer2].clone(),
         group: group(&kafka.topic_prefix, &name),
         kafka,

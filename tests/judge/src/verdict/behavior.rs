@@ -173,7 +173,8 @@ fn is_what_was_told(feedback: &Feedback, told: &ToldBehavior) -> bool {
         && event.event_time_ms == told.event_time_ms
 }
 
-async fn read_all<M: Message>(
+/// All messages of a topic, each with its own place on it.
+pub(super) async fn read_all<M: Message>(
     kafka: &KafkaConfig,
     topic: &str,
 ) -> anyhow::Result<Vec<(M, Origin)>> {

@@ -7,6 +7,7 @@ mod behavior;
 mod dead_letters;
 mod documents;
 mod fresh;
+mod profiles;
 mod signals;
 mod topics;
 
@@ -122,6 +123,14 @@ pub async fn judge(
     progress.phase("reading topics");
     let topics = Topics::read(&target.kafka).await?;
     behavior::check(target, ledger, &topics, &mut findings).await?;
+    let feedback = match &target.profiles {
+        Some(_) => profiles::until_applied(target, &mut findings).await?,
+        None => Vec::new(),
+    };
+    let feedback_partitions = Admin::connect(&target.kafka)?
+        .partitions(&target.kafka.topic(names::FEEDBACK))
+        .await?
+        .len();
     let spec = target
         .index_spec()
         .await
@@ -129,6 +138,11 @@ pub async fn judge(
     progress.phase("stopping the pipeline");
     let longest_drain_ms = stop(target, &mut findings).await?;
 
+    if let Some(state) = &target.profiles {
+        let partitions = feedback_partitions.try_into()?;
+        let model = &spec.model_version;
+        profiles::check(state, partitions, model, feedback, &mut findings).await?;
+    }
     let expected = {
         let promises = ledger.lock();
         topics.check(&promises, &mut findings);

@@ -1,0 +1,94 @@
+//! A profile is that of its user's feedback, each origin once, in the topic's order.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::Context;
+use millrace_features::{FeatureSet, Profile};
+use millrace_kafka::{Admin, topics as names};
+use millrace_profiles::{ProfileReader, profiles_group};
+use millrace_schemas::{Feedback, Origin};
+use millrace_state::{EmbeddedState, FIRST_GENERATION};
+
+use super::Findings;
+use super::behavior::read_all;
+use crate::target::Target;
+
+const APPLIED_LIMIT: Duration = Duration::from_secs(60);
+const LOOK_EVERY: Duration = Duration::from_millis(100);
+
+/// Waits until all feedback is applied, and gives the topic as it then is.
+pub(super) async fn until_applied(
+    target: &Target,
+    findings: &mut Findings,
+) -> anyhow::Result<Vec<(Feedback, Origin)>> {
+    let admin = Admin::connect(&target.kafka)?;
+    let group = profiles_group(&target.kafka, FIRST_GENERATION);
+    let topic = target.kafka.topic(names::FEEDBACK);
+    let deadline = Instant::now() + APPLIED_LIMIT;
+    loop {
+        let partitions = admin.group_lag(&group, std::slice::from_ref(&topic)).await;
+        let lag = partitions.map(|partitions| partitions.iter().map(|p| p.lag).sum::<i64>());
+        if let Ok(0) = lag {
+            break;
+        }
+        if Instant::now() >= deadline {
+            findings.violation("all feedback is applied", group, format!("lag: {lag:?}"));
+            break;
+        }
+        tokio::time::sleep(LOOK_EVERY).await;
+    }
+    read_all(&target.kafka, names::FEEDBACK).await
+}
+
+/// Compares the profiles in `state`, the folder of a process that has left, with those that
+/// `feedback` makes.
+pub(super) async fn check(
+    state: &Path,
+    partitions: i32,
+    model_version: &str,
+    feedback: Vec<(Feedback, Origin)>,
+    findings: &mut Findings,
+) -> anyhow::Result<()> {
+    let store = EmbeddedState::open(state).context("the profiles' state can't be opened")?;
+    let reader = ProfileReader::new(Arc::new(store), partitions);
+    let settings = FeatureSet::default_for(model_version).profile_settings();
+    let mut applied = BTreeSet::new();
+    let mut expected = BTreeMap::<String, Profile>::new();
+    for (feedback, _) in feedback {
+        if !applied.insert(feedback.origin.clone()) {
+            continue;
+        }
+        let user_id = &feedback.event.user_id;
+        expected
+            .entry(user_id.clone())
+            .or_insert_with(|| Profile::new(user_id, model_version))
+            .apply(&feedback, &settings);
+    }
+    for (user_id, expected) in expected {
+        let found = reader.get(&user_id).await?;
+        if found.as_ref() == Some(&expected) {
+            continue;
+        }
+        let counts = |profile: &Profile| {
+            let kinds = millrace_schemas::BehaviorKind::ALL;
+            kinds
+                .map(|kind| profile.count(kind))
+                .iter()
+                .sum::<u64>()
+                .to_string()
+        };
+        let found = found.as_ref().map_or_else(|| "none".to_owned(), counts);
+        findings.violation(
+            "a profile is that of its feedback, bit for bit",
+            user_id,
+            format!(
+                "a profile of {found} events instead of {}",
+                counts(&expected)
+            ),
+        );
+    }
+    Ok(())
+}
