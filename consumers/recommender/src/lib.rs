@@ -10,13 +10,30 @@
 //! Left to others: HTTP and its dialects, profiles, the features' formulas (`millrace-features`), the
 //! rankers themselves (`millrace-ranker`), training.
 
+mod admission;
 pub mod answer;
+mod catalog;
 mod chance;
 pub mod config;
 mod deployments;
+mod impressions;
+mod merge;
+mod profiles;
+mod rank;
+mod recall;
+mod recommender;
 mod request;
+#[cfg(test)]
+mod samples;
+mod serving;
+mod stats;
 
 pub use answer::{Answer, AnswerItem, Explanation, Fallback, FallbackReason, Source};
+pub use catalog::{CatalogStats, context};
 pub use config::{ConfigChange, HybridRanking, InstanceConfig, InvalidConfig, RecommenderConfig};
 pub use deployments::{DeployError, DeploymentStatus, MODEL_EXTENSION, SetConfigError};
+pub use impressions::ImpressionStats;
+pub use profiles::{BoxError, KnownProfile, Profiles};
+pub use recommender::{Recommender, RecommenderDeps, StartError};
 pub use request::{ItemRef, MAX_ID_BYTES, RecommendRequest, RequestError, RerankRequest};
+pub use stats::RecommenderStats;

@@ -15,7 +15,8 @@ use crate::Fusion;
 const LEAST_SCORE: f32 = 0.001;
 
 /// Joins ids ranked by BM25 and by vector, best first in each; gives them best first, ties by id.
-pub(crate) fn fuse<'a>(
+#[must_use]
+pub fn fuse<'a>(
     text: &[(f32, &'a str)],
     vector: &[(f32, &'a str)],
     fusion: Fusion,

@@ -25,6 +25,7 @@ mod record;
 pub mod sink;
 
 pub use embedded::EmbeddedIndex;
+pub use fusion::fuse;
 pub use opensearch::{OpenSearchConfig, OpenSearchIndex};
 pub use outcome::{FinalOutcome, ItemOutcome, Obstacle, Rejection};
 pub use port::{

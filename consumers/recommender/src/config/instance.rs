@@ -52,7 +52,7 @@ pub enum InvalidInstanceConfig {
     /// The weights do not sum to 1.
     #[error(
         "hybrid_ranking has bm25_weight {bm25_weight} and vector_weight {vector_weight}, which sum to \
-         {}; they must sum to 1", .bm25_weight + .vector_weight
+         {}; they must sum to 1", ((.bm25_weight + .vector_weight) * 1e9).round() / 1e9
     )]
     Sum {
         /// Of BM25.

@@ -177,6 +177,7 @@ impl RecommenderConfig {
     /// # Errors
     /// The first rule that is broken.
     pub fn validate(&self) -> Result<(), InvalidConfig> {
+        self.limits.validate()?;
         if self.scene(&self.default_scene).is_none() {
             let problem = format!(
                 "is `{}`, which is no scene; declared: {}",
@@ -197,7 +198,6 @@ impl RecommenderConfig {
         self.instance
             .validate()
             .map_err(|error| invalid("instance", error.to_string()))?;
-        self.limits.validate()?;
         self.exploration.validate()?;
         if self.catalog.max_bytes < 1 << 20 {
             return Err(invalid("catalog.max_bytes", "is less than 1 MiB"));

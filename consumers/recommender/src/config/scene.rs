@@ -23,8 +23,11 @@ pub struct SceneConfig {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Rules {
-    /// Leave out what the user has seen. Default: true.
+    /// Leave out what the user has seen: what they acted on, and what was shown to them often.
+    /// Default: true.
     pub exclude_seen: bool,
+    /// How often an item is shown before it counts as seen. Default: 3.
+    pub seen_after: u32,
     /// Leave out what was published longer ago, hours; items that do not say when pass. Default: none.
     pub max_age_hours: Option<f64>,
     /// Leave out items in any of these categories. Default: none.
@@ -70,6 +73,7 @@ impl Default for Rules {
     fn default() -> Self {
         Self {
             exclude_seen: true,
+            seen_after: 3,
             max_age_hours: None,
             exclude_categories: Vec::new(),
             exclude_tags: Vec::new(),
@@ -100,6 +104,10 @@ impl SceneConfig {
         if self.count == 0 || self.count > max {
             let problem = format!("is {}; give 1 to limits.max_count, {max}", self.count);
             return Err(invalid(format!("{path}.count"), problem));
+        }
+        if self.rules.seen_after == 0 {
+            let problem = "is 0, so that everything would count as seen; give 1 or more";
+            return Err(invalid(format!("{path}.rules.seen_after"), problem));
         }
         match self.rules.max_age_hours {
             Some(hours) if !hours.is_finite() || hours <= 0.0 => Err(invalid(

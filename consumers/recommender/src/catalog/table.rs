@@ -1,0 +1,523 @@
+//! Signals and counters as a table: the newest of each item, in whatever order they come.
+//!
+//! An item's signal is held once, behind an `Arc`: a request takes references to its candidates and
+//! lets go of the table before it computes anything.
+//!
+//! *Trending* is kept without a clock. A count that halves every day keeps its order relative to all
+//! others: `log2 Σ counts(hour) · 2^(hour/24)` grows with nothing but new counts, so each item has one
+//! key in a sorted set, and `2^(key − now/24)` is what it is worth at a moment.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+
+use millrace_features::counters::HOURS;
+use millrace_schemas::{BehaviorKind, Bucket, DocumentVersion, ItemCounters, ItemStats, Signal};
+
+/// Half-life of what trends, in buckets of an hour.
+const TRENDING_HALF_LIFE_HOURS: f64 = 24.0;
+/// What an entry takes beside its strings and numbers: maps, sets, counts of references.
+const ENTRY_BYTES: usize = 400;
+
+/// What is known of an item. Cheap to clone.
+#[derive(Clone, Debug)]
+pub(crate) struct KnownItem {
+    /// Of this process's embedding version, not deleted.
+    pub signal: Arc<Signal>,
+    /// `traceparent` of the record that brought it.
+    pub traceparent: Option<Arc<str>>,
+    pub counters: Arc<ItemCounters>,
+    /// Shown and clicked in all, as far back as days are kept.
+    pub shown: u64,
+    pub clicked: u64,
+}
+
+/// A key of [`BTreeSet`] by a number.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Order(f64);
+
+impl Eq for Order {}
+
+impl PartialOrd for Order {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Order {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        self.0.total_cmp(&other.0)
+    }
+}
+
+#[derive(Debug)]
+enum Known {
+    Here(Box<Here>),
+    /// Deleted at this version: an older signal that comes late stays refused.
+    Gone {
+        version: i64,
+    },
+}
+
+#[derive(Debug)]
+struct Here {
+    signal: Arc<Signal>,
+    traceparent: Option<Arc<str>>,
+    bytes: usize,
+    /// When the document came, ms since 1970.
+    arrived_ms: i64,
+}
+
+#[derive(Debug)]
+struct Counted {
+    order: (i32, i64, i64),
+    counters: Arc<ItemCounters>,
+    shown: u64,
+    clicked: u64,
+    /// Key among what trends, where it does.
+    trending: Option<Order>,
+    bytes: usize,
+}
+
+/// Signals and counters of all items.
+#[derive(Debug, Default)]
+pub(crate) struct Table {
+    items: HashMap<Arc<str>, Known>,
+    counted: HashMap<Arc<str>, Counted>,
+    totals: BTreeMap<String, ItemStats>,
+    /// Raised with each change of the totals.
+    pub totals_revision: u64,
+    fresh: BTreeSet<(i64, Arc<str>)>,
+    trending: BTreeSet<(Order, Arc<str>)>,
+    bytes: usize,
+    max_bytes: usize,
+    live: usize,
+    /// Items that were left out for want of room.
+    pub evicted: u64,
+}
+
+impl Table {
+    pub fn new(max_bytes: usize) -> Self {
+        Self {
+            max_bytes,
+            ..Self::default()
+        }
+    }
+
+    /// Takes a signal, unless a newer one is there.
+    pub fn put_signal(&mut self, signal: Signal, traceparent: Option<&str>) {
+        let version = match self.items.get(signal.item_id.as_str()) {
+            Some(Known::Here(here)) => Some(here.signal.document_version),
+            Some(Known::Gone { version }) => Some(*version),
+            None => None,
+        };
+        if version.is_some_and(|known| known > signal.document_version) {
+            return;
+        }
+        let id: Arc<str> = signal.item_id.as_str().into();
+        self.remove_signal(&id);
+        if signal.deleted {
+            let version = signal.document_version;
+            self.bytes += ENTRY_BYTES / 4 + id.len();
+            self.items.insert(id, Known::Gone { version });
+            return;
+        }
+        let here = Here {
+            bytes: signal_bytes(&signal),
+            arrived_ms: DocumentVersion::from(signal.document_version).event_time_ms(),
+            signal: Arc::new(signal),
+            traceparent: traceparent.map(Into::into),
+        };
+        self.bytes += here.bytes;
+        self.live += 1;
+        self.fresh.insert((here.arrived_ms, Arc::clone(&id)));
+        if let Some(order) = self.counted.get(&id).and_then(|counted| counted.trending) {
+            self.trending.insert((order, Arc::clone(&id)));
+        }
+        self.items.insert(id, Known::Here(Box::new(here)));
+        self.make_room();
+    }
+
+    /// Forgets an item whose record is gone from the topic.
+    pub fn forget(&mut self, item_id: &str) {
+        self.remove_signal(&Arc::from(item_id));
+    }
+
+    /// Takes counters, unless newer ones are there.
+    pub fn put_stats(&mut self, stats: ItemStats) {
+        if stats.item_id.starts_with("*@") {
+            let newer = |known: &ItemStats| stats.order() >= known.order();
+            if self.totals.get(&stats.item_id).is_none_or(newer) {
+                self.totals_revision += 1;
+                self.totals.insert(stats.item_id.clone(), stats);
+            }
+            return;
+        }
+        let known = self.counted.get(stats.item_id.as_str());
+        if known.is_some_and(|known| known.order > stats.order()) {
+            return;
+        }
+        let id: Arc<str> = stats.item_id.as_str().into();
+        if let Some(before) = self.counted.remove(&id) {
+            self.bytes -= before.bytes;
+            if let Some(order) = before.trending {
+                self.trending.remove(&(order, Arc::clone(&id)));
+            }
+        }
+        let sum = |count: fn(&Bucket) -> i64| {
+            let sum: i64 = stats.counters.days.iter().map(count).sum();
+            u64::try_from(sum).unwrap_or(0)
+        };
+        let counted = Counted {
+            order: stats.order(),
+            shown: sum(|bucket| bucket.impressions),
+            clicked: sum(|bucket| bucket.clicks),
+            trending: trending_order(&stats.counters),
+            bytes: counters_bytes(&stats.counters) + id.len() + ENTRY_BYTES / 2,
+            counters: Arc::new(stats.counters),
+        };
+        self.bytes += counted.bytes;
+        if let Some(order) = counted.trending
+            && matches!(self.items.get(&id), Some(Known::Here(_)))
+        {
+            self.trending.insert((order, Arc::clone(&id)));
+        }
+        self.counted.insert(id, counted);
+        self.make_room();
+    }
+
+    /// Forgets counters whose record is gone from the topic.
+    pub fn forget_stats(&mut self, item_id: &str) {
+        if self.totals.remove(item_id).is_some() {
+            self.totals_revision += 1;
+        }
+        let Some(before) = self.counted.remove(item_id) else {
+            return;
+        };
+        self.bytes -= before.bytes;
+        if let Some(order) = before.trending {
+            self.trending.remove(&(order, Arc::from(item_id)));
+        }
+    }
+
+    fn remove_signal(&mut self, id: &Arc<str>) {
+        match self.items.remove(id) {
+            None => {}
+            Some(Known::Gone { .. }) => self.bytes -= ENTRY_BYTES / 4 + id.len(),
+            Some(Known::Here(here)) => {
+                self.bytes -= here.bytes;
+                self.live -= 1;
+                self.fresh.remove(&(here.arrived_ms, Arc::clone(id)));
+                if let Some(order) = self.counted.get(id).and_then(|counted| counted.trending) {
+                    self.trending.remove(&(order, Arc::clone(id)));
+                }
+            }
+        }
+    }
+
+    /// Leaves out the items that came longest ago, while there is no room.
+    fn make_room(&mut self) {
+        while self.bytes > self.max_bytes {
+            let Some((_, oldest)) = self.fresh.first().cloned() else {
+                return;
+            };
+            self.remove_signal(&oldest);
+            self.forget_stats(&oldest);
+            self.evicted += 1;
+        }
+    }
+
+    /// What is known of an item that is there.
+    pub fn get(&self, item_id: &str) -> Option<KnownItem> {
+        let Some(Known::Here(here)) = self.items.get(item_id) else {
+            return None;
+        };
+        let counted = self.counted.get(item_id);
+        Some(KnownItem {
+            signal: Arc::clone(&here.signal),
+            traceparent: here.traceparent.clone(),
+            counters: counted
+                .map(|counted| Arc::clone(&counted.counters))
+                .unwrap_or_default(),
+            shown: counted.map_or(0, |counted| counted.shown),
+            clicked: counted.map_or(0, |counted| counted.clicked),
+        })
+    }
+
+    /// All items that are there, in no order.
+    pub fn signals(&self) -> impl Iterator<Item = &Arc<Signal>> {
+        self.items.values().filter_map(|known| match known {
+            Known::Here(here) => Some(&here.signal),
+            Known::Gone { .. } => None,
+        })
+    }
+
+    /// The newest items first, with their time in ms since 1970.
+    pub fn fresh(&self) -> impl Iterator<Item = (&str, f64)> {
+        let newest = self.fresh.iter().rev();
+        newest.map(|(arrived_ms, id)| (&**id, *arrived_ms as f64))
+    }
+
+    /// The items most acted upon first, with their actions as they weigh at `now_ms`: halved for
+    /// each day. Items that weigh next to nothing are none.
+    pub fn trending(&self, now_ms: i64) -> impl Iterator<Item = (&str, f64)> {
+        const LEAST: f64 = 0.01;
+        let now = HOURS.bucket(now_ms) as f64 / TRENDING_HALF_LIFE_HOURS;
+        let most = self.trending.iter().rev();
+        most.map(move |(order, id)| (&**id, (order.0 - now).exp2()))
+            .take_while(|(_, weight)| *weight >= LEAST)
+    }
+
+    /// The counters of all items together, one for each partition.
+    pub fn totals(&self) -> impl Iterator<Item = &ItemCounters> + Clone {
+        self.totals.values().map(|stats| &stats.counters)
+    }
+
+    /// Items that are there.
+    pub fn len(&self) -> usize {
+        self.live
+    }
+
+    /// Items with counters.
+    pub fn counted(&self) -> usize {
+        self.counted.len()
+    }
+
+    /// About how much memory it takes.
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+}
+
+/// `log2 Σ counts(hour) · 2^(hour/24)`, from the newest hour down so that nothing overflows.
+fn trending_order(counters: &ItemCounters) -> Option<Order> {
+    let newest = counters.hours.last()?.number;
+    let weigh = |bucket: &Bucket| {
+        let age = (newest - bucket.number) as f64 / TRENDING_HALF_LIFE_HOURS;
+        actions(bucket) as f64 * (-age).exp2()
+    };
+    let sum: f64 = counters.hours.iter().map(weigh).sum();
+    (sum > 0.0).then(|| Order(sum.log2() + newest as f64 / TRENDING_HALF_LIFE_HOURS))
+}
+
+/// Clicks and all else that says yes to an item.
+fn actions(bucket: &Bucket) -> i64 {
+    const YES: [BehaviorKind; 9] = [
+        BehaviorKind::Like,
+        BehaviorKind::Comment,
+        BehaviorKind::Collect,
+        BehaviorKind::Share,
+        BehaviorKind::Download,
+        BehaviorKind::Tip,
+        BehaviorKind::Subscribe,
+        BehaviorKind::Cart,
+        BehaviorKind::Buy,
+    ];
+    let others = YES
+        .iter()
+        .filter_map(|kind| bucket.others.get(kind.as_str()));
+    bucket.clicks + others.sum::<i64>()
+}
+
+fn signal_bytes(signal: &Signal) -> usize {
+    const STRING_BYTES: usize = 24;
+    let lists = [&signal.categories, &signal.tags, &signal.key_phrases];
+    let strings = lists
+        .into_iter()
+        .flatten()
+        .map(|text| text.len() + STRING_BYTES);
+    let metadata = signal.metadata.iter();
+    ENTRY_BYTES
+        + size_of::<Signal>()
+        + signal.vector.len() * size_of::<f32>()
+        + 4 * signal.item_id.len()
+        + signal.uri.len()
+        + signal.title.as_ref().map_or(0, String::len)
+        + strings.sum::<usize>()
+        + metadata
+            .map(|(key, value)| key.len() + value.len() + 3 * STRING_BYTES)
+            .sum::<usize>()
+}
+
+fn counters_bytes(counters: &ItemCounters) -> usize {
+    const OTHER_BYTES: usize = 64;
+    const POSITION_BYTES: usize = 24;
+    let buckets = [&counters.minutes, &counters.hours, &counters.days];
+    let bytes = |bucket: &Bucket| {
+        size_of::<Bucket>()
+            + bucket.others.len() * OTHER_BYTES
+            + bucket.positions.len() * POSITION_BYTES
+    };
+    buckets.into_iter().flatten().map(bytes).sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::samples::{clicks, signal};
+
+    const HOUR_MS: i64 = 3_600_000;
+
+    fn ids<'a>(listed: impl Iterator<Item = (&'a str, f64)>) -> Vec<&'a str> {
+        listed.map(|(id, _)| id).collect()
+    }
+
+    #[test]
+    fn the_newest_version_holds_and_a_deleted_item_stays_gone() {
+        let mut table = Table::new(1 << 30);
+        table.put_signal(signal("a", 5), None);
+        table.put_signal(signal("a", 3), Some("late"));
+        assert_eq!(table.get("a").unwrap().signal.document_version, 5);
+        assert_eq!(table.get("a").unwrap().traceparent, None);
+        let mut gone = signal("a", 6);
+        gone.deleted = true;
+        table.put_signal(gone, None);
+        assert!(table.get("a").is_none());
+        table.put_signal(signal("a", 5), None);
+        assert!(table.get("a").is_none(), "an older signal came late");
+        assert_eq!((table.len(), ids(table.fresh())), (0, vec![]));
+        table.put_signal(signal("a", 7), None);
+        assert!(table.get("a").is_some());
+        table.forget("a");
+        assert_eq!(table.bytes(), 0);
+    }
+
+    #[test]
+    fn what_trends_is_what_was_acted_on_lately() {
+        let mut table = Table::new(1 << 30);
+        for id in ["old", "new", "shown", "unknown-yet"] {
+            if id != "unknown-yet" {
+                table.put_signal(signal(id, 1), None);
+            }
+        }
+        let hour = 1_000;
+        table.put_stats(clicks("old", 1, &[(hour - 48, 0, 30)]));
+        table.put_stats(clicks("new", 1, &[(hour - 24, 9, 4), (hour, 9, 6)]));
+        table.put_stats(clicks("shown", 1, &[(hour, 50, 0)]));
+        table.put_stats(clicks("unknown-yet", 1, &[(hour, 50, 20)]));
+        let now_ms = hour * HOUR_MS + 5;
+        let weights: Vec<(&str, f64)> = table.trending(now_ms).collect();
+        assert_eq!(weights.len(), 2);
+        assert!((weights[0].1 - 8.0).abs() < 1e-9 && weights[0].0 == "new");
+        assert!((weights[1].1 - 7.5).abs() < 1e-9 && weights[1].0 == "old");
+        // Its signal comes later than its counters.
+        table.put_signal(signal("unknown-yet", 1), None);
+        assert_eq!(ids(table.trending(now_ms)), ["unknown-yet", "new", "old"]);
+        // An older writer's record comes late.
+        table.put_stats(clicks("new", 0, &[(hour, 900, 900)]));
+        assert_eq!(ids(table.trending(now_ms)), ["unknown-yet", "new", "old"]);
+        assert_eq!(table.get("new").unwrap().clicked, 10);
+        // After three weeks nothing of it is left.
+        assert_eq!(table.trending(now_ms + 21 * 24 * HOUR_MS).count(), 0);
+        table.forget_stats("new");
+        assert_eq!(ids(table.trending(now_ms)), ["unknown-yet", "old"]);
+    }
+
+    #[test]
+    fn the_oldest_items_make_room() {
+        let one = {
+            let mut table = Table::new(1 << 30);
+            table.put_signal(signal("item-000", 1), None);
+            table.bytes()
+        };
+        let mut table = Table::new(10 * one);
+        for n in 0..25_i64 {
+            table.put_signal(signal(&format!("item-{n:03}"), n << 20), None);
+        }
+        assert_eq!((table.len(), table.evicted), (10, 15));
+        assert!(table.bytes() <= 10 * one);
+        assert_eq!(ids(table.fresh())[0], "item-024");
+        assert!(table.get("item-014").is_none() && table.get("item-015").is_some());
+    }
+
+    #[test]
+    fn totals_stand_apart() {
+        let mut table = Table::new(1 << 30);
+        table.put_stats(clicks("*@0", 1, &[(1, 100, 10)]));
+        table.put_stats(clicks("*@1", 1, &[(1, 100, 20)]));
+        table.put_stats(clicks("*@1", 0, &[(1, 1, 1)]));
+        assert_eq!(table.totals().count(), 2);
+        assert_eq!((table.counted(), table.totals_revision), (0, 2));
+    }
+
+    #[derive(Clone, Debug)]
+    enum Step {
+        Signal {
+            item: usize,
+            version: i64,
+            deleted: bool,
+        },
+        Stats {
+            item: usize,
+            revision: i64,
+            clicks: i64,
+        },
+    }
+
+    fn steps() -> impl Strategy<Value = Vec<Step>> {
+        let signal = (0..5_usize, 0..8_i64, any::<bool>()).prop_map(|(item, version, deleted)| {
+            // A version says one thing.
+            let deleted = deleted && version % 3 == 0;
+            Step::Signal {
+                item,
+                version,
+                deleted,
+            }
+        });
+        let stats = (0..5_usize, 0..8_i64).prop_map(|(item, revision)| Step::Stats {
+            item,
+            revision,
+            clicks: revision,
+        });
+        prop::collection::vec(prop_oneof![signal, stats], 0..60)
+    }
+
+    fn apply(steps: &[Step]) -> Table {
+        let mut table = Table::new(1 << 30);
+        for step in steps {
+            match *step {
+                Step::Signal {
+                    item,
+                    version,
+                    deleted,
+                } => {
+                    let mut signal = signal(&format!("i{item}"), version << 20);
+                    signal.deleted = deleted || version % 3 == 0;
+                    table.put_signal(signal, None);
+                }
+                Step::Stats {
+                    item,
+                    revision,
+                    clicks: count,
+                } => {
+                    table.put_stats(clicks(&format!("i{item}"), revision, &[(5, 0, count)]));
+                }
+            }
+        }
+        table
+    }
+
+    proptest! {
+        #[test]
+        fn no_order_of_arrival_changes_what_is_known(steps in steps(), turn in any::<prop::sample::Index>()) {
+            let mut other = steps.clone();
+            other.reverse();
+            if !other.is_empty() {
+                let turn = turn.index(other.len());
+                other.rotate_left(turn);
+            }
+            let (one, two) = (apply(&steps), apply(&other));
+            let listed = |table: &Table| {
+                let fresh: Vec<String> = table.fresh().map(|(id, _)| id.to_owned()).collect();
+                let trending: Vec<String> = table.trending(5 * HOUR_MS).map(|(id, _)| id.to_owned()).collect();
+                (fresh, trending, table.len(), table.counted(), table.bytes())
+            };
+            prop_assert_eq!(listed(&one), listed(&two));
+            prop_assert_eq!(one.fresh().count(), one.len());
+            for signal in one.signals() {
+                prop_assert!(one.get(&signal.item_id).is_some());
+            }
+        }
+    }
+}

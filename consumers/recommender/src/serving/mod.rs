@@ -1,0 +1,424 @@
+//! From a request to its answer.
+//!
+//! ```text
+//! plan ─► profile ─► recall ─► merge ─► look up, admit ─► features ─► scores ─► variety, exploration ─► answer
+//!                                                                                                         └► impression
+//! ```
+//!
+//! Nothing on the way is an error to the caller. What is missing is left out and said: a user without
+//! a profile gets what trends and what is new, ranked by the same ranker, whose features of the user
+//! are then missing ones.
+
+mod build;
+mod plan;
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use millrace_features::{Context, Profile, Scores};
+use millrace_index::Filter;
+use millrace_retry::error_chain;
+use millrace_schemas::ReadUpTo;
+
+use crate::admission::Admission;
+use crate::answer::{Answer, Fallback, FallbackReason, Source, SourceRank};
+use crate::config::Rules;
+use crate::deployments::Deployments;
+use crate::merge::{Candidate, Merged, distinct, merge, reciprocal_rank};
+use crate::profiles::KnownProfile;
+use crate::rank::{self, Placed};
+use crate::recall::{Found, Wanted, own_vector, recall};
+use crate::recommender::{Core, now_ms};
+use crate::request::{RecommendRequest, RequestError, RerankRequest};
+use build::Answered;
+use plan::{FALLBACK_SOURCES, Plan};
+
+/// What is known of a user.
+struct User {
+    profile: Arc<Profile>,
+    read_up_to: Vec<ReadUpTo>,
+    /// Why the answer can't be personal, where it can't.
+    impersonal: Option<FallbackReason>,
+}
+
+/// Candidates as they were in one moment, and the moment.
+struct LookedUp {
+    candidates: Vec<Candidate>,
+    context: Context,
+    read_up_to: Vec<ReadUpTo>,
+}
+
+impl Core {
+    pub async fn recommend(
+        &self,
+        request: RecommendRequest,
+        deployments: &Deployments,
+    ) -> Result<Answer, RequestError> {
+        let started = Instant::now();
+        request.validate(&self.config.limits)?;
+        let (user_id, request_id) = (&request.user_id, &request.request_id);
+        let scene = request.scene.as_deref();
+        let plan = Plan::of(&self.config, deployments, scene, user_id, request_id)?;
+        let count = request.count.unwrap_or(plan.scene.count);
+        let now_ms = now_ms();
+        let ready = self.catalog.is_ready();
+        let user = self.user(user_id).await;
+
+        let mut sources = &plan.pipeline.sources;
+        let fallback_sources = plan.fallback_sources();
+        if user.impersonal.is_some() {
+            sources = &fallback_sources;
+        }
+        let mut found = self
+            .find(
+                &plan,
+                &user,
+                sources,
+                &plan.scene.rules,
+                &request.filter,
+                now_ms,
+            )
+            .await;
+        let failed_sources = std::mem::take(&mut found.failed);
+        let mut looked_up = self.admitted(
+            &found,
+            &plan,
+            &user,
+            &plan.scene.rules,
+            &request.filter,
+            now_ms,
+        );
+        let mut nothing = None;
+        if looked_up.candidates.is_empty() {
+            // Better what was seen before than nothing; whatever else may not be shown, may not.
+            nothing = Some(FallbackReason::NoCandidates);
+            let rules = Rules {
+                exclude_seen: false,
+                ..plan.scene.rules.clone()
+            };
+            let index_failed = found.index_failed;
+            found = self
+                .find(
+                    &plan,
+                    &user,
+                    &fallback_sources,
+                    &rules,
+                    &request.filter,
+                    now_ms,
+                )
+                .await;
+            found.index_failed = index_failed;
+            looked_up = self.admitted(&found, &plan, &user, &rules, &request.filter, now_ms);
+        }
+        let reasons = [
+            (!ready).then_some(FallbackReason::CatalogNotReady),
+            user.impersonal,
+            found
+                .index_failed
+                .then_some(FallbackReason::IndexUnavailable),
+            nothing,
+        ];
+        let reason = reasons.into_iter().flatten().next();
+
+        let LookedUp {
+            candidates,
+            context,
+            mut read_up_to,
+        } = looked_up;
+        let own = own_vector(&user.profile, now_ms);
+        let scores = |candidate: &Candidate| {
+            let id = candidate.item.signal.item_id.as_str();
+            Scores {
+                text: found.text.get(id).copied(),
+                vector: cosine(own.as_deref(), &candidate.item.signal.vector),
+                hybrid: found.hybrid.get(id).copied(),
+                rank: Some(candidate.merge_score as f32),
+            }
+        };
+        let rows = rank::rows(
+            &self.features,
+            &user.profile,
+            &candidates,
+            &scores,
+            &context,
+        );
+        let (scored, problem) = rank::score(&plan.ranker, candidates, &rows, self.features.len());
+        let exploration = &self.config.exploration;
+        let placed = rank::arrange(request_id, scored, count, &plan.pipeline, exploration);
+        let reason = reason.or_else(|| ranking_failed(problem));
+        read_up_to.extend(user.read_up_to);
+        let answered = Answered {
+            request_id: request.request_id,
+            user_id: request.user_id,
+            plan,
+            fallback: reason.map(|reason| fallback(reason, &placed)),
+            placed,
+            unknown: Vec::new(),
+            failed_sources,
+            read_up_to,
+            explain: request.explain,
+            served_at_ms: now_ms,
+        };
+        Ok(self.answer(answered, request.traceparent, started))
+    }
+
+    pub async fn rerank(
+        &self,
+        request: RerankRequest,
+        deployments: &Deployments,
+    ) -> Result<Answer, RequestError> {
+        let started = Instant::now();
+        request.validate(&self.config.limits)?;
+        let (user_id, request_id) = (&request.user_id, &request.request_id);
+        let scene = request.scene.as_deref();
+        let plan = Plan::of(&self.config, deployments, scene, user_id, request_id)?;
+        let now_ms = now_ms();
+        let ready = self.catalog.is_ready();
+        let user = self.user(user_id).await;
+
+        // By the caller's own score where there is one, else as they came; each item once.
+        let mut given = request.candidates;
+        let score = |score: Option<f32>| score.unwrap_or(f32::NEG_INFINITY);
+        given.sort_by(|a, b| score(b.score).total_cmp(&score(a.score)));
+        let mut named = BTreeSet::new();
+        given.retain(|item| named.insert(item.item_id.clone()));
+        let merged: Vec<Merged> = (1..)
+            .zip(&given)
+            .map(|(rank, item)| Merged {
+                item_id: item.item_id.clone(),
+                score: reciprocal_rank(rank),
+                sources: vec![SourceRank {
+                    source: Source::Candidates,
+                    rank,
+                    score: item.score.map_or(reciprocal_rank(rank), f64::from),
+                }],
+            })
+            .collect();
+        let LookedUp {
+            candidates,
+            context,
+            mut read_up_to,
+        } = self.look_up(merged, now_ms, |_| true);
+        let known: BTreeSet<&str> = candidates
+            .iter()
+            .map(|candidate| candidate.item.signal.item_id.as_str())
+            .collect();
+        let unknown: Vec<String> = given
+            .iter()
+            .filter(|item| !known.contains(item.item_id.as_str()))
+            .map(|item| item.item_id.clone())
+            .collect();
+        let own = own_vector(&user.profile, now_ms);
+        let scores = |candidate: &Candidate| Scores {
+            text: None,
+            vector: cosine(own.as_deref(), &candidate.item.signal.vector),
+            hybrid: None,
+            rank: Some(candidate.merge_score as f32),
+        };
+        let rows = rank::rows(
+            &self.features,
+            &user.profile,
+            &candidates,
+            &scores,
+            &context,
+        );
+        let (scored, problem) = rank::score(&plan.ranker, candidates, &rows, self.features.len());
+        let placed: Vec<Placed> = scored
+            .into_iter()
+            .map(|scored| Placed {
+                scored,
+                explored: false,
+                propensity: 1.0,
+            })
+            .collect();
+        let not_ready = (!ready).then_some(FallbackReason::CatalogNotReady);
+        let reason = not_ready
+            .or(user.impersonal)
+            .or_else(|| ranking_failed(problem));
+        read_up_to.extend(user.read_up_to);
+        let answered = Answered {
+            request_id: request.request_id,
+            user_id: request.user_id,
+            plan,
+            fallback: reason.map(|reason| fallback(reason, &placed)),
+            placed,
+            unknown,
+            failed_sources: Vec::new(),
+            read_up_to,
+            explain: request.explain,
+            served_at_ms: now_ms,
+        };
+        Ok(self.answer(answered, request.traceparent, started))
+    }
+
+    /// The user's profile, in this process's embedding; an empty one where there is none.
+    async fn user(&self, user_id: &str) -> User {
+        let limit = Duration::from_millis(self.config.limits.profile_timeout_ms);
+        let nobody = |reason| User {
+            profile: Arc::new(Profile::new(user_id, &self.embedding_version)),
+            read_up_to: Vec::new(),
+            impersonal: Some(reason),
+        };
+        let known = match tokio::time::timeout(limit, self.profiles.get(user_id)).await {
+            Ok(Ok(Some(known))) => known,
+            Ok(Ok(None)) => return nobody(FallbackReason::UnknownUser),
+            Ok(Err(error)) => {
+                let error = error_chain(&*error);
+                tracing::warn!(error, "a profile can't be read; answering without it");
+                return nobody(FallbackReason::ProfilesUnavailable);
+            }
+            Err(_) => {
+                tracing::warn!(?limit, "a profile took too long; answering without it");
+                return nobody(FallbackReason::ProfilesUnavailable);
+            }
+        };
+        let KnownProfile {
+            mut profile,
+            read_up_to,
+        } = known;
+        if profile.model_version() != self.embedding_version {
+            // As the present encoder sees what the user acted on.
+            let inner = self.catalog.read();
+            let vector = |item_id: &str| {
+                let item = inner.table.get(item_id)?;
+                Some(item.signal.vector.clone())
+            };
+            profile = Arc::new(profile.rebuilt(&self.embedding_version, vector));
+        }
+        let comparable = profile.long_term().is_some() || !profile.interest_terms(1).is_empty();
+        User {
+            profile,
+            read_up_to,
+            impersonal: (!comparable).then_some(FallbackReason::ColdUser),
+        }
+    }
+
+    async fn find(
+        &self,
+        plan: &Plan,
+        user: &User,
+        sources: &std::collections::BTreeMap<Source, crate::config::SourceConfig>,
+        rules: &Rules,
+        caller: &Filter,
+        now_ms: i64,
+    ) -> Found {
+        let admission = Admission {
+            profile: Some(&user.profile),
+            rules,
+            caller,
+            now_ms,
+        };
+        let wanted = Wanted {
+            sources,
+            profile: user.impersonal.is_none().then_some(&*user.profile),
+            admission: &admission,
+            weights: plan.weights,
+            embedding_version: &self.embedding_version,
+            scan_items: self.config.catalog.scan_items,
+        };
+        recall(&self.catalog, &self.index, &wanted).await
+    }
+
+    /// What was found and may be shown, each text once.
+    fn admitted(
+        &self,
+        found: &Found,
+        plan: &Plan,
+        user: &User,
+        rules: &Rules,
+        caller: &Filter,
+        now_ms: i64,
+    ) -> LookedUp {
+        let admission = Admission {
+            profile: Some(&user.profile),
+            rules,
+            caller,
+            now_ms,
+        };
+        let mut looked_up = self.look_up(merge(&found.lists), now_ms, |candidate| {
+            admission.admits(&candidate.item.signal)
+        });
+        looked_up.candidates = distinct(looked_up.candidates, plan.pipeline.candidates);
+        looked_up
+    }
+
+    /// The items as they are in one moment, with what all items did until then.
+    fn look_up(
+        &self,
+        merged: Vec<Merged>,
+        now_ms: i64,
+        admits: impl Fn(&Candidate) -> bool,
+    ) -> LookedUp {
+        let inner = self.catalog.read();
+        let candidates = merged.into_iter().filter_map(|merged| {
+            let candidate = Candidate {
+                item: inner.table.get(&merged.item_id)?,
+                sources: merged.sources,
+                merge_score: merged.score,
+            };
+            admits(&candidate).then_some(candidate)
+        });
+        LookedUp {
+            candidates: candidates.collect(),
+            context: self.catalog.context(&inner, now_ms),
+            read_up_to: inner.read_up_to(),
+        }
+    }
+}
+
+/// The product of two vectors of length 1, in a fixed order; `None` where one is missing.
+fn cosine(own: Option<&[f32]>, vector: &[f32]) -> Option<f32> {
+    let own = own.filter(|own| own.len() == vector.len())?;
+    let (own_chunks, own_rest) = own.as_chunks::<16>();
+    let (chunks, rest) = vector.as_chunks::<16>();
+    let mut sums = [0_f32; 16];
+    for (a, b) in own_chunks.iter().zip(chunks) {
+        for lane in 0..16 {
+            sums[lane] += a[lane] * b[lane];
+        }
+    }
+    let rest: f32 = own_rest.iter().zip(rest).map(|(a, b)| a * b).sum();
+    Some(sums.iter().sum::<f32>() + rest)
+}
+
+fn ranking_failed(problem: Option<String>) -> Option<FallbackReason> {
+    let problem = problem?;
+    tracing::error!(
+        problem,
+        "candidates can't be scored; they stand as they were found"
+    );
+    Some(FallbackReason::RankingFailed)
+}
+
+/// The reason, and what the list that there is was made of.
+fn fallback(reason: FallbackReason, placed: &[Placed]) -> Fallback {
+    let sources = placed
+        .iter()
+        .flat_map(|placed| &placed.scored.candidate.sources)
+        .map(|found| found.source);
+    let mut sources: Vec<Source> = sources.collect::<BTreeSet<_>>().into_iter().collect();
+    if sources.is_empty() {
+        sources.extend(FALLBACK_SOURCES);
+    }
+    let message = match reason {
+        FallbackReason::UnknownUser => "nothing is known of this user yet",
+        FallbackReason::ColdUser => {
+            "this user has done nothing yet that items could be compared with"
+        }
+        FallbackReason::NoCandidates => {
+            "nothing new may be shown to this user here; items that they have seen are among these"
+        }
+        FallbackReason::ProfilesUnavailable => "the feature store does not answer",
+        FallbackReason::IndexUnavailable => "the search index does not answer",
+        FallbackReason::CatalogNotReady => "items are still being read after the start",
+        FallbackReason::RankingFailed => {
+            "candidates can't be scored; they stand as they were found"
+        }
+    };
+    Fallback {
+        reason,
+        message: message.to_owned(),
+        sources,
+    }
+}
