@@ -16,6 +16,7 @@ mod catalog;
 mod chance;
 pub mod config;
 mod deployments;
+pub mod http;
 mod impressions;
 mod merge;
 mod profiles;
