@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 
 use figment::Figment;
 use figment::providers::{Env, Format, Serialized, Toml};
+use millrace_features::{DeclarationError, FeatureDeclaration, FeatureSet};
 use millrace_index::{KnnEngine, OpenSearchConfig};
 use millrace_joiner::JoinerConfig;
 use millrace_kafka::KafkaConfig;
@@ -17,6 +18,7 @@ use millrace_objects::ObjectStoresConfig;
 use millrace_producers::airec::AirecConfig;
 use millrace_producers::behavior::{BehaviorConfig, BehaviorConfigError, RowReader};
 use millrace_profiles::ProfilesConfig;
+use millrace_recommender::{InvalidConfig, RecommenderConfig};
 use millrace_reconciler::ReconcilerConfig;
 use millrace_state::ValkeyConfig;
 use millrace_telemetry::{LogFormat, TelemetryConfig};
@@ -70,6 +72,10 @@ pub struct Config {
     pub joiner: JoinerConfig,
     /// The consumer that keeps profiles of users.
     pub profiles: ProfilesConfig,
+    /// What the ranker reads of users and items. Default: those that come with Millrace.
+    pub features: Vec<FeatureDeclaration>,
+    /// What is recommended, and how.
+    pub recommender: RecommenderConfig,
     /// Comparisons on a schedule, and the sweep of tombstones.
     pub reconciler: ReconcilerConfig,
     /// Logs and traces.
@@ -86,6 +92,9 @@ pub struct ApiConfig {
     pub notices_token: Option<String>,
     /// Bearer token that events must carry. Default: none, which is allowed on loopback only.
     pub events_token: Option<String>,
+    /// Bearer token that calls which change what serves must carry: deploys, rollbacks, an instance's
+    /// configuration. Default: none; then they are open on loopback, and closed elsewhere.
+    pub admin_token: Option<String>,
 }
 
 /// The embedded broker.
@@ -155,6 +164,8 @@ impl Default for Config {
             state: StateSection::default(),
             joiner: JoinerConfig::default(),
             profiles: ProfilesConfig::default(),
+            features: Vec::new(),
+            recommender: RecommenderConfig::default(),
             reconciler: ReconcilerConfig::default(),
             telemetry: TelemetryConfig::default(),
         }
@@ -167,6 +178,7 @@ impl Default for ApiConfig {
             listen: loopback(7070),
             notices_token: None,
             events_token: None,
+            admin_token: None,
         }
     }
 }
@@ -243,6 +255,12 @@ pub enum ConfigError {
     /// A value that does not go with another.
     #[error("{0}")]
     Contradiction(&'static str),
+    /// A recommender that can't work.
+    #[error("the section recommender can't work")]
+    Recommender(#[from] InvalidConfig),
+    /// A feature that can't be computed.
+    #[error("the section features can't work")]
+    Features(#[from] DeclarationError),
     /// Behavior, or AIRec's rows of it, that can't be read so.
     #[error("the sections behavior and airec can't work")]
     Behavior(#[from] BehaviorConfigError),
@@ -303,6 +321,10 @@ impl Config {
         }
         RowReader::new(&self.behavior)?;
         self.airec.validate()?;
+        self.recommender.validate()?;
+        if !self.features.is_empty() {
+            FeatureSet::new(self.features.clone(), "")?;
+        }
         if self.profile == Profile::Cluster && self.kafka.bootstrap.is_empty() {
             return Err(ConfigError::Contradiction(
                 "the cluster profile needs kafka.bootstrap, such as \"127.0.0.1:9092\"",

@@ -74,6 +74,13 @@ impl Session {
         )
     }
 
+    /// Waits until what this session started can work; a running `up` is taken as it is.
+    pub async fn ready(&self) {
+        if let Some(stack) = &self.own {
+            stack.ready().await;
+        }
+    }
+
     /// Stops what this session started; a running `up` goes on.
     pub async fn close(self) {
         if let Some(stack) = self.own {

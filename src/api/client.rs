@@ -4,6 +4,9 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, anyhow, bail};
+use millrace_producers::airec::AirecConfig;
+use millrace_recommender::DeploymentStatus;
+use millrace_recommender::http::own::{RecommendQuery, Recommendation};
 use reqwest::StatusCode;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -81,6 +84,48 @@ impl ApiClient {
             url.set_query(Some("vectors=true"));
         }
         self.answer(self.http.get(url)).await
+    }
+
+    /// Items for a user.
+    pub async fn recommend(
+        &self,
+        airec: &AirecConfig,
+        query: &RecommendQuery,
+    ) -> anyhow::Result<Recommendation> {
+        let url = self.instance(airec, "recommend");
+        self.answer(self.http.get(url).query(query)).await
+    }
+
+    /// Which ranker serves.
+    pub async fn deployment(&self, airec: &AirecConfig) -> anyhow::Result<DeploymentStatus> {
+        self.answer(self.http.get(self.instance(airec, "deploy")))
+            .await
+    }
+
+    /// Deploys a ranker model.
+    pub async fn deploy(
+        &self,
+        airec: &AirecConfig,
+        version: &str,
+    ) -> anyhow::Result<DeploymentStatus> {
+        let body = serde_json::json!({
+            "service_type": "recommendation",
+            "model_version": version,
+        });
+        let request = self.http.post(self.instance(airec, "deploy")).json(&body);
+        self.answer(request.bearer_auth(&self.control_token)).await
+    }
+
+    /// Goes back to the ranker before.
+    pub async fn rollback(&self, airec: &AirecConfig) -> anyhow::Result<DeploymentStatus> {
+        let request = self.http.post(self.instance(airec, "rollback"));
+        self.answer(request.bearer_auth(&self.control_token)).await
+    }
+
+    /// A route of the instance; any name does where none is configured.
+    fn instance(&self, airec: &AirecConfig, route: &str) -> String {
+        let instance = airec.instance.as_deref().unwrap_or("default");
+        format!("{}/v1/instances/{instance}/{route}", self.base)
     }
 
     /// What the index is and holds.

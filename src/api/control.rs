@@ -4,16 +4,17 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use axum::Json;
 use axum::extract::{Request, State};
 use axum::http::header;
 use axum::middleware::Next;
 use axum::response::Response;
+use axum::{Json, Router, middleware};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use subtle::ConstantTimeEq;
 
 use super::{ApiError, ApiState, Body};
+use crate::config::Config;
 
 /// A folder that documents may be read from from now on.
 #[derive(Debug, Serialize, Deserialize)]
@@ -23,17 +24,70 @@ pub struct AllowRoot {
     pub path: PathBuf,
 }
 
+/// Who may change what serves: whoever shows the control token or `api.admin_token`; where that is
+/// not set and the process listens on loopback, anybody who reaches it.
+#[derive(Clone)]
+pub struct Administrators {
+    control_token: Arc<str>,
+    admin_token: Option<Arc<str>>,
+    anybody: bool,
+}
+
+impl Administrators {
+    /// As configured.
+    pub fn new(config: &Config, control_token: &str) -> Self {
+        let admin_token = config.api.admin_token.as_deref().map(Arc::from);
+        Self {
+            control_token: control_token.into(),
+            anybody: admin_token.is_none() && config.api.listen.ip().is_loopback(),
+            admin_token,
+        }
+    }
+
+    /// Lets them alone through to these routes.
+    pub fn protect(&self, routes: Router) -> Router {
+        routes.route_layer(middleware::from_fn_with_state(
+            self.clone(),
+            require_administrator,
+        ))
+    }
+}
+
+async fn require_administrator(
+    State(administrators): State<Administrators>,
+    request: Request,
+    next: Next,
+) -> Result<Response, ApiError> {
+    let Administrators {
+        control_token,
+        admin_token,
+        anybody,
+    } = &administrators;
+    let shown = presented(&request);
+    let allowed = [Some(control_token), admin_token.as_ref()];
+    let is_one = |token: &Arc<str>| bool::from(shown.ct_eq(token.as_bytes()));
+    if *anybody || allowed.into_iter().flatten().any(is_one) {
+        return Ok(next.run(request).await);
+    }
+    Err(ApiError::no_administrator())
+}
+
+/// The bearer token of a request; empty where there is none.
+fn presented(request: &Request) -> &[u8] {
+    request
+        .headers()
+        .get(header::AUTHORIZATION)
+        .and_then(|value| value.to_str().ok()?.strip_prefix("Bearer "))
+        .unwrap_or_default()
+        .as_bytes()
+}
+
 pub async fn require_token(
     State(token): State<Arc<str>>,
     request: Request,
     next: Next,
 ) -> Result<Response, ApiError> {
-    let presented = request
-        .headers()
-        .get(header::AUTHORIZATION)
-        .and_then(|value| value.to_str().ok())
-        .and_then(|value| value.strip_prefix("Bearer "));
-    if presented.is_some_and(|presented| bool::from(presented.as_bytes().ct_eq(token.as_bytes()))) {
+    if bool::from(presented(&request).ct_eq(token.as_bytes())) {
         return Ok(next.run(request).await);
     }
     Err(ApiError::unauthorised())

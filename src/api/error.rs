@@ -52,6 +52,17 @@ impl ApiError {
         }
     }
 
+    /// A call that changes what serves, without a token that may.
+    pub fn no_administrator() -> Self {
+        Self {
+            status: StatusCode::UNAUTHORIZED,
+            error_type: "unauthorised",
+            message:
+                "this call changes what serves: show api.admin_token as `Authorization: Bearer …`"
+                    .to_owned(),
+        }
+    }
+
     /// A control call without the token.
     pub fn unauthorised() -> Self {
         Self {
@@ -110,7 +121,7 @@ pub async fn unknown_route(uri: Uri) -> ApiError {
         status: StatusCode::NOT_FOUND,
         error_type: "unknown_route",
         message: format!(
-            "there is nothing at {}; try POST /v1/search, POST /v1/notices, GET /metrics",
+            "there is nothing at {}; try POST /v1/search, POST /v1/notices, GET /v1/openapi.json, GET /metrics",
             uri.path()
         ),
     }

@@ -4,7 +4,7 @@
 //! it too, so that there is one way in.
 
 pub mod client;
-mod control;
+pub mod control;
 pub mod error;
 pub mod items;
 pub mod records;
@@ -53,6 +53,16 @@ pub fn behavior_router(state: BehaviorState) -> Router {
     Router::new()
         .route("/v1/items/{id}/stats", get(items::stats))
         .route("/v1/users/{id}/profile", get(users::profile))
+        .with_state(state)
+}
+
+/// Search as an instance of AIRec's is asked, with its weights.
+pub fn instance_search_router(state: search::InstanceSearch) -> Router {
+    Router::new()
+        .route(
+            "/v1/instances/{instance}/search",
+            get(search::instance_search),
+        )
         .with_state(state)
 }
 

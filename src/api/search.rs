@@ -1,10 +1,14 @@
-//! `POST /v1/search`: one hit a document, by text, by meaning, or both.
+//! `POST /v1/search`, `GET /v1/instances/{instance}/search`: one hit a document, by text, by meaning, or both.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use axum::Json;
-use axum::extract::State;
+use axum::extract::rejection::QueryRejection;
+use axum::extract::{Path, Query, State};
 use millrace_index::{Filter, Fusion, Hit, IndexError, Mode, SearchRequest};
+use millrace_producers::airec::AirecConfig;
+use millrace_recommender::Recommender;
 use serde::{Deserialize, Serialize};
 
 use super::snippet::snippet;
@@ -136,6 +140,59 @@ pub async fn search(
             .collect(),
         query: query.query,
     }))
+}
+
+/// What the handler of [`instance_search`] needs.
+#[derive(Clone)]
+pub struct InstanceSearch {
+    /// Searches.
+    pub api: ApiState,
+    /// Knows the weights in force.
+    pub recommender: Arc<Recommender>,
+    /// Knows which instance is served.
+    pub airec: AirecConfig,
+}
+
+/// What is asked of an instance's search.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct InstanceSearchQuery {
+    query: String,
+    #[serde(default)]
+    mode: Mode,
+    #[serde(default = "default_k")]
+    count: usize,
+    /// A [`Filter`] as JSON.
+    filter: Option<String>,
+}
+
+/// `GET /v1/instances/{instance}/search`: with the weights of the instance's configuration.
+pub async fn instance_search(
+    State(state): State<InstanceSearch>,
+    Path(instance): Path<String>,
+    query: Result<Query<InstanceSearchQuery>, QueryRejection>,
+) -> Result<Json<SearchAnswer>, ApiError> {
+    if !state.airec.serves(&instance) {
+        return Err(ApiError::invalid(
+            "this is no instance that is served here; see airec.instance",
+        ));
+    }
+    let Query(asked) = query.map_err(|rejection| ApiError::invalid(rejection.body_text()))?;
+    let filter = match &asked.filter {
+        None => Filter::default(),
+        Some(text) => serde_json::from_str(text)
+            .map_err(|error| ApiError::invalid(format!("`filter` is no filter: {error}")))?,
+    };
+    let weights = state.recommender.config().hybrid_ranking;
+    let query = SearchQuery {
+        mode: asked.mode,
+        bm25_weight: weights.bm25_weight as f32,
+        vector_weight: weights.vector_weight as f32,
+        k: asked.count,
+        filter,
+        ..SearchQuery::new(&asked.query)
+    };
+    search(State(state.api), Body(query)).await
 }
 
 fn check(query: &SearchQuery) -> Result<(), ApiError> {

@@ -2,6 +2,7 @@
 
 pub mod check;
 pub mod completions;
+pub mod deploy;
 pub mod dlq;
 pub mod eval;
 pub mod extract_worker;
@@ -11,6 +12,7 @@ pub mod model;
 pub mod peek;
 pub mod profile;
 pub mod publish;
+pub mod recommend;
 pub mod reconcile;
 pub mod run;
 pub mod search;

@@ -32,7 +32,9 @@ enum Role {
     Uploads,
     /// Store, index and signals compared on a schedule; tombstones swept.
     Reconciler,
-    /// `POST /v1/events` to the behavior topic.
+    /// Recommendations over HTTP; profiles from Valkey.
+    Recommender,
+    /// `POST /v1/events` and AIRec's tables to their topics.
     Collector,
 }
 
@@ -72,6 +74,12 @@ pub async fn run(args: Args, mut config: Config, output: Output) -> anyhow::Resu
         Role::Reconciler => Needs {
             search: true,
             reconciler: true,
+            ..role
+        },
+        Role::Recommender => Needs {
+            search: true,
+            profile_reader: true,
+            recommender: true,
             ..role
         },
         // Neither index nor model: a click is taken whatever state they are in.

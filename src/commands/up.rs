@@ -15,7 +15,7 @@ use crate::session::Session;
 use crate::stack::address::RunningAddress;
 use crate::stack::{Needs, reach, states, stop};
 
-/// Start the pipeline: topics, vectorizer, joiner, index and API in one process.
+/// Start the pipeline: topics, vectorizer, joiner, profiles, recommender, index and API in one process.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// Watch this folder: its files become documents, their removal removes them.
@@ -48,11 +48,13 @@ pub async fn run(args: Args, mut config: Config, output: Output) -> anyhow::Resu
     let needs = Needs {
         joiner: states::are_configured(&config),
         profiles: states::are_configured(&config),
+        recommender: states::are_configured(&config),
         ..Needs::UP
     };
     if !needs.joiner {
         tracing::info!(
-            "behavior is not joined here, and no profiles are kept: state.valkey.url is not set"
+            "behavior is not joined here, no profiles are kept and nothing is recommended: \
+             state.valkey.url is not set"
         );
     }
     let Some(stack) = reach::start(&config, needs, &mut stop).await? else {
@@ -75,7 +77,7 @@ pub async fn run(args: Args, mut config: Config, output: Output) -> anyhow::Resu
     };
     output.result(&ready, || {
         format!(
-            "millrace is up after {:.1} s\n  API    {}  (POST /v1/search, POST /v1/notices, GET /metrics)\n  Kafka  {}\n  data   {}",
+            "millrace is up after {:.1} s\n  API    {}  (POST /v1/search, POST /v1/notices, GET /v1/openapi.json, GET /metrics)\n  Kafka  {}\n  data   {}",
             ready.ready_seconds,
             ready.api,
             ready.kafka,

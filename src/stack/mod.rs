@@ -15,6 +15,7 @@ mod pipeline;
 mod profiling;
 pub mod reach;
 mod readiness;
+mod recommending;
 mod reconciler;
 pub mod states;
 pub mod stop;
@@ -44,8 +45,11 @@ pub use self::needs::Needs;
 pub use self::pipeline::vectorizer_group;
 use self::pipeline::{Pipeline, Shared};
 use self::profiling::Profiling;
+use self::recommending::Recommending;
 use self::reconciler::Compares;
 use self::uploads::Uploads;
+use crate::api::control::Administrators;
+use crate::api::search::InstanceSearch;
 use crate::api::{self, ApiState, BehaviorState};
 use crate::config::{Config, Profile};
 
@@ -67,6 +71,7 @@ pub struct Stack {
     pipeline: Option<Pipeline>,
     joining: Option<Joining>,
     profiling: Option<Profiling>,
+    recommending: Option<Recommending>,
     broker: Option<Broker>,
     failed: CancellationToken,
 }
@@ -151,6 +156,17 @@ impl Stack {
             }
             None => None,
         };
+        let recommending = match (&search, &profiles) {
+            (Some((index, _)), Some(profiles)) if needs.recommender => {
+                let profiles = profiles.clone();
+                let started =
+                    Recommending::start(config, &kafka, index, profiles, &model_version, &health);
+                let recommending = started.await?;
+                metrics::recommender::register(&mut registry, &recommending.recommender);
+                Some(recommending)
+            }
+            _ => None,
+        };
         // Uploads and reconciler compare with what is indexed, so both need the search too.
         let compares = search.as_ref().map(|(index, encoder)| Compares {
             config: config.clone(),
@@ -183,6 +199,8 @@ impl Stack {
             None
         };
         let control_token = control_token()?;
+        let administrators = Administrators::new(config, &control_token);
+        let mut recommendations = Router::new();
         let state = search.map(|(index, encoder)| ApiState {
             index,
             encoder,
@@ -193,8 +211,19 @@ impl Stack {
             joiner: joining.as_ref().map(|joining| Arc::clone(&joining.joiner)),
             profiles,
         });
+        if let (Some(recommending), Some(state)) = (&recommending, &state) {
+            recommendations =
+                recommending
+                    .routes(config, &administrators)?
+                    .merge(api::instance_search_router(InstanceSearch {
+                        api: state.clone(),
+                        recommender: Arc::clone(&recommending.recommender),
+                        airec: config.airec.clone(),
+                    }));
+        }
         let intake = Router::new()
             .merge(behavior)
+            .merge(recommendations)
             .merge(
                 uploads
                     .as_ref()
@@ -223,6 +252,7 @@ impl Stack {
             pipeline,
             joining,
             profiling,
+            recommending,
             broker,
             failed,
         })
@@ -265,6 +295,9 @@ impl Stack {
             deadline.wait_for("the reconciler", reconciler.stop()).await;
         }
         deadline.wait_for("the API", self.api.stop()).await;
+        if let Some(recommending) = self.recommending {
+            recommending.stop(deadline).await;
+        }
         if let Some(collector) = self.collector {
             collector.stop(deadline).await;
         }

@@ -20,6 +20,8 @@ pub struct Needs {
     pub profiles: bool,
     /// Reading profiles, whoever keeps them.
     pub profile_reader: bool,
+    /// Recommendations; they read profiles and search.
+    pub recommender: bool,
     /// Watched folders, and notices over HTTP.
     pub uploads: bool,
     /// Behavior over HTTP.
@@ -38,6 +40,7 @@ impl Needs {
         joiner: false,
         profiles: false,
         profile_reader: false,
+        recommender: false,
         uploads: false,
         collector: false,
         reconciler: false,
@@ -69,11 +72,19 @@ impl Needs {
         profile_reader: true,
         ..Self::NOTHING
     };
+    /// What recommends, and all that it learns from.
+    pub const RECOMMEND: Self = Self {
+        joiner: true,
+        profiles: true,
+        recommender: true,
+        ..Self::STATUS
+    };
     /// All that there is.
     pub const UP: Self = Self {
         outsiders: Outsiders::DeadLetter,
         joiner: true,
         profiles: true,
+        recommender: true,
         uploads: true,
         collector: true,
         reconciler: true,

@@ -2,13 +2,13 @@
 
 use std::sync::Arc;
 
-use millrace_features::FeatureSet;
 use millrace_kafka::{HttpSchemaRegistry, KafkaConfig, Producer};
 use millrace_profiles::{Profiles, ProfilesDeps, ProfilesHandle};
 use millrace_telemetry::Health;
 use tokio_util::sync::CancellationToken;
 
 use super::deadline::Deadline;
+use super::recommending::features;
 use super::{readiness, states};
 use crate::config::Config;
 
@@ -39,9 +39,7 @@ impl Profiling {
             state: states::open(config, "profiles").await?,
             model_version: model_version.to_owned(),
             // What the features read is what profiles have to keep.
-            fields: FeatureSet::default_for(model_version)
-                .profile_settings()
-                .fields,
+            fields: features(config, model_version)?.profile_settings().fields,
             config: config.profiles.clone(),
         })
         .await?;

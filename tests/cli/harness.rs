@@ -211,6 +211,23 @@ impl Up {
         self.ready["api"].as_str().unwrap_or_default()
     }
 
+    /// Status and JSON of a request to its API, through curl with these arguments; null where the
+    /// answer is no JSON.
+    pub fn http(&self, route: &str, arguments: &[&str]) -> anyhow::Result<(u16, Value)> {
+        let url = format!("{}{route}", self.api());
+        let output = Command::new("curl")
+            .args(["-sS", "--noproxy", "*", "-w", "\n%{http_code}"])
+            .args(arguments)
+            .arg(url)
+            .output()?;
+        let stdout = String::from_utf8_lossy(&output.stdout);
+        let (body, status) = stdout
+            .rsplit_once('\n')
+            .context("curl wrote the status last")?;
+        let status = status.trim().parse()?;
+        Ok((status, serde_json::from_str(body).unwrap_or_default()))
+    }
+
     pub fn signal(&self, signal: &str) -> anyhow::Result<()> {
         let pid = self.child.id().to_string();
         let status = Command::new("kill").args([signal, &pid]).status()?;

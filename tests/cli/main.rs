@@ -9,6 +9,7 @@ mod evaluation;
 mod harness;
 mod notices;
 mod pipeline;
+mod recommendations;
 mod reconcile;
 mod running;
 mod scenarios;

@@ -5,6 +5,7 @@ pub mod joiner;
 pub mod notices;
 pub mod pipeline;
 pub mod profiles;
+pub mod recommender;
 pub mod reconciler;
 
 use millrace_kafka::ConsumerHandle;
