@@ -122,6 +122,11 @@ bench-reconcile: ## compare a million documents with their headers and signals: 
 bench-joiner: ## behavior events a core re-keys, joins and counts; click to feedback
 	cargo run $(LOCKED) --release --quiet -p millrace-joiner --example bench_joiner
 
+.PHONY: bench-recommend
+bench-recommend: model ## how soon a click and an upload are in the answers of the embedded pipeline
+	cargo build $(LOCKED) --release
+	python3 infra/bench/recommend/run.py
+
 .PHONY: bench-profiles
 bench-profiles: ## records of feedback a core applies to profiles; click to profile
 	cargo run $(LOCKED) --release --quiet -p millrace-profiles --example bench_profiles
