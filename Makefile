@@ -27,13 +27,16 @@ help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-16s %s\n", $$1, $$2 }' Makefile
 
 .PHONY: run
-run: ## build, start everything embedded, load the sample corpus, show example searches
+run: ## build, start everything embedded, load the sample and its behavior, show searches and recommendations
 	cargo build $(LOCKED) --release
 	./target/release/millrace model pull $(MODEL)
 	./target/release/millrace up --load samples/films/films.jsonl.gz \
+	  --replay-behavior samples/films/behavior.jsonl.gz --item-uri 'samples/films/films.jsonl.gz#{item}' \
 	  --ask "a shark terrorises a seaside town" \
 	  --ask "robots that want to be human" \
-	  --ask "thieves plan one last heist"
+	  --ask "thieves plan one last heist" \
+	  --recommend-to 9b3324f58146580d61e6b6ec149011a1 \
+	  --recommend-to 53be9740599d49c1f6d38447d200ddd6
 
 .PHONY: test
 test: tools lint model ## everything: lint, then all tests, on real servers that it starts and stops

@@ -103,6 +103,19 @@ impl Rate {
 }
 
 impl Args {
+    /// Publishes a recording as if it ended now.
+    pub(crate) fn replay(recording: PathBuf, item_uri: Option<String>) -> Self {
+        Self {
+            source: recording,
+            rate: None,
+            dialect: DialectChoice::Auto,
+            format: FormatChoice::Auto,
+            item_uri,
+            rebase_time: Some(RebaseTo::Now),
+            dry_run: false,
+        }
+    }
+
     fn format(&self) -> Option<BehaviorFormat> {
         match self.format {
             FormatChoice::Auto => None,

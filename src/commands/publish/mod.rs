@@ -1,6 +1,6 @@
 //! `millrace publish`: send what a file or standard input holds to a topic.
 
-mod behavior;
+pub(crate) mod behavior;
 mod summary;
 
 use std::process::ExitCode;

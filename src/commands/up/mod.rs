@@ -1,17 +1,16 @@
 //! `millrace up`: everything in one process, until it is told to stop.
 
+mod opening;
+
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Instant;
 
 use serde::Serialize;
 
-use super::ingest::{ingest, source_uri};
-use super::search::text;
-use crate::api::search::SearchQuery;
+use self::opening::Opening;
 use crate::config::Config;
 use crate::output::Output;
-use crate::session::Session;
 use crate::stack::address::RunningAddress;
 use crate::stack::{Needs, reach, states, stop};
 
@@ -21,13 +20,9 @@ pub struct Args {
     /// Watch this folder: its files become documents, their removal removes them.
     #[arg(long, value_name = "DIR")]
     watch: Vec<PathBuf>,
-    /// Once ready, ingest what the index lacks of this file, folder or corpus.
-    #[arg(long, value_name = "PATH")]
-    load: Vec<String>,
-    /// After loading, search for this and print the answer.
-    #[arg(long, value_name = "QUERY")]
-    ask: Vec<String>,
-    /// Stop after loading and asking instead of staying up.
+    #[command(flatten)]
+    opening: Opening,
+    /// Stop after that instead of staying up.
     #[arg(long)]
     once: bool,
 }
@@ -84,12 +79,12 @@ pub async fn run(args: Args, mut config: Config, output: Output) -> anyhow::Resu
             ready.data.display()
         )
     })?;
-    let loaded = tokio::select! {
-        loaded = load_and_ask(&args.load, &args.ask, &config, output) => Some(loaded),
+    let opened = tokio::select! {
+        opened = args.opening.run(&config, output) => Some(opened),
         () = stop.first() => None,
     };
     let failed = stack.failed();
-    let outcome = match loaded {
+    let outcome = match opened {
         Some(Ok(())) if !args.once => tokio::select! {
             () = stop.first() => Ok(ExitCode::SUCCESS),
             () = failed.cancelled() => Ok(ExitCode::FAILURE),
@@ -105,36 +100,4 @@ pub async fn run(args: Args, mut config: Config, output: Output) -> anyhow::Resu
             Err(error)
         }
     }
-}
-
-async fn load_and_ask(
-    load: &[String],
-    ask: &[String],
-    config: &Config,
-    output: Output,
-) -> anyhow::Result<()> {
-    if load.is_empty() && ask.is_empty() {
-        return Ok(());
-    }
-    // Through its own address, as any other process would: one way in.
-    let session = Session::attach_or_start(config, Needs::INGEST).await?;
-    for path in load {
-        let uri = source_uri(path)?;
-        let (summary, _) = ingest(&session, &config.objects, &uri, true, output).await?;
-        if !output.is_json() {
-            output.line(&summary.text())?;
-        }
-    }
-    for question in ask {
-        let query = SearchQuery {
-            k: 3,
-            ..SearchQuery::new(question)
-        };
-        let answer = session.api.search(&query).await?;
-        output.result(&answer, || {
-            format!("\n\u{201c}{question}\u{201d}\n{}", text(&answer))
-        })?;
-    }
-    session.close().await;
-    Ok(())
 }
