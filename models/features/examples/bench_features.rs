@@ -74,7 +74,7 @@ fn main() {
         };
         let mut times: Vec<f64> = std::iter::repeat_with(once).take(21).collect();
         times.sort_by(f64::total_cmp);
-        times[times.len() / 2]
+        times[0]
     };
     println!("features                     {}", set.len());
     println!("row, item with few events    {:.2} µs", time(&light));

@@ -9,7 +9,7 @@ use crate::declaration::{
 };
 use crate::field::Field;
 use crate::item::Item;
-use crate::profile::{Affinity, Profile};
+use crate::profile::Profile;
 use crate::rates::{HalfLife, Shown, coec, decayed, velocity};
 use crate::set::FeatureSet;
 use crate::vector::dot;
@@ -37,13 +37,14 @@ pub fn compute(
         context,
         shown: [None; 3],
         residual: None,
+        liking: [None; SHARED_FIELDS],
     };
     row.reserve(set.len());
-    for declared in set.declarations() {
+    for (declared, field_number) in set.columns() {
         let value = match declared.kind {
             // As it came, without a round over wider numbers.
             FeatureKind::Score { of } => score(scores, of).filter(|score| score.is_finite()),
-            _ => candidate.value(declared).and_then(finite),
+            _ => candidate.value(declared, field_number).and_then(finite),
         };
         row.push(value.unwrap_or(f32::NAN));
     }
@@ -76,10 +77,25 @@ struct Candidate<'a> {
     shown: [Option<(i64, Shown)>; 3],
     /// The item's vector times the residual direction; inner `None` where either is missing.
     residual: Option<Option<f64>>,
+    /// What the user makes of the item's values, by the field's number, with the time that it is for.
+    liking: [Option<(i64, Liking)>; SHARED_FIELDS],
+}
+
+/// Fields of a set whose values are looked up once a candidate; those of further ones are looked up
+/// for every feature.
+const SHARED_FIELDS: usize = 16;
+
+/// What a user makes of the values that an item has in one field, summed.
+#[derive(Clone, Copy, Debug, Default)]
+struct Liking {
+    values: f64,
+    interest: f64,
+    /// Each over its trials.
+    residuals: f64,
 }
 
 impl Candidate<'_> {
-    fn value(&mut self, declared: &FeatureDeclaration) -> Option<f64> {
+    fn value(&mut self, declared: &FeatureDeclaration, field_number: Option<usize>) -> Option<f64> {
         let now_ms = match declared.refresh_seconds {
             None => self.context.now_ms,
             Some(seconds) => {
@@ -136,20 +152,15 @@ impl Candidate<'_> {
             }
             FeatureKind::Affinity { field, combine } => {
                 let interest = profile.interest() * profile.decay_at(now_ms);
-                let decay = profile.decay_at(now_ms);
-                let share = |affinity: Affinity| {
-                    decay * f64::from(affinity.interest) / (interest + AFFINITY_PRIOR)
-                };
-                (interest > 0.0).then(|| self.over_values(field, *combine, share))?
+                let liking = self.liking(field, field_number, now_ms);
+                (interest > 0.0 && liking.values > 0.0).then(|| {
+                    combined(liking.interest, liking, *combine) / (interest + AFFINITY_PRIOR)
+                })
             }
             FeatureKind::ResidualAffinity { field, combine } => {
-                let decay = profile.decay_at(now_ms);
-                let rate = |affinity: Affinity| {
-                    let trials = decay * f64::from(affinity.trials());
-                    decay * f64::from(affinity.residual) / (trials + RESIDUAL_PRIOR)
-                };
-                let known = profile.expected_trials() > 0.0;
-                known.then(|| self.over_values(field, *combine, rate))?
+                let liking = self.liking(field, field_number, now_ms);
+                let known = profile.expected_trials() > 0.0 && liking.values > 0.0;
+                known.then(|| combined(liking.residuals, liking, *combine))
             }
             FeatureKind::Age => {
                 let published_at_ms = item.published_at_ms?;
@@ -230,24 +241,37 @@ impl Candidate<'_> {
         self.item.model_version == self.profile.model_version()
     }
 
-    /// `None` where the item has no value of the field; values that the user never met count 0.
-    fn over_values(
-        &self,
-        field: &Field,
-        combine: Combine,
-        each: impl Fn(Affinity) -> f64,
-    ) -> Option<f64> {
+    fn liking(&mut self, field: &Field, field_number: Option<usize>, now_ms: i64) -> Liking {
+        let shared = field_number.filter(|number| *number < SHARED_FIELDS);
+        if let Some((at_ms, liking)) = shared.and_then(|number| self.liking[number])
+            && at_ms == now_ms
+        {
+            return liking;
+        }
         let affinities = self.profile.affinities(field);
-        let (mut sum, mut count) = (0.0, 0.0);
+        let decay = self.profile.decay_at(now_ms);
+        let mut liking = Liking::default();
         field.values(self.item, |value| {
-            let known = affinities.and_then(|affinities| affinities.get(value));
-            sum += known.map_or(0.0, &each);
-            count += 1.0;
+            liking.values += 1.0;
+            // Values that the user never met count 0.
+            if let Some(affinity) = affinities.and_then(|affinities| affinities.get(value)) {
+                liking.interest += decay * f64::from(affinity.interest);
+                let trials = decay * f64::from(affinity.trials());
+                let residual = decay * f64::from(affinity.residual);
+                liking.residuals += residual / (trials + RESIDUAL_PRIOR);
+            }
         });
-        (count > 0.0).then_some(match combine {
-            Combine::Sum => sum,
-            Combine::Mean => sum / count,
-        })
+        if let Some(number) = shared {
+            self.liking[number] = Some((now_ms, liking));
+        }
+        liking
+    }
+}
+
+fn combined(sum: f64, liking: Liking, combine: Combine) -> f64 {
+    match combine {
+        Combine::Sum => sum,
+        Combine::Mean => sum / liking.values,
     }
 }
 

@@ -3,12 +3,11 @@
 //! Everything is computed on reading, from integers, oldest bucket first: the same counters give
 //! the same bits wherever and whenever they are read at the same `now_ms`.
 
-use std::collections::BTreeMap;
 use std::sync::LazyLock;
 
 use millrace_schemas::{Bucket, ItemCounters};
 
-use crate::counters::{DAYS, HOURS, MINUTES, Resolution};
+use crate::counters::{DAYS, HOURS, MAX_POSITION, MINUTES, Resolution};
 
 /// After how long a count weighs half.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -166,24 +165,31 @@ pub fn smoothed_ctr(
 
 /// The click-through rate of each position over all items: what an average item gets there.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct PositionRates(BTreeMap<i32, f64>);
+pub struct PositionRates(
+    /// By position; `None` where nothing was shown.
+    Vec<Option<f64>>,
+);
 
 impl PositionRates {
     /// From the totals of all partitions, with a half-life of 7 days.
     #[must_use]
     pub fn of_totals<'a>(totals: impl IntoIterator<Item = &'a ItemCounters>, now_ms: i64) -> Self {
-        let mut sums = BTreeMap::<i32, (f64, f64)>::new();
+        let mut sums = Vec::<(f64, f64)>::new();
         for counters in totals {
             for_positions(counters, now_ms, |position, impressions, clicks| {
-                let sum = sums.entry(position).or_default();
-                sum.0 += impressions;
-                sum.1 += clicks;
+                if position >= sums.len() {
+                    sums.resize(position + 1, (0.0, 0.0));
+                }
+                sums[position].0 += impressions;
+                sums[position].1 += clicks;
             });
         }
-        let rate = |(position, (impressions, clicks)): (i32, (f64, f64))| {
-            (impressions > 0.0).then(|| (position, clicks / impressions))
-        };
-        Self(sums.into_iter().filter_map(rate).collect())
+        let rate = |(impressions, clicks)| (impressions > 0.0).then(|| clicks / impressions);
+        Self(sums.into_iter().map(rate).collect())
+    }
+
+    fn of(&self, position: usize) -> Option<f64> {
+        self.0.get(position).copied().flatten()
     }
 }
 
@@ -199,7 +205,7 @@ impl PositionRates {
 pub fn coec(counters: &ItemCounters, rates: &PositionRates, now_ms: i64) -> Option<f64> {
     let (mut observed, mut expected) = (0.0, 0.0);
     for_positions(counters, now_ms, |position, impressions, clicks| {
-        if let Some(rate) = rates.0.get(&position) {
+        if let Some(rate) = rates.of(position) {
             observed += clicks;
             expected += impressions * rate;
         }
@@ -207,14 +213,20 @@ pub fn coec(counters: &ItemCounters, rates: &PositionRates, now_ms: i64) -> Opti
     (expected > 0.0).then(|| observed / expected)
 }
 
-fn for_positions(counters: &ItemCounters, now_ms: i64, mut each: impl FnMut(i32, f64, f64)) {
+/// Calls `each` with a position and what was shown and clicked there, decayed, day by day.
+fn for_positions(counters: &ItemCounters, now_ms: i64, mut each: impl FnMut(usize, f64, f64)) {
     let (buckets, resolution, weights) = HalfLife::Week.buckets(counters);
     let now = resolution.bucket(now_ms);
     for bucket in buckets {
         let weight = weights.of(now.saturating_sub(bucket.number));
         for counts in &bucket.positions {
+            // Nobody counts any other position; what was counted elsewhere is not believed.
+            let position = match usize::try_from(counts.position) {
+                Ok(position) if counts.position <= MAX_POSITION => position,
+                _ => continue,
+            };
             each(
-                counts.position,
+                position,
                 weight * to_f64(counts.impressions),
                 weight * to_f64(counts.clicks),
             );

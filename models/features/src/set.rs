@@ -1,6 +1,6 @@
 //! Declarations that belong together: the columns of a row, and the version that names them.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use sha2::{Digest, Sha256};
 
@@ -21,6 +21,8 @@ const COMPUTATION: u32 = 1;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FeatureSet {
     declarations: Vec<FeatureDeclaration>,
+    /// For each declaration with a field of words: which of the set's fields it is.
+    fields: Vec<Option<usize>>,
     version: String,
 }
 
@@ -50,6 +52,7 @@ impl FeatureSet {
         }
         Ok(Self {
             version: version(&declarations, embedding_version),
+            fields: numbered_fields(&declarations),
             declarations,
         })
     }
@@ -60,6 +63,7 @@ impl FeatureSet {
         let declarations = defaults::declarations();
         Self {
             version: version(&declarations, embedding_version),
+            fields: numbered_fields(&declarations),
             declarations,
         }
     }
@@ -99,25 +103,45 @@ impl FeatureSet {
         self.declarations.len()
     }
 
+    /// The declarations, each with the number of its field of words among those of the set.
+    pub(crate) fn columns(&self) -> impl Iterator<Item = (&FeatureDeclaration, Option<usize>)> {
+        self.declarations.iter().zip(self.fields.iter().copied())
+    }
+
     /// What profiles have to keep for these features.
     #[must_use]
     pub fn profile_settings(&self) -> ProfileSettings {
         let fields = self
             .declarations
             .iter()
-            .filter_map(|declared| match &declared.kind {
-                FeatureKind::Affinity { field, .. }
-                | FeatureKind::ResidualAffinity { field, .. } => Some(field.clone()),
-                _ => None,
-            });
+            .filter_map(|declared| words(&declared.kind).cloned());
         // Recall searches for words of interest, whatever ranks.
-        let words = [Field::Categories, Field::Tags, Field::KeyPhrases];
-        let fields: BTreeSet<Field> = fields.chain(words).collect();
+        let searched = [Field::Categories, Field::Tags, Field::KeyPhrases];
+        let fields: BTreeSet<Field> = fields.chain(searched).collect();
         ProfileSettings {
             fields: fields.into_iter().collect(),
             ..ProfileSettings::default()
         }
     }
+}
+
+/// The field that affinities of this kind are of.
+fn words(kind: &FeatureKind) -> Option<&Field> {
+    match kind {
+        FeatureKind::Affinity { field, .. } | FeatureKind::ResidualAffinity { field, .. } => {
+            Some(field)
+        }
+        _ => None,
+    }
+}
+
+fn numbered_fields(declarations: &[FeatureDeclaration]) -> Vec<Option<usize>> {
+    let mut numbers = BTreeMap::new();
+    let number = |declared: &FeatureDeclaration| {
+        let next = numbers.len();
+        words(&declared.kind).map(|field| *numbers.entry(field.clone()).or_insert(next))
+    };
+    declarations.iter().map(number).collect()
 }
 
 fn version(declarations: &[FeatureDeclaration], embedding_version: &str) -> String {

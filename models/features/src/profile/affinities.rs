@@ -1,8 +1,10 @@
 //! What a user makes of the values of one field.
 
-use serde::{Deserialize, Serialize};
+use std::cmp::Ordering;
 
-use super::{Addition, add, scale};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use super::{Addition, add, kept, scale};
 
 /// Below, a value is forgotten.
 const FORGOTTEN: f32 = 1e-4;
@@ -46,9 +48,15 @@ impl Affinity {
     }
 }
 
-/// Sorted by value.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub(crate) struct Affinities(Vec<(String, Affinity)>);
+/// Values by a hash of theirs, so that a lookup compares numbers that lie side by side, and one
+/// text: rows of a thousand candidates look up some ten thousand values.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct Affinities {
+    /// Sorted.
+    keys: Vec<u64>,
+    /// In the order of the keys, and of the texts where keys are equal.
+    values: Vec<(String, Affinity)>,
+}
 
 impl Affinities {
     pub(super) fn add(&mut self, values: &[&str], addition: Addition, most: usize) {
@@ -56,53 +64,102 @@ impl Affinities {
             let at = match self.position(value) {
                 Ok(at) => at,
                 Err(at) => {
-                    self.0
-                        .insert(at, ((*value).to_owned(), Affinity::default()));
+                    self.keys.insert(at, key(value));
+                    let none = ((*value).to_owned(), Affinity::default());
+                    self.values.insert(at, none);
                     at
                 }
             };
-            let affinity = &mut self.0[at].1;
+            let affinity = &mut self.values[at].1;
             add(&mut affinity.interest, addition.interest);
             add(&mut affinity.residual, addition.residual);
             add(&mut affinity.shown, addition.expected_shown);
             add(&mut affinity.clicked, addition.expected_clicked);
         }
-        while self.0.len() > most {
-            let sizes = self
-                .0
-                .iter()
-                .enumerate()
-                .map(|(at, (_, affinity))| (affinity.size(), at));
-            let Some((_, at)) = sizes.min_by(|a, b| a.0.total_cmp(&b.0)) else {
-                return;
-            };
-            self.0.remove(at);
+        if self.values.len() > most {
+            let sizes = self.values.iter().map(|(_, affinity)| affinity.size());
+            let mut keep = kept(sizes, most, f32::total_cmp).into_iter();
+            self.retain(|_| keep.next() == Some(true));
         }
     }
 
     pub(super) fn scale(&mut self, factor: f64) {
-        self.0.retain_mut(|(_, affinity)| {
+        self.retain(|affinity| {
             affinity.scale(factor);
             affinity.size() >= FORGOTTEN
         });
     }
 
+    fn retain(&mut self, mut keep: impl FnMut(&mut Affinity) -> bool) {
+        let kept: Vec<bool> = self
+            .values
+            .iter_mut()
+            .map(|(_, affinity)| keep(affinity))
+            .collect();
+        if kept.iter().all(|kept| *kept) {
+            return;
+        }
+        let (mut keys, mut values) = (kept.iter(), kept.iter());
+        self.keys.retain(|_| keys.next() == Some(&true));
+        self.values.retain(|_| values.next() == Some(&true));
+    }
+
     fn position(&self, value: &str) -> Result<usize, usize> {
-        self.0
-            .binary_search_by(|(known, _)| known.as_str().cmp(value))
+        let key = key(value);
+        let mut at = self.keys.partition_point(|known| *known < key);
+        while self.keys.get(at) == Some(&key) {
+            match self.values[at].0.as_str().cmp(value) {
+                Ordering::Less => at += 1,
+                Ordering::Equal => return Ok(at),
+                Ordering::Greater => break,
+            }
+        }
+        Err(at)
     }
 
     pub(crate) fn get(&self, value: &str) -> Option<Affinity> {
         let at = self.position(value).ok()?;
-        Some(self.0[at].1)
+        Some(self.values[at].1)
     }
 
     /// Values with interest in them.
     pub(super) fn interests(&self) -> impl Iterator<Item = (&str, f32)> {
-        let interests = self
-            .0
-            .iter()
-            .map(|(value, affinity)| (value.as_str(), affinity.interest));
+        let values = self.values.iter();
+        let interests = values.map(|(value, affinity)| (value.as_str(), affinity.interest));
         interests.filter(|(_, interest)| *interest > 0.0)
     }
+}
+
+impl Serialize for Affinities {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.values.serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for Affinities {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let mut values = Vec::<(String, Affinity)>::deserialize(deserializer)?;
+        values.sort_by(|(a, _), (b, _)| key(a).cmp(&key(b)).then_with(|| a.cmp(b)));
+        Ok(Self {
+            keys: values.iter().map(|(value, _)| key(value)).collect(),
+            values,
+        })
+    }
+}
+
+/// A hash that is the same everywhere. Whoever makes values meet in it makes a lookup of theirs
+/// compare texts, of which a profile keeps some hundred.
+fn key(value: &str) -> u64 {
+    let (words, rest) = value.as_bytes().as_chunks::<8>();
+    let last = rest
+        .iter()
+        .fold(0, |word, byte| word << 8 | u64::from(*byte));
+    let words = words.iter().map(|word| u64::from_le_bytes(*word));
+    words
+        .chain([last, value.len() as u64])
+        .fold(0, |hash, word| {
+            (hash ^ word)
+                .wrapping_mul(0x9e37_79b9_7f4a_7c15)
+                .rotate_left(29)
+        })
 }

@@ -23,6 +23,7 @@ mod items;
 mod recent;
 mod seen;
 
+use std::cmp::Ordering;
 use std::collections::BTreeMap;
 
 use millrace_schemas::{BehaviorKind, Feedback, ItemCounters};
@@ -58,9 +59,9 @@ pub struct ProfileSettings {
     pub fields: Vec<Field>,
     /// Items kept with weights, to rebuild vectors from. Default: 500.
     pub items: usize,
-    /// Values kept of each field. Default: 400.
+    /// Most values kept of each field; the lightest eighth goes at once. Default: 400.
     pub values: usize,
-    /// Items known to be seen. Default: 2,000.
+    /// Most items known to be seen; the oldest eighth goes at once. Default: 2,000.
     pub seen: usize,
 }
 
@@ -486,4 +487,24 @@ fn add(sum: &mut f32, value: f64) {
 /// Lets a sum that is kept small decay.
 fn scale(sum: &mut f32, factor: f64) {
     *sum = narrow(f64::from(*sum) * factor);
+}
+
+/// Which of more than `most` entries are kept: but an eighth, the greatest, so that not every
+/// addition to a full table looks at all of it. Of equals the later ones.
+fn kept<S>(
+    sizes: impl Iterator<Item = S>,
+    most: usize,
+    compare: impl Fn(&S, &S) -> Ordering,
+) -> Vec<bool> {
+    let mut entries: Vec<(S, usize)> = sizes.zip(0..).collect();
+    let mut keep = vec![true; entries.len()];
+    let dropped = entries.len().saturating_sub(most - most / 8);
+    if dropped > 0 && dropped < entries.len() {
+        let by_size = |a: &(S, usize), b: &(S, usize)| compare(&a.0, &b.0).then(a.1.cmp(&b.1));
+        entries.select_nth_unstable_by(dropped - 1, by_size);
+    }
+    for (_, at) in &entries[..dropped] {
+        keep[*at] = false;
+    }
+    keep
 }

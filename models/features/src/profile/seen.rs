@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::kept;
+
 /// What a user saw of an item.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SeenItem {
@@ -13,8 +15,8 @@ pub struct SeenItem {
     pub last_ms: i64,
 }
 
-/// By 64 bits of a hash of the item's id, sorted: a thirty-second of the ids' size would be lost on
-/// a store else, and one of 10^15 answers is wrong.
+/// By 64 bits of a hash of the item's id, sorted: a third of the ids' size, and of 10^15 answers one
+/// is wrong.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(super) struct Seen(Vec<(u64, SeenItem)>);
 
@@ -41,13 +43,10 @@ impl Seen {
         };
         *count = count.saturating_add(1);
         seen.last_ms = seen.last_ms.max(time_ms);
-        while self.0.len() > most {
-            let times = self.0.iter().enumerate();
-            let oldest = times.min_by_key(|(_, (key, seen))| (seen.last_ms, *key));
-            let Some((at, _)) = oldest else {
-                return;
-            };
-            self.0.remove(at);
+        if self.0.len() > most {
+            let times = self.0.iter().map(|(_, seen)| seen.last_ms);
+            let mut keep = kept(times, most, i64::cmp).into_iter();
+            self.0.retain(|_| keep.next() == Some(true));
         }
     }
 
