@@ -175,8 +175,11 @@ pub struct Evaluation {
     pub ndcg_at_10: f64,
     /// Its interval.
     pub ci95: [f64; 2],
-    /// The ranker less the order by the items' click-through rates.
-    pub vs_item_ctr: Difference,
+    /// The ranker less the order by the items' click-through rates, where these were followed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub vs_item_ctr: Option<Difference>,
+    /// The ranker less the order in which the items were shown.
+    pub vs_as_shown: Difference,
     /// On each user's first ranking; none where there is no such ranking.
     pub cold: Option<Part>,
     /// On all others.
@@ -192,9 +195,11 @@ pub struct Part {
     #[serde(flatten)]
     pub ranker: Mean,
     /// nDCG@10 by the items' click-through rates.
-    pub item_ctr: f64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub item_ctr: Option<f64>,
     /// The ranker less that.
-    pub vs_item_ctr: Difference,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub vs_item_ctr: Option<Difference>,
 }
 
 /// nDCG@10 of simple orders, on the same rankings.
@@ -205,67 +210,77 @@ pub struct Baselines {
     /// The order in which the items were shown.
     pub as_shown: f64,
     /// [`BaselineScores::popularity`].
-    pub popularity: f64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub popularity: Option<f64>,
     /// [`BaselineScores::item_ctr`].
-    pub item_ctr: f64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub item_ctr: Option<f64>,
 }
 
 impl Evaluation {
-    /// Judges `scores` (of a ranking and its place among all) on the rankings from `from` on.
+    /// Judges `scores` (of a ranking and its place among all) on the rankings from `from` on, beside
+    /// `baselines` of all rankings.
     ///
     /// # Errors
     /// None of them was clicked.
     pub fn of(
         rankings: &[Ranking],
-        baselines: &[BaselineScores],
+        baselines: Option<&[BaselineScores]>,
         from: usize,
         seed: u64,
         scores: &mut dyn FnMut(usize, &Ranking) -> Vec<f64>,
     ) -> Result<Self, BootstrapError> {
         let judged = Judged::new(rankings, from);
-        let ranker = judged.measure(&mut *scores);
-        let by = |of: fn(&BaselineScores) -> &Vec<f64>| {
-            move |index: usize, _: &Ranking| {
-                baselines
-                    .get(index)
-                    .map_or_else(Vec::new, |b| of(b).clone())
-            }
+        let whole = Part::of(&judged, baselines, scores)?;
+        let mut part = |judged: &Judged<'_>| {
+            let any = !judged.is_empty();
+            any.then(|| Part::of(judged, baselines, scores)).transpose()
         };
-        let by_ctr = by(|scores| &scores.item_ctr);
-        let ctr = judged.measure(by_ctr);
-        let popularity = judged.measure(by(|scores| &scores.popularity));
+        let (cold, warm) = (part(&judged.cold())?, part(&judged.warm())?);
         let mut random = RandomOrder::new(seed);
         let random = judged.measure(|_, ranking| random.scores(ranking.items.len()));
         let as_shown = judged.measure(|_, ranking| {
             let places = 0..ranking.items.len();
             places.map(|place| -(place as f64)).collect()
         });
-        let mean = judged.mean(&ranker)?;
-        let mut part = |judged: Judged<'_>| -> Result<Option<Part>, BootstrapError> {
-            if judged.is_empty() {
-                return Ok(None);
-            }
-            let (ranker, ctr) = (judged.measure(&mut *scores), judged.measure(by_ctr));
-            Ok(Some(Part {
-                ranker: judged.mean(&ranker)?,
-                item_ctr: judged.mean(&ctr)?.ndcg_at_10,
-                vs_item_ctr: judged.difference(&ranker, &ctr)?,
-            }))
-        };
+        let popularity = baselines
+            .map(|all| judged.mean(&judged.measure(|index, _| all[index].popularity.clone())))
+            .transpose()?;
         Ok(Self {
             rankings: judged.len(),
             skipped: judged.skipped(),
-            ndcg_at_10: mean.ndcg_at_10,
-            ci95: mean.ci95,
-            vs_item_ctr: judged.difference(&ranker, &ctr)?,
-            cold: part(judged.cold())?,
-            warm: part(judged.warm())?,
+            ndcg_at_10: whole.ranker.ndcg_at_10,
+            ci95: whole.ranker.ci95,
+            vs_item_ctr: whole.vs_item_ctr,
+            vs_as_shown: judged.difference(&judged.measure(scores), &as_shown)?,
+            cold,
+            warm,
             baselines: Baselines {
                 random: judged.mean(&random)?.ndcg_at_10,
                 as_shown: judged.mean(&as_shown)?.ndcg_at_10,
-                popularity: judged.mean(&popularity)?.ndcg_at_10,
-                item_ctr: judged.mean(&ctr)?.ndcg_at_10,
+                popularity: popularity.map(|mean| mean.ndcg_at_10),
+                item_ctr: whole.item_ctr,
             },
+        })
+    }
+}
+
+impl Part {
+    fn of(
+        judged: &Judged<'_>,
+        baselines: Option<&[BaselineScores]>,
+        scores: &mut dyn FnMut(usize, &Ranking) -> Vec<f64>,
+    ) -> Result<Self, BootstrapError> {
+        let ranker = judged.measure(scores);
+        let ctr = baselines.map(|all| judged.measure(|index, _| all[index].item_ctr.clone()));
+        let mean = |measured: &Measured| judged.mean(measured).map(|mean| mean.ndcg_at_10);
+        Ok(Self {
+            ranker: judged.mean(&ranker)?,
+            item_ctr: ctr.as_ref().map(mean).transpose()?,
+            vs_item_ctr: ctr
+                .as_ref()
+                .map(|ctr| judged.difference(&ranker, ctr))
+                .transpose()?,
         })
     }
 }

@@ -80,23 +80,22 @@ pub fn options(seed: u32) -> LambdaMartOptions {
     }
 }
 
-/// Trains on all of `rankings`. Their order in a list is given to LightGBM as the position of each
-/// row, so that what a place earned is not ascribed to features. Blocks until done.
+/// Trains on a whole set. Blocks until done.
 ///
 /// # Errors
-/// [`LearnError`]; what can be known from the rankings is said before LightGBM is called.
+/// [`LearnError::Train`].
 pub fn learn(
     library: &LightGbm,
-    rankings: &[Ranking],
-    feature_names: &[String],
+    set: &TrainingSet,
     options: &LambdaMartOptions,
     progress: &mut dyn FnMut(Iteration) -> ControlFlow<()>,
 ) -> Result<Trained, LearnError> {
-    let set = training_set(rankings, feature_names)?;
-    Ok(library.train(&set, None, options, progress)?)
+    Ok(library.train(set, None, options, progress)?)
 }
 
-/// The rankings that have something to prefer, as LightGBM takes them.
+/// The rankings that have something to prefer, as LightGBM takes them. An item's place in its list is
+/// LightGBM's position of the row and no feature, so that what a place earned is not ascribed to
+/// features.
 ///
 /// # Errors
 /// There are too few, or all labels are the same.

@@ -13,7 +13,8 @@ pub const MAX_VALUE_BYTES: usize = 256;
 pub const MAX_VALUES: usize = 64;
 
 /// A field with words for values, by its name in declarations: `categories`, `tags`, `key_phrases`,
-/// `language`, or `metadata.` and a key of the item's metadata, whose values are separated by commas.
+/// `language`, or `metadata.` and a key of the item's metadata, whose values stand on a line each, or
+/// between commas where there is one line.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(into = "String", try_from = "String")]
 pub enum Field {
@@ -53,7 +54,9 @@ impl Field {
             Self::Language => return item.language.into_iter().for_each(one),
             Self::Metadata(key) => {
                 if let Some(values) = item.metadata.get(key) {
-                    values.split(',').take(4 * MAX_VALUES).for_each(one);
+                    // As signals have them: a value a line, or between commas where there is one line.
+                    let separator = if values.contains('\n') { '\n' } else { ',' };
+                    values.split(separator).take(4 * MAX_VALUES).for_each(one);
                 }
                 return;
             }

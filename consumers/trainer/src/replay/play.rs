@@ -39,6 +39,7 @@ impl Player<'_> {
     ) -> Result<(), ReplayError> {
         let mut recording = Recording::open(path, self.behavior, shift_ms)?;
         let read = recording.progress();
+        let before = replay.lines();
         while let Some((number, line)) = recording.next_line()? {
             match line {
                 Ok(Recorded::Item(notice)) => {
@@ -56,13 +57,16 @@ impl Player<'_> {
                         offset: i64::try_from(number).unwrap_or(i64::MAX),
                     };
                     let version = replay.next_document_version();
-                    replay.item(passage.signal(version, self.encoder.version(), vector, origin));
+                    let model = self.encoder.version();
+                    let signal = passage.signal(version, model, vector, origin);
+                    replay.item(before + number, signal);
                 }
-                Ok(Recorded::Behavior(events)) => replay.behavior(events),
+                Ok(Recorded::Behavior(events)) => replay.behavior(before + number, events)?,
                 Ok(Recorded::PassedOver(_)) => {}
                 // The outline has told which.
                 Err(_) => replay.unreadable(),
             }
+            replay.read_to(before + number);
             progress(read.read_bytes(), read.total_bytes);
         }
         Ok(())
