@@ -4,11 +4,12 @@ use std::sync::Arc;
 
 use millrace_joiner::{Joiner, JoinerDeps, JoinerHandle};
 use millrace_kafka::{HttpSchemaRegistry, KafkaConfig, Producer};
+use millrace_state::StateStore;
 use millrace_telemetry::Health;
 use tokio_util::sync::CancellationToken;
 
 use super::deadline::Deadline;
-use super::{readiness, states};
+use super::readiness;
 use crate::config::Config;
 
 /// The running joiner.
@@ -19,14 +20,15 @@ pub struct Joining {
 }
 
 impl Joining {
-    /// Opens the state, joins the groups and begins to work. `model_version` names the model that
+    /// Joins the groups and begins to work on `state`. `model_version` names the model that
     /// embeds.
     ///
     /// # Errors
-    /// Settings that can't work, topics that are not partitioned alike, a state that can't be opened.
+    /// Settings that can't work, topics that are not partitioned alike, a state that can't be used.
     pub async fn start(
         config: &Config,
         kafka: &KafkaConfig,
+        state: Arc<dyn StateStore>,
         model_version: &str,
         health: &Health,
         failed: &CancellationToken,
@@ -40,7 +42,7 @@ impl Joining {
             kafka: kafka.clone(),
             producer: producer.clone(),
             registry: registry.map(|registry| Arc::new(registry) as _),
-            state: states::open(config, "joiner").await?,
+            state,
             config: joiner,
         })
         .await?;

@@ -30,7 +30,6 @@ use axum::Router;
 use millrace_broker::{Broker, BrokerConfig, BrokerError};
 use millrace_kafka::{Admin, Created, KafkaConfig};
 use millrace_objects::ObjectStores;
-use millrace_profiles::ProfileReader;
 use millrace_reconciler::schedule::{Schedule, SharedStats};
 use millrace_telemetry::Health;
 use millrace_telemetry::prometheus_client::registry::Registry;
@@ -133,28 +132,47 @@ impl Stack {
             (None, None) if needs.joiner || needs.profiles => model::version(&config.model).await?,
             (None, None) => String::new(),
         };
-        let joining = if needs.joiner {
-            let joining = Joining::start(config, &kafka, &model_version, &health, &failed).await?;
+        // Whose items profiles are made of, too.
+        let joiner_state = if needs.joiner || needs.profiles || needs.profile_reader {
+            Some(states::open(config, "joiner").await?)
+        } else {
+            None
+        };
+        let joining = if let Some(state) = &joiner_state
+            && needs.joiner
+        {
+            let state = Arc::clone(state);
+            let started = Joining::start(config, &kafka, state, &model_version, &health, &failed);
+            let joining = started.await?;
             metrics::joiner::register(&mut registry, &joining.joiner);
             Some(joining)
         } else {
             None
         };
-        let profiling = if needs.profiles {
-            let started = Profiling::start(config, &kafka, &model_version, &health, &failed);
+        let vectors = match joiner_state {
+            Some(state) if needs.profiles || needs.profile_reader => {
+                Some(profiling::item_vectors(&kafka, state).await?)
+            }
+            Some(_) | None => None,
+        };
+        let profiling = if let Some(vectors) = &vectors
+            && needs.profiles
+        {
+            let vectors = Arc::clone(vectors);
+            let started =
+                Profiling::start(config, &kafka, vectors, &model_version, &health, &failed);
             let profiling = started.await?;
             metrics::profiles::register(&mut registry, &profiling.profiles);
             Some(profiling)
         } else {
             None
         };
-        let profiles = match &profiling {
-            Some(profiling) => Some(profiling.profiles.reader()),
-            None if needs.profile_reader => {
-                let state = states::open(config, "profiles").await?;
-                Some(ProfileReader::connect(&kafka, state).await?)
+        let profiles = match (&profiling, vectors) {
+            (Some(profiling), _) => Some(profiling.profiles.reader()),
+            (None, Some(vectors)) => {
+                Some(profiling::reader(config, &kafka, vectors, &model_version).await?)
             }
-            None => None,
+            (None, None) => None,
         };
         let recommending = match (&search, &profiles) {
             (Some((index, _)), Some(profiles)) if needs.recommender => {

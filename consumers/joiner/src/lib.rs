@@ -25,6 +25,7 @@
 mod batch;
 mod config;
 mod decode;
+mod items;
 mod join;
 mod joiner;
 mod offline;
@@ -42,6 +43,7 @@ mod watermark;
 mod writer;
 
 pub use config::{InvalidConfig, JoinerConfig};
+pub use items::ItemReader;
 pub use joiner::{
     Joiner, JoinerDeps, JoinerHandle, JoinerState, ReadError, StartError, join_group, rekey_group,
 };

@@ -33,6 +33,12 @@ impl ItemSignals {
         self.models.is_empty()
     }
 
+    /// What this model made of the item, unless that was removed.
+    pub fn vector(&self, model_version: &str) -> Option<&[f32]> {
+        let vector = &self.models.get(model_version)?.vector;
+        (!vector.is_empty()).then_some(vector)
+    }
+
     /// The signal to join with: of the preferred model where there is one, or else the one with the
     /// greatest document version; of two models at one version that with the greater name, so that
     /// the choice is always the same. An item that only other models know is not unknown.

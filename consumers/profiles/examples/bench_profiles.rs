@@ -82,6 +82,7 @@ async fn bench(count: usize) -> Result<()> {
         registry: None,
         state: Arc::new(EmbeddedState::open(&folder.path().join("state"))?),
         model_version: "bench".to_owned(),
+        vectors: None,
         fields: ProfileSettings::default().fields,
         config: ProfilesConfig::default(),
     })

@@ -23,7 +23,7 @@ use crate::values::{
 #[derive(Clone, Debug)]
 pub(crate) struct Applies {
     pub settings: ProfileSettings,
-    /// Of a profile's vectors, until feedback says otherwise.
+    /// Of the vectors that profiles are to be made of.
     pub model_version: String,
     pub deduplication_hours: i64,
     pub cached_users: usize,
@@ -117,6 +117,29 @@ impl Applying {
         Ok(())
     }
 
+    /// The users whose profile is of another model than the vectors which the batch adds to it.
+    pub fn of_another_space(&self, batch: &[Input]) -> BTreeSet<String> {
+        let model_version = &self.applies.model_version;
+        let events = batch.iter().map(|input| &input.feedback);
+        let of_model = events.filter(|feedback| feedback.item.model_version == *model_version);
+        let users = of_model.map(|feedback| &feedback.event.user_id);
+        let another = users.filter(|user_id| {
+            let profile = self.profile(user_id);
+            profile.is_some_and(|profile| profile.model_version() != model_version)
+        });
+        another.cloned().collect()
+    }
+
+    /// The profile of a user of the batch, as loaded.
+    pub fn profile(&self, user_id: &str) -> Option<&Profile> {
+        self.profiles.get(user_id)?.as_ref()
+    }
+
+    /// Has another profile of a user of the batch in its place.
+    pub fn replace(&mut self, user_id: String, profile: Profile) {
+        self.profiles.insert(user_id, Some(profile));
+    }
+
     /// Applies a batch whose values were loaded.
     pub fn apply(&mut self, batch: Vec<Input>) {
         for input in batch {
@@ -176,8 +199,7 @@ impl Applying {
     /// Ends the batch: what to write with the offset `next`.
     pub fn finish(&mut self, next: Option<i64>) -> Step {
         for user_id in std::mem::take(&mut self.changed_users) {
-            let profile = self.profiles.get(&user_id).and_then(Option::as_ref);
-            let value = profile.map(Profile::to_bytes);
+            let value = self.profile(&user_id).map(Profile::to_bytes);
             self.change(PROFILES, user_id.into_bytes(), value);
         }
         for origin in std::mem::take(&mut self.new_origins) {

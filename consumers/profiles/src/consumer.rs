@@ -19,6 +19,7 @@ use crate::apply::Applies;
 use crate::config::{InvalidConfig, ProfilesConfig};
 use crate::partition::{self, Context};
 use crate::reader::ProfileReader;
+use crate::space::{ItemVectors, Space};
 use crate::stats::{Counters, ProfilesStats};
 
 /// How often an end of input looks whether it was reached.
@@ -38,6 +39,9 @@ pub struct ProfilesDeps {
     pub state: Arc<dyn StateStore>,
     /// The model whose vectors profiles are made of.
     pub model_version: String,
+    /// Where to find what that model made of items that a profile knows by another model's vectors;
+    /// without it a profile's vectors begin anew with a new model.
+    pub vectors: Option<Arc<dyn ItemVectors>>,
     /// The fields to whose values profiles have affinities, as the declared features want them.
     pub fields: Vec<Field>,
     /// Settings.
@@ -112,6 +116,7 @@ impl Profiles {
             registry,
             state,
             model_version,
+            vectors,
             fields,
             config,
         } = deps;
@@ -119,10 +124,13 @@ impl Profiles {
         let admin = Admin::connect(&kafka)?;
         let topic = kafka.topic(topics::FEEDBACK);
         let partitions = admin.partitions(&topic).await?;
-        let reader = ProfileReader::new(
-            Arc::clone(&state),
-            i32::try_from(partitions.len()).unwrap_or(i32::MAX),
-        );
+        let space = Space {
+            model_version: model_version.clone(),
+            vectors,
+        };
+        let partition_count = i32::try_from(partitions.len()).unwrap_or(i32::MAX);
+        let reader =
+            ProfileReader::within(Some(space.clone()), Arc::clone(&state), partition_count);
         let mut group =
             ConsumerConfig::new(profiles_group(&kafka, generation), &[topics::FEEDBACK]);
         // While one batch is written the next one gathers.
@@ -136,6 +144,7 @@ impl Profiles {
                 state,
                 admin,
                 generation,
+                space,
                 applying: Applies {
                     settings: config.settings(fields),
                     model_version,
@@ -182,7 +191,7 @@ impl ProfilesHandle {
         &self.running.consumer
     }
 
-    /// Reads the profiles of all members, of the live generation.
+    /// Reads the profiles of all members, of the live generation, in the space of this one's model.
     #[must_use]
     pub fn reader(&self) -> ProfileReader {
         self.running.reader.clone()

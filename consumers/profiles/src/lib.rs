@@ -3,7 +3,8 @@
 //! The dataflow, room by room: `consumer` (the group, a task for each partition of `feedback`) →
 //! `partition` (claim, read, write, in this order) → `decode` → `apply` (feedback to profiles,
 //! without any input or output; `values` is what the state holds, `writer` puts the state under it) →
-//! the state (profiles, origins and offset in one write) → [`ProfileReader`].
+//! the state (profiles, origins and offset in one write) → [`ProfileReader`]. `space` takes a profile from
+//! one model's vectors to another's.
 //!
 //! Promises:
 //! - *Profile and offset are one write*, of one writer, and an origin is applied once: after any
@@ -22,6 +23,7 @@ mod consumer;
 mod decode;
 mod partition;
 mod reader;
+mod space;
 mod stats;
 #[cfg(test)]
 mod tests;
@@ -33,4 +35,5 @@ pub use consumer::{
     Profiles, ProfilesDeps, ProfilesHandle, ProfilesState, StartError, profiles_group,
 };
 pub use reader::{ProfileReader, ReadError};
+pub use space::ItemVectors;
 pub use stats::{PartitionStats, ProfilesStats};

@@ -21,6 +21,7 @@ use millrace_state::{Shard, StateError, StateStore};
 
 use crate::apply::{Applies, Input};
 use crate::decode;
+use crate::space::Space;
 use crate::stats::{Counters, PartitionStats};
 use crate::writer::{ProfileWriter, WriterError};
 
@@ -31,6 +32,7 @@ pub(crate) struct Context {
     pub state: Arc<dyn StateStore>,
     pub admin: Admin,
     pub generation: u32,
+    pub space: Space,
     pub applying: Applies,
     pub batch_records: usize,
     pub batch_bytes: usize,
@@ -100,7 +102,8 @@ impl Partition {
             partition: assigned.partition(),
         };
         let state = Arc::clone(&context.state);
-        let writer = ProfileWriter::claim(state, shard, context.applying.clone()).await?;
+        let (space, applies) = (context.space.clone(), context.applying.clone());
+        let writer = ProfileWriter::claim(state, shard, space, applies).await?;
         if let Some(offset) = writer.offset() {
             context.check_offset(&assigned, offset).await?;
         }

@@ -7,6 +7,7 @@ use millrace_features::Profile;
 use millrace_kafka::{Admin, AdminError, KafkaConfig, java_partition, topics};
 use millrace_state::{Shard, StateError, StateStore};
 
+use crate::space::{ItemVectors, Space};
 use crate::values::{BrokenValue, PROFILES, read_profile};
 
 /// How long a generation is taken for the live one without asking.
@@ -24,6 +25,8 @@ struct Inner {
     /// Of `feedback`, by which users are partitioned.
     partition_count: i32,
     live: Mutex<Option<(u32, Instant)>>,
+    /// The space that profiles are wanted in; as they are stored where there is none.
+    space: Option<Space>,
 }
 
 /// A profile cannot be read.
@@ -61,13 +64,38 @@ impl ProfileReader {
     /// A reader of this state, for whoever knows how many partitions `feedback` has.
     #[must_use]
     pub fn new(state: Arc<dyn StateStore>, partition_count: i32) -> Self {
+        Self::within(None, state, partition_count)
+    }
+
+    pub(crate) fn within(
+        space: Option<Space>,
+        state: Arc<dyn StateStore>,
+        partition_count: i32,
+    ) -> Self {
         Self {
             inner: Arc::new(Inner {
                 state,
                 partition_count,
                 live: Mutex::default(),
+                space,
             }),
         }
+    }
+
+    /// The same, with all profiles in the space of this model: one that was stored in another's is
+    /// read as the model sees its items.
+    #[must_use]
+    pub fn in_space(&self, model_version: &str, vectors: Arc<dyn ItemVectors>) -> Self {
+        let space = Space {
+            model_version: model_version.to_owned(),
+            vectors: Some(vectors),
+        };
+        let Inner {
+            state,
+            partition_count,
+            ..
+        } = &*self.inner;
+        Self::within(Some(space), Arc::clone(state), *partition_count)
     }
 
     /// The user's profile; `None` where nothing is known of them.
@@ -81,8 +109,16 @@ impl ProfileReader {
         };
         let key = (PROFILES, user_id.as_bytes().to_vec());
         let found = self.inner.state.get(shard, vec![key]).await?;
-        let value = found.into_iter().next().flatten();
-        Ok(value.map(|value| read_profile(&value)).transpose()?)
+        let Some(value) = found.into_iter().next().flatten() else {
+            return Ok(None);
+        };
+        let profile = read_profile(&value)?;
+        Ok(Some(match &self.inner.space {
+            Some(space) if space.model_version != profile.model_version() => {
+                space.take(&profile).await?
+            }
+            _ => profile,
+        }))
     }
 
     async fn live_generation(&self) -> Result<u32, StateError> {

@@ -3,9 +3,11 @@
 
 use std::sync::Arc;
 
+use millrace_retry::while_unavailable;
 use millrace_state::{Change, Shard, ShardWriter, StateError, StateStore};
 
 use crate::apply::{Applies, Applying, Input, Step};
+use crate::space::Space;
 use crate::values::{BrokenValue, FORGETTING, PROGRESS, offset, position};
 
 /// Lists of origins that one write forgets; each is of one batch.
@@ -25,6 +27,7 @@ pub(crate) enum WriterError {
 /// The one writer of a partition's profiles.
 pub(crate) struct ProfileWriter {
     shard: ShardWriter,
+    space: Space,
     applying: Applying,
 }
 
@@ -33,6 +36,7 @@ impl ProfileWriter {
     pub async fn claim(
         state: Arc<dyn StateStore>,
         shard: Shard,
+        space: Space,
         applies: Applies,
     ) -> Result<Self, WriterError> {
         let shard = ShardWriter::claim(state, shard).await?;
@@ -45,7 +49,11 @@ impl ProfileWriter {
             position = %shard.position(),
             "claimed"
         );
-        Ok(Self { shard, applying })
+        Ok(Self {
+            shard,
+            space,
+            applying,
+        })
     }
 
     /// The next offset of `feedback`; `None` where nothing was read yet.
@@ -63,6 +71,9 @@ impl ProfileWriter {
         let keys = self.applying.wanted(&batch);
         let values = self.shard.get(keys.clone()).await?;
         self.applying.load(keys, values)?;
+        for user_id in self.applying.of_another_space(&batch) {
+            self.take_along(user_id).await?;
+        }
         self.applying.apply(batch);
         if let Some(hour) = self.applying.hour_to_forget() {
             self.forget(hour).await?;
@@ -77,6 +88,16 @@ impl ProfileWriter {
         changes: Vec<Change>,
     ) -> Result<(), StateError> {
         self.shard.commit(position(next), changes).await
+    }
+
+    /// Moves a profile into the space of the vectors that are now to be added to it.
+    async fn take_along(&mut self, user_id: String) -> Result<(), WriterError> {
+        if let Some(profile) = self.applying.profile(&user_id) {
+            let take = || self.space.take(profile);
+            let taken = while_unavailable("reading items", StateError::is_retryable, take).await?;
+            self.applying.replace(user_id, taken);
+        }
+        Ok(())
     }
 
     /// A part of one hour at a time: whatever came in a long outage is forgotten batch by batch.

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::{Context as _, Result, ensure};
-use millrace_joiner::{JoinerState, StartError, join_group};
+use millrace_joiner::{ItemReader, JoinerState, StartError, join_group};
 use millrace_kafka::{
     ConsumerConfig, DeadLetter, PartitionedConsumer, ReadFrom, read_dead_letters, topics,
 };
@@ -41,6 +41,14 @@ pub async fn behavior_becomes_feedback_and_counts(place: &Place) -> Result<()> {
     publish_signal(&producer, &signal(1, 10)).await?;
     until("both are joined", async || Ok(joiner.stats().joined == 2)).await?;
     ensure!(waiting() == 0);
+    let items = ItemReader::connect(&place.kafka, place.state().await?).await?;
+    let ids = [item_id(1), item_id(2)];
+    let vectors = items.vectors("model", &ids).await?;
+    ensure!(
+        vectors.len() == 1 && vectors[&item_id(1)] == [0.6, 0.8],
+        "{vectors:?}"
+    );
+    ensure!(items.vectors("another", &ids).await?.is_empty());
 
     // An older signal of the item changes nothing, a removal is told.
     publish_signal(&producer, &signal(1, 9)).await?;
@@ -53,6 +61,7 @@ pub async fn behavior_becomes_feedback_and_counts(place: &Place) -> Result<()> {
     let liked = event("liked", 1, BehaviorKind::Like);
     publish_signal(&producer, &removed).await?;
     until("signals are read", async || Ok(joiner.stats().signals == 3)).await?;
+    ensure!(items.vectors("model", &ids).await?.is_empty(), "removed");
     publish(&producer, std::slice::from_ref(&liked)).await?;
 
     // An item that stays unknown.

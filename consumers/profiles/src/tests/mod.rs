@@ -1,3 +1,5 @@
-//! Applying as a whole, against a model of it.
+//! Applying as a whole, against a model of it, and what becomes of profiles with another encoder.
 
 mod model;
+mod samples;
+mod spaces;

@@ -6,17 +6,14 @@ use std::sync::atomic::{AtomicI32, Ordering};
 use std::sync::{Arc, LazyLock};
 
 use millrace_features::{Profile, ProfileSettings};
-use millrace_schemas::{BehaviorEvent, BehaviorKind, Feedback, FeedbackItem, Origin};
 use millrace_state::{EmbeddedState, Shard, StateError, StateStore};
 use proptest::prelude::*;
 
 use crate::apply::{Applies, Input, Step};
+use crate::space::Space;
+use crate::tests::samples::{HOUR_MS, MODEL, START_MS, feedback};
 use crate::values::{PROFILES, SEEN};
 use crate::writer::ProfileWriter;
-
-const HOUR_MS: i64 = 3_600_000;
-const START_MS: i64 = 1_700_000_000_000;
-const MODEL: &str = "model";
 
 /// One store for all cases, each in a partition of its own.
 static STORE: LazyLock<(tempfile::TempDir, Arc<dyn StateStore>)> = LazyLock::new(|| {
@@ -30,47 +27,6 @@ fn new_shard() -> Shard {
     Shard {
         generation: 1,
         partition: NEXT.fetch_add(1, Ordering::Relaxed),
-    }
-}
-
-/// What the joiner publishes of one record; the same number is the same record.
-fn feedback(number: usize) -> Feedback {
-    let kinds = [
-        BehaviorKind::Expose,
-        BehaviorKind::Click,
-        BehaviorKind::Like,
-    ];
-    let id = i64::try_from(number).unwrap();
-    let (sin, cos) = f32::from(u16::try_from(number).unwrap()).sin_cos();
-    Feedback {
-        event: BehaviorEvent {
-            event_id: format!("e-{number}"),
-            user_id: format!("u-{}", number % 3),
-            item_id: format!("item-{}", number % 7),
-            item: (number % 7).to_string(),
-            kind: kinds[number % 5 % 3],
-            value: None,
-            // Not in order.
-            event_time_ms: START_MS + id * 7_919_999 % (20 * HOUR_MS),
-            request_id: None,
-            trace_info: None,
-            scene_id: None,
-            position: None,
-            attributes: BTreeMap::new(),
-            source: "own".to_owned(),
-        },
-        origin: Origin {
-            topic: "behavior.by-item".to_owned(),
-            partition: i32::try_from(number % 2).unwrap(),
-            offset: id,
-        },
-        item: FeedbackItem {
-            model_version: MODEL.to_owned(),
-            vector: vec![sin, cos],
-            categories: vec![format!("c-{}", number % 4)],
-            ..FeedbackItem::default()
-        },
-        expected_ctr: Some(0.1),
     }
 }
 
@@ -101,7 +57,11 @@ impl Play {
 
     fn claim(&self) -> ProfileWriter {
         let state = Arc::clone(&STORE.1);
-        let claim = ProfileWriter::claim(state, self.shard, self.applies.clone());
+        let space = Space {
+            model_version: MODEL.to_owned(),
+            vectors: None,
+        };
+        let claim = ProfileWriter::claim(state, self.shard, space, self.applies.clone());
         self.runtime.block_on(claim).unwrap()
     }
 

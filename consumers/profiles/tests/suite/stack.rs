@@ -107,6 +107,7 @@ pub fn deps(kafka: &KafkaConfig, state: Arc<dyn StateStore>) -> ProfilesDeps {
         registry: None,
         state,
         model_version: MODEL.to_owned(),
+        vectors: None,
         fields: ProfileSettings::default().fields,
         config: ProfilesConfig::default(),
     }
