@@ -1,7 +1,7 @@
 //! Recordings: files that tell of items and of what users did with them, one JSON object a line, in
 //! the order in which it happened.
 //!
-//! Metarank's `item` events become documents, as [`corpus`](crate::corpus) reads them; every other
+//! Metarank's `item` events become documents, as [`crate::corpus`] reads them; every other
 //! line is behavior, as [`behavior`](crate::behavior) reads it, in any of its dialects. Who replays a
 //! recording needs both in one order; who publishes one ingests and publishes the same file.
 //!

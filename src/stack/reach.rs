@@ -47,9 +47,11 @@ fn is_out_of_reach(error: &anyhow::Error) -> bool {
     error.chain().any(|cause| {
         let joiner = cause.downcast_ref::<millrace_joiner::StartError>();
         let profiles = cause.downcast_ref::<millrace_profiles::StartError>();
-        let admin = match (joiner, profiles) {
-            (Some(millrace_joiner::StartError::Admin(admin)), _)
-            | (_, Some(millrace_profiles::StartError::Admin(admin))) => Some(admin),
+        let recommender = cause.downcast_ref::<millrace_recommender::StartError>();
+        let admin = match (joiner, profiles, recommender) {
+            (Some(millrace_joiner::StartError::Admin(admin)), ..)
+            | (_, Some(millrace_profiles::StartError::Admin(admin)), _)
+            | (.., Some(millrace_recommender::StartError::Admin(admin))) => Some(admin),
             _ => cause.downcast_ref::<AdminError>(),
         };
         let state = match (joiner, profiles) {

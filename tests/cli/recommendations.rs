@@ -101,15 +101,20 @@ fn recommend(up: &Up, query: &str) -> anyhow::Result<Value> {
     Ok(answer)
 }
 
+/// What a user without a profile is shown once all items are known.
+fn loaded(up: &Up) -> anyhow::Result<Value> {
+    eventually("all items are known", SOON, || {
+        let answer = recommend(up, "user_id=nobody&count=15")?;
+        let items = answer["items"].as_array().context("items")?;
+        Ok((items.len() == ITEMS.len()).then_some(answer))
+    })
+}
+
 fn a_click_changes_what_its_user_is_shown(target: Target) -> anyhow::Result<()> {
     let (pipeline, corpus) = films(target)?;
     let up = pipeline.up(&["--load", &corpus])?;
     // Of a user without a profile: what there is, and it says why.
-    let nobody = eventually("all items are known", SOON, || {
-        let answer = recommend(&up, "user_id=ada&count=15")?;
-        let items = answer["items"].as_array().context("items")?;
-        Ok((items.len() == ITEMS.len()).then_some(answer))
-    })?;
+    let nobody = loaded(&up)?;
     ensure!(nobody["fallback"]["reason"] == "unknown_user", "{nobody}");
     ensure!(nobody["instance"] == "shop", "{nobody}");
 
@@ -203,6 +208,7 @@ on_both_targets!(
 fn what_cannot_be_answered_says_why() -> anyhow::Result<()> {
     let (pipeline, corpus) = films(Target::Embedded)?;
     let up = pipeline.up(&["--load", &corpus])?;
+    loaded(&up)?;
     let long = "x".repeat(600);
     for (query, complaint) in [
         ("", "user_id"),

@@ -39,6 +39,12 @@ def recommend(api: str, user: str, count: int, **more: str) -> list[dict]:
     return ask(api, f"/v1/instances/bench/recommend?{query}")["items"]
 
 
+def known_items(api: str) -> int:
+    with OPENER.open(f"{api}/metrics") as metrics:
+        lines = (line.decode().split() for line in metrics)
+        return next(int(line[1]) for line in lines if line[0] == "millrace_recommender_items")
+
+
 def until(what: str, begun: float, found) -> float:
     """Milliseconds since `begun` when `found()` first held."""
     while time.perf_counter() - begun < LIMIT_SECONDS:
@@ -98,10 +104,11 @@ def main() -> None:
                               env=os.environ | free, stdout=subprocess.PIPE, text=True)
         try:
             api = json.loads(up.stdout.readline())["api"]
-            subprocess.run([BINARY, "ingest", "--json", "--data", f"{folder}/data", FILMS],
-                           stdout=subprocess.DEVNULL, check=True)
+            ingest = subprocess.run([BINARY, "ingest", "--json", "--data", f"{folder}/data", FILMS],
+                                    stdout=subprocess.PIPE, check=True)
+            indexed = json.loads(ingest.stdout)["indexed"]
             found = ask(api, "/v1/search", {"query": "a film", "k": 1000, "mode": "vector"})["hits"]
-            until("items are known", time.perf_counter(), lambda: len(recommend(api, "x", 200)) > 100)
+            until("items are known", time.perf_counter(), lambda: known_items(api) == indexed)
             clicks = [click_to_answer(api, f"user-{number}") for number in range(TRIES)]
             uploads = [upload_to_answer(api, number, found[number * 7 % len(found)])
                        for number in range(TRIES)]
