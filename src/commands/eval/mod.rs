@@ -1,0 +1,26 @@
+//! `millrace eval`: how good are rankings?
+
+mod retrieval;
+
+use std::process::ExitCode;
+
+use crate::config::Config;
+use crate::output::Output;
+
+/// Measure rankings against judgements.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    #[command(subcommand)]
+    what: What,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum What {
+    Retrieval(retrieval::Args),
+}
+
+pub async fn run(args: Args, config: Config, output: Output) -> anyhow::Result<ExitCode> {
+    match args.what {
+        What::Retrieval(args) => retrieval::run(args, config, output).await,
+    }
+}
