@@ -112,7 +112,7 @@ bench-pipeline: model ## the embedded pipeline on SciFact: ready, ingest against
 	python3 infra/bench/pipeline/run.py
 
 .PHONY: bench-backlog
-bench-backlog: model ## memory of a vectorizer that falls behind for 5 minutes, and its drain, on the real servers
+bench-backlog: model ## memory of a vectorizer that falls behind for 8 minutes, and its drain, on the real servers
 	cargo build $(LOCKED) --release
 	cargo build $(LOCKED) --release --package millrace-producers --example publish_load
 	$(SERVERS) run -- python3 infra/bench/backlog/run.py

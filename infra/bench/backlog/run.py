@@ -2,8 +2,8 @@
 """Whether a vectorizer's memory stays flat however far its producer is ahead, and how long it drains.
 
 A vectorizer works against the real Kafka and OpenSearch while notices with SciFact's texts are published
-at `RATE` a second. Its resident memory is read every second of `SECONDS`; the first `WARM_UP` seconds are
-for buffers to fill once. Then, in the middle of the backlog, it gets SIGTERM. Ends with one line of JSON.
+at `RATE` a second. Its resident memory is read every second of `SECONDS`; in the first `WARM_UP` seconds
+queues fill and the allocator's arenas reach their size, and what it has after that is compared with the end. Then, in the middle of the backlog, it gets SIGTERM. Ends with one line of JSON.
 """
 
 import gzip
@@ -20,8 +20,8 @@ import urllib.request
 REPOSITORY = pathlib.Path(__file__).resolve().parents[3]
 BINARY = REPOSITORY / "target/release/millrace"
 LOAD = REPOSITORY / "target/release/examples/publish_load"
-SECONDS = int(os.environ.get("SECONDS_OF_LOAD", "300"))
-WARM_UP = int(os.environ.get("WARM_UP_SECONDS", "30"))
+SECONDS = int(os.environ.get("SECONDS_OF_LOAD", "480"))
+WARM_UP = int(os.environ.get("WARM_UP_SECONDS", "180"))
 RATE = int(os.environ.get("RATE", "1000"))
 
 
