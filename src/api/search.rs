@@ -173,8 +173,8 @@ pub async fn instance_search(
     query: Result<Query<InstanceSearchQuery>, QueryRejection>,
 ) -> Result<Json<SearchAnswer>, ApiError> {
     if !state.airec.serves(&instance) {
-        return Err(ApiError::invalid(
-            "this is no instance that is served here; see airec.instance",
+        return Err(ApiError::not_served_here(
+            "this instance is not served here; see airec.instance",
         ));
     }
     let Query(asked) = query.map_err(|rejection| ApiError::invalid(rejection.body_text()))?;

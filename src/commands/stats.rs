@@ -36,7 +36,7 @@ fn item_id(item: &str) -> anyhow::Result<String> {
         return Ok(id.as_str().to_owned());
     }
     let uri = document_uri(item).with_context(|| format!("{item} is no item"))?;
-    Ok(DocId::from_uri(&uri.to_string()).as_str().to_owned())
+    Ok(DocId::from_uri(&uri).as_str().to_owned())
 }
 
 fn text(stats: &ItemStatsAnswer) -> String {

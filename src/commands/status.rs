@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use anyhow::Context;
 use millrace_kafka::{ReadFrom, ReadUntil, TopicReader, java_partition, topics};
 use millrace_objects::{ObjectUri, UriError};
+use millrace_producers::airec::item_uri;
 use millrace_schemas::{DocId, DocumentOutcome, decode};
 use serde::Serialize;
 
@@ -33,9 +34,7 @@ struct Status {
 }
 
 pub async fn run(args: Args, config: Config, output: Output) -> anyhow::Result<ExitCode> {
-    let uri = document_uri(&args.uri)
-        .with_context(|| format!("{} is no document", args.uri))?
-        .to_string();
+    let uri = document_uri(&args.uri).with_context(|| format!("{} is no document", args.uri))?;
     let doc_id = DocId::from_uri(&uri).as_str().to_owned();
     let session = Session::attach_or_start(&config, Needs::STATUS).await?;
     let found = async {
@@ -57,16 +56,20 @@ pub async fn run(args: Args, config: Config, output: Output) -> anyhow::Result<E
     Ok(ExitCode::SUCCESS)
 }
 
-/// The URI of a document: of a line where `PATH#id` is no file and PATH is.
-pub(super) fn document_uri(text: &str) -> Result<ObjectUri, UriError> {
+/// The URI of a document: of a line where `PATH#id` is no file and PATH is; of an item of AIRec's
+/// tables, which is no object.
+pub(super) fn document_uri(text: &str) -> Result<String, UriError> {
+    if let Some((instance, item)) = item_uri::parse(text) {
+        return Ok(item_uri::item_uri(&instance, &item));
+    }
     if !text.contains("://")
         && !Path::new(text).exists()
         && let Some((path, id)) = text.rsplit_once('#')
         && Path::new(path).exists()
     {
-        return ObjectUri::parse(path)?.with_fragment(id);
+        return Ok(ObjectUri::parse(path)?.with_fragment(id)?.to_string());
     }
-    ObjectUri::parse(text)
+    Ok(ObjectUri::parse(text)?.to_string())
 }
 
 /// The newest outcome of this URI. Outcomes are keyed by URI, so one partition holds them all.
@@ -122,4 +125,17 @@ fn text(status: &Status) -> String {
         ),
     });
     lines.join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_item_of_a_table_is_a_document_too() {
+        let uri = document_uri("airec://shop/item/a b").unwrap();
+        assert_eq!(uri, "airec://shop/item/a%20b");
+        assert_eq!(document_uri("s3://bucket/a b").unwrap(), "s3://bucket/a%20b");
+        assert!(document_uri("airec://shop/user/7").is_err());
+    }
 }

@@ -191,6 +191,10 @@ fn an_upload_is_recommended_to_those_it_suits(target: Target) -> anyhow::Result<
     let signal = items[0]["explanation"]["signal_traceparent"].as_str();
     ensure!(signal.is_some_and(|it| it.contains(trace)), "{answer}");
 
+    // Its document is told of like any other.
+    let status = pipeline.json(&["status", &format!("{corpus}#new")])?;
+    ensure!(status["outcome"] == "indexed", "{status}");
+
     let row = json!([{"cmd": "delete", "fields": {"item_id": "new"}}]);
     ensure!(post(&up, route, &row)?.0 == 200);
     eventually("it is gone", SOON, || {
@@ -297,8 +301,10 @@ fn what_cannot_be_answered_says_why() -> anyhow::Result<()> {
             "{route} {body}: {found} {answer}"
         );
     }
-    let (status, _) = up.http("/v1/instances/a%2Fb/recommend?user_id=u", &[])?;
-    ensure!(status == 404);
+    for route in ["recommend?user_id=u", "search?query=x", "config"] {
+        let (status, _) = up.http(&format!("/v1/instances/a%2Fb/{route}"), &[])?;
+        ensure!(status == 404, "{route}: {status}");
+    }
 
     // The caller's own candidates: all of them come back, the unknown last.
     let body = json!({"user_id": "u", "candidates": ["none", {"item_id": "g1", "score": 2.0}]});
