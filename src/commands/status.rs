@@ -135,7 +135,10 @@ mod tests {
     fn an_item_of_a_table_is_a_document_too() {
         let uri = document_uri("airec://shop/item/a b").unwrap();
         assert_eq!(uri, "airec://shop/item/a%20b");
-        assert_eq!(document_uri("s3://bucket/a b").unwrap(), "s3://bucket/a%20b");
+        assert_eq!(
+            document_uri("s3://bucket/a b").unwrap(),
+            "s3://bucket/a%20b"
+        );
         assert!(document_uri("airec://shop/user/7").is_err());
     }
 }

@@ -8,8 +8,8 @@ use futures::{StreamExt, TryStreamExt};
 use millrace_objects::ObjectStoresConfig;
 use serde::Serialize;
 
-use super::ingest::{ingest, source_uri};
-use super::search::{Ranking, RankingMode};
+use crate::commands::ingest::{ingest, source_uri};
+use crate::commands::search::{Ranking, RankingMode};
 use crate::config::Config;
 use crate::evaluation::judgements::{read_qrels, read_queries};
 use crate::evaluation::measures::measure;
