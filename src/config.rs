@@ -92,8 +92,8 @@ pub struct ApiConfig {
     pub notices_token: Option<String>,
     /// Bearer token that events must carry. Default: none, which is allowed on loopback only.
     pub events_token: Option<String>,
-    /// Bearer token that calls which change what serves must carry: deploys, rollbacks, an instance's
-    /// configuration. Default: none; then they are open on loopback, and closed elsewhere.
+    /// Bearer token that calls which change what serves must carry (deploys, rollbacks, an instance's
+    /// configuration), and those that read what a user did. Default: none; then they are open on loopback, and closed elsewhere.
     pub admin_token: Option<String>,
 }
 

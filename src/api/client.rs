@@ -83,7 +83,8 @@ impl ApiClient {
         if vectors {
             url.set_query(Some("vectors=true"));
         }
-        self.answer(self.http.get(url)).await
+        let request = self.http.get(url).bearer_auth(&self.control_token);
+        self.answer(request).await
     }
 
     /// Items for a user.

@@ -24,7 +24,7 @@ pub struct AllowRoot {
     pub path: PathBuf,
 }
 
-/// Who may change what serves: whoever shows the control token or `api.admin_token`; where that is
+/// Who may change what serves, and read what users did: whoever shows the control token or `api.admin_token`; where that is
 /// not set and the process listens on loopback, anybody who reaches it.
 #[derive(Clone)]
 pub struct Administrators {

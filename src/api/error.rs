@@ -52,13 +52,14 @@ impl ApiError {
         }
     }
 
-    /// A call that changes what serves, without a token that may.
+    /// A call that changes what serves or tells of a user, without a token that may.
     pub fn no_administrator() -> Self {
         Self {
             status: StatusCode::UNAUTHORIZED,
             error_type: "unauthorised",
             message:
-                "this call changes what serves: show api.admin_token as `Authorization: Bearer …`"
+                "this call changes what serves, or tells what a user did: show api.admin_token as \
+                 `Authorization: Bearer …`"
                     .to_owned(),
         }
     }

@@ -23,6 +23,7 @@ use millrace_models::Encoder;
 use millrace_objects::ObjectStores;
 use millrace_profiles::ProfileReader;
 
+use self::control::Administrators;
 use self::error::{ApiError, Body};
 
 /// What the handlers share.
@@ -48,12 +49,13 @@ pub struct BehaviorState {
 }
 
 /// The routes over what is known of behavior. Every process has them: one that does not know says
-/// who does.
-pub fn behavior_router(state: BehaviorState) -> Router {
-    Router::new()
-        .route("/v1/items/{id}/stats", get(items::stats))
-        .route("/v1/users/{id}/profile", get(users::profile))
-        .with_state(state)
+/// who does. What a user did is the administrators' alone.
+pub fn behavior_router(state: BehaviorState, administrators: &Administrators) -> Router {
+    let items = Router::new().route("/v1/items/{id}/stats", get(items::stats));
+    let users = Router::new().route("/v1/users/{id}/profile", get(users::profile));
+    items
+        .with_state(state.clone())
+        .merge(administrators.protect(users.with_state(state)))
 }
 
 /// Search as an instance of AIRec's is asked, with its weights.

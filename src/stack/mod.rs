@@ -225,10 +225,11 @@ impl Stack {
             objects,
             control_token: control_token.as_str().into(),
         });
-        let behavior = api::behavior_router(BehaviorState {
+        let known = BehaviorState {
             joiner: joining.as_ref().map(|joining| Arc::clone(&joining.joiner)),
             profiles,
-        });
+        };
+        let behavior = api::behavior_router(known, &administrators);
         if let (Some(recommending), Some(state)) = (&recommending, &state) {
             recommendations =
                 recommending

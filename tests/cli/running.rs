@@ -311,7 +311,8 @@ const USER: &str = "a/b?c=1 ü%";
 
 #[test]
 fn behavior_of_a_known_item_is_counted_and_makes_a_profile() -> anyhow::Result<()> {
-    let pipeline = Pipeline::new(Target::Embedded)?;
+    let mut pipeline = Pipeline::new(Target::Embedded)?;
+    pipeline.set("MILLRACE_API__ADMIN_TOKEN", "right");
     let up = pipeline.up(&[])?;
     let note = pipeline.write("tides.txt", "The moon pulls the ocean twice a day.\n")?;
     pipeline.ingest(&note)?;
@@ -374,6 +375,17 @@ fn behavior_of_a_known_item_is_counted_and_makes_a_profile() -> anyhow::Result<(
     let vector = known["vectors"]["long_term"].as_array();
     ensure!(vector.is_some_and(|vector| vector.len() == 384), "{known}");
     let unknown = pipeline.json(&["profile", "nobody"])?;
+    // What a user did is not for everybody who reaches the port.
+    let route = "/v1/users/nobody/profile";
+    ensure!(up.http(route, &[])?.0 == 401);
+    let token = "authorization: Bearer right";
+    let (status, answer) = up.http(route, &["-H", token])?;
+    ensure!(status == 200 && answer == unknown, "{status} {answer}");
+    let (status, answer) = up.http(&format!("{route}?vectors=maybe"), &["-H", token])?;
+    ensure!(
+        status == 400 && answer["error_type"] == "invalid_request",
+        "{status} {answer}"
+    );
     let bare = pipeline.json(&["profile", USER])?;
     ensure!(bare.get("vectors").is_none(), "{bare}");
     ensure!(unknown["known"] == false, "{unknown}");
