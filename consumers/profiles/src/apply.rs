@@ -3,11 +3,13 @@
 //! A batch of records and what the state holds of their keys go in; changes of the state come out.
 //! Nothing here reads a clock or waits, so a test can play any interleaving.
 //!
-//! An origin is applied once. It is remembered in the time of the *records*, not of the events: a
-//! repetition comes from a joiner that reads `behavior.by-item` again, so no later than that topic
-//! keeps its records, while an event itself may be of any age.
+//! An origin is applied once. Origins are remembered as bits, a chunk of offsets in one value: what
+//! comes together lies together, so a batch reads and writes a few of them, and a week of them is
+//! small. They are remembered in the time of the *records*, not of the events: a repetition comes from
+//! a joiner that reads `behavior.by-item` again, so no later than that topic keeps its records, while
+//! an event itself may be of any age.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeSet, HashMap};
 
 use bytes::Bytes;
 use millrace_features::{Profile, ProfileSettings};
@@ -15,8 +17,8 @@ use millrace_schemas::Feedback;
 use millrace_state::{Cache, Change, Table};
 
 use crate::values::{
-    BrokenValue, FORGETTING, OriginKey, PROFILES, PROGRESS, Progress, SEEN, hour, origin_key, read,
-    read_profile, write,
+    BrokenValue, ChunkKey, FORGETTING, PROFILES, PROGRESS, Progress, SEEN, SeenChunk, chunk_key,
+    hour, read, read_profile, write,
 };
 
 /// How feedback is applied.
@@ -57,11 +59,11 @@ pub(crate) struct Applying {
     progress: Progress,
     profiles: Cache<Option<Profile>>,
     /// The batch's own, from here on.
-    seen: HashSet<OriginKey>,
+    seen: HashMap<ChunkKey, SeenChunk>,
     changed_users: BTreeSet<String>,
-    new_origins: BTreeSet<OriginKey>,
-    /// Origins to forget, by hour.
-    forget: BTreeMap<i64, Vec<OriginKey>>,
+    changed_chunks: BTreeSet<ChunkKey>,
+    /// Chunks to look at again, each with its hour.
+    forget: BTreeSet<(i64, ChunkKey)>,
     step: Step,
 }
 
@@ -73,10 +75,10 @@ impl Applying {
             progress: progress.unwrap_or_default(),
             profiles: Cache::new(applies.cached_users),
             applies,
-            seen: HashSet::new(),
+            seen: HashMap::new(),
             changed_users: BTreeSet::new(),
-            new_origins: BTreeSet::new(),
-            forget: BTreeMap::new(),
+            changed_chunks: BTreeSet::new(),
+            forget: BTreeSet::new(),
             step: Step::default(),
         })
     }
@@ -89,7 +91,7 @@ impl Applying {
             if !self.profiles.touch(user_id) {
                 keys.insert((PROFILES, user_id.clone().into_bytes()));
             }
-            keys.insert((SEEN, origin_key(&feedback.origin).to_vec()));
+            keys.insert((SEEN, chunk_key(&feedback.origin).to_vec()));
         }
         keys.into_iter().collect()
     }
@@ -108,8 +110,9 @@ impl Applying {
                     self.profiles.insert(user_id, profile);
                 }
                 _ => {
-                    if let (Some(_), Ok(key)) = (value, key.as_slice().try_into()) {
-                        self.seen.insert(key);
+                    let chunk = value.map(|value| read(table, &value)).transpose()?;
+                    if let Ok(key) = key.as_slice().try_into() {
+                        self.seen.insert(key, chunk.unwrap_or_default());
                     }
                 }
             }
@@ -154,16 +157,22 @@ impl Applying {
         } = input;
         let newest_ms = self.progress.newest_ms.max(Some(written_ms));
         self.progress.newest_ms = newest_ms;
-        let key = origin_key(&feedback.origin);
-        if !self.seen.insert(key) {
+        let key = chunk_key(&feedback.origin);
+        let Some(chunk) = self.seen.get_mut(&key) else {
+            unreachable!("the chunk of {} was wanted and loaded", feedback.origin)
+        };
+        if !chunk.insert(&feedback.origin) {
             self.step.done.duplicates += 1;
             return;
         }
+        self.changed_chunks.insert(key);
         let forget_hour =
             hour(newest_ms.unwrap_or(written_ms)) + self.applies.deduplication_hours + 1;
-        self.progress.forget_hours.insert(forget_hour);
-        self.forget.entry(forget_hour).or_default().push(key);
-        self.new_origins.insert(key);
+        if chunk.forget_hour < forget_hour {
+            chunk.forget_hour = forget_hour;
+            self.forget.insert((forget_hour, key));
+            self.progress.forget_hours.insert(forget_hour);
+        }
         let user_id = &feedback.event.user_id;
         let Some(profile) = self.profiles.get_mut(user_id) else {
             unreachable!("the profile of {user_id} was wanted and loaded")
@@ -175,40 +184,51 @@ impl Applying {
         self.step.done.applied += 1;
     }
 
-    /// The first hour whose origins are to be forgotten now.
+    /// The first hour whose chunks are to be looked at now.
     pub fn hour_to_forget(&self) -> Option<i64> {
         let now = hour(self.progress.newest_ms?);
         let first = self.progress.forget_hours.first().copied();
         first.filter(|&hour| hour <= now)
     }
 
-    /// Forgets the origins of these lists; the hour itself where they were all it had.
-    pub fn forget(&mut self, hour: i64, lists: Vec<(Vec<u8>, Bytes)>, all: bool) {
-        for (key, list) in lists {
-            let (origins, _) = list.as_chunks::<16>();
-            for origin in origins {
-                self.change(SEEN, origin.to_vec(), None);
+    /// Whether the batch has the value of this chunk already, which may be newer than the state's.
+    pub fn knows(&self, chunk: &[u8]) -> bool {
+        let key = ChunkKey::try_from(chunk);
+        key.is_ok_and(|key| self.seen.contains_key(&key))
+    }
+
+    /// Forgets loaded chunks, those to which nothing was added since; the hour itself where they
+    /// were all it had.
+    pub fn forget(&mut self, hour: i64, chunks: Vec<Vec<u8>>, all: bool) {
+        for chunk in chunks {
+            let key = ChunkKey::try_from(chunk.as_slice()).unwrap_or_default();
+            if self
+                .seen
+                .get(&key)
+                .is_some_and(|seen| seen.forget_hour <= hour)
+            {
+                self.seen.remove(&key);
+                self.change(SEEN, chunk.clone(), None);
             }
-            self.change(FORGETTING.part(hour), key, None);
+            self.change(FORGETTING.part(hour), chunk, None);
         }
         if all {
             self.progress.forget_hours.remove(&hour);
         }
     }
 
-    /// Ends the batch: what to write with the offset `next`.
-    pub fn finish(&mut self, next: Option<i64>) -> Step {
+    /// Ends the batch: what to write.
+    pub fn finish(&mut self) -> Step {
         for user_id in std::mem::take(&mut self.changed_users) {
             let value = self.profile(&user_id).map(Profile::to_bytes);
             self.change(PROFILES, user_id.into_bytes(), value);
         }
-        for origin in std::mem::take(&mut self.new_origins) {
-            self.change(SEEN, origin.to_vec(), Some(Vec::new()));
+        for key in std::mem::take(&mut self.changed_chunks) {
+            let value = self.seen.get(&key).map(write);
+            self.change(SEEN, key.to_vec(), value);
         }
-        // No other batch has this offset as its next.
-        let key = next.unwrap_or(0).to_be_bytes().to_vec();
-        for (hour, origins) in std::mem::take(&mut self.forget) {
-            self.change(FORGETTING.part(hour), key.clone(), Some(origins.concat()));
+        for (hour, key) in std::mem::take(&mut self.forget) {
+            self.change(FORGETTING.part(hour), key.to_vec(), Some(Vec::new()));
         }
         let progress = write(&self.progress);
         self.change(PROGRESS, Vec::new(), Some(progress));

@@ -132,7 +132,7 @@ impl Partition {
     async fn write(&mut self, deliveries: Vec<Delivery>) -> Result<(), PartitionError> {
         let (batch, next) = self.read(&deliveries).await?;
         if next != self.writer.offset() {
-            let step = self.writer.step(batch, next).await?;
+            let step = self.writer.step(batch).await?;
             self.writer
                 .commit(next, step.changes)
                 .await

@@ -8,10 +8,10 @@ use millrace_state::{Change, Shard, ShardWriter, StateError, StateStore};
 
 use crate::apply::{Applies, Applying, Input, Step};
 use crate::space::Space;
-use crate::values::{BrokenValue, FORGETTING, PROGRESS, offset, position};
+use crate::values::{BrokenValue, FORGETTING, PROGRESS, SEEN, offset, position};
 
-/// Lists of origins that one write forgets; each is of one batch.
-const MAX_FORGOTTEN_LISTS: usize = 8;
+/// Chunks of origins that one write forgets.
+const MAX_FORGOTTEN_CHUNKS: usize = 256;
 
 /// The state cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -61,13 +61,9 @@ impl ProfileWriter {
         offset(self.shard.position())
     }
 
-    /// Applies a batch that ends before `next`. What comes out is to be given to
+    /// Applies a batch. What comes out is to be given to
     /// [`ProfileWriter::commit`]; where that fails, this writer is to be thrown away.
-    pub async fn step(
-        &mut self,
-        batch: Vec<Input>,
-        next: Option<i64>,
-    ) -> Result<Step, WriterError> {
+    pub async fn step(&mut self, batch: Vec<Input>) -> Result<Step, WriterError> {
         let keys = self.applying.wanted(&batch);
         let values = self.shard.get(keys.clone()).await?;
         self.applying.load(keys, values)?;
@@ -78,7 +74,7 @@ impl ProfileWriter {
         if let Some(hour) = self.applying.hour_to_forget() {
             self.forget(hour).await?;
         }
-        Ok(self.applying.finish(next))
+        Ok(self.applying.finish())
     }
 
     /// Writes changes and offset in one step.
@@ -103,10 +99,15 @@ impl ProfileWriter {
     /// A part of one hour at a time: whatever came in a long outage is forgotten batch by batch.
     async fn forget(&mut self, hour: i64) -> Result<(), WriterError> {
         let table = FORGETTING.part(hour);
-        let mut lists = self.shard.scan(table, MAX_FORGOTTEN_LISTS + 1).await?;
-        let all = lists.len() <= MAX_FORGOTTEN_LISTS;
-        lists.truncate(MAX_FORGOTTEN_LISTS);
-        self.applying.forget(hour, lists, all);
+        let entries = self.shard.scan(table, MAX_FORGOTTEN_CHUNKS + 1).await?;
+        let all = entries.len() <= MAX_FORGOTTEN_CHUNKS;
+        let chunks = entries.into_iter().map(|(chunk, _)| chunk);
+        let chunks: Vec<Vec<u8>> = chunks.take(MAX_FORGOTTEN_CHUNKS).collect();
+        let unknown = chunks.iter().filter(|chunk| !self.applying.knows(chunk));
+        let keys: Vec<_> = unknown.map(|chunk| (SEEN, chunk.clone())).collect();
+        let values = self.shard.get(keys.clone()).await?;
+        self.applying.load(keys, values)?;
+        self.applying.forget(hour, chunks, all);
         Ok(())
     }
 }

@@ -12,7 +12,7 @@ use proptest::prelude::*;
 use crate::apply::{Applies, Input, Step};
 use crate::space::Space;
 use crate::tests::samples::{HOUR_MS, MODEL, START_MS, feedback};
-use crate::values::{PROFILES, SEEN};
+use crate::values::{FORGETTING, PROFILES, SEEN};
 use crate::writer::ProfileWriter;
 
 /// One store for all cases, each in a partition of its own.
@@ -71,7 +71,7 @@ impl Play {
         let to = from.saturating_add(records).min(self.log.len());
         let next = i64::try_from(to).ok();
         let batch = self.log[from..to].to_vec();
-        let step = self.runtime.block_on(writer.step(batch, next)).unwrap();
+        let step = self.runtime.block_on(writer.step(batch)).unwrap();
         (next, step)
     }
 
@@ -187,11 +187,24 @@ fn an_origin_is_forgotten_after_the_window_of_the_records_time_and_not_before() 
         at(1, 2), // one hour of window and the rest of an hour later 0 is forgotten
         at(0, 2), // so this one is taken for new
         at(0, 1), // a record's clock may be behind; it is known again
+        at(2, 3), // a neighbour of 0, which keeps both
+        at(3, 4), // as this one does for 1
+        at(0, 4),
+        at(1, 5), // nothing came beside 0 and 2 for a window, so they are forgotten
+        at(2, 5),
     ];
     let play = Play::new(1, log);
     let mut writer = play.claim();
-    let applied = (0..5).map(|_| play.write(&mut writer, 1).done.applied);
-    assert_eq!(applied.collect::<Vec<_>>(), [1, 0, 1, 1, 0]);
-    let seen = STORE.1.scan(play.shard, SEEN, usize::MAX);
-    assert_eq!(play.runtime.block_on(seen).unwrap().len(), 2);
+    let applied = (0..10).map(|_| play.write(&mut writer, 1).done.applied);
+    assert_eq!(applied.collect::<Vec<_>>(), [1, 0, 1, 1, 0, 1, 1, 0, 0, 1]);
+    // Of the two partitions one chunk each, and of the hours those to come.
+    let scan = |table| play.runtime.block_on(STORE.1.scan(play.shard, table, 100));
+    assert_eq!(scan(SEEN).unwrap().len(), 2);
+    let first = START_MS.div_euclid(HOUR_MS);
+    for hour in first..first + 6 {
+        assert!(scan(FORGETTING.part(hour)).unwrap().is_empty(), "{hour}");
+    }
+    for hour in [first + 6, first + 7] {
+        assert_eq!(scan(FORGETTING.part(hour)).unwrap().len(), 1, "{hour}");
+    }
 }

@@ -37,7 +37,8 @@ pub(crate) fn feedback(number: usize) -> Feedback {
         origin: Origin {
             topic: "behavior.by-item".to_owned(),
             partition: i32::try_from(number % 2).unwrap(),
-            offset: id,
+            // Several to a chunk, and several chunks.
+            offset: id * 1_000,
         },
         item: FeedbackItem {
             model_version: MODEL.to_owned(),

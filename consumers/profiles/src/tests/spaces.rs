@@ -62,7 +62,7 @@ async fn apply(state: &Arc<dyn StateStore>, model_version: &str, feedback: Vec<F
         feedback,
     };
     let batch = feedback.into_iter().map(input).collect();
-    let step = writer.step(batch, Some(next)).await.unwrap();
+    let step = writer.step(batch).await.unwrap();
     writer.commit(Some(next), step.changes).await.unwrap();
 }
 
