@@ -64,12 +64,19 @@ mod tests {
     fn every_target_is_built_described_and_replayed() {
         let here = Path::new(env!("CARGO_MANIFEST_DIR"));
         let read = |path: &Path| fs::read_to_string(path).expect("a text");
-        let tests: Vec<String> = ["schemas", "infra", "producers", "consumers", "src"]
-            .iter()
-            .flat_map(|folder| files(&here.join("..").join(folder), "rs"))
-            .map(|path| read(&path))
-            .filter(|source| source.contains("replay("))
-            .collect();
+        let tests: Vec<String> = [
+            "schemas",
+            "infra",
+            "models",
+            "producers",
+            "consumers",
+            "src",
+        ]
+        .iter()
+        .flat_map(|folder| files(&here.join("..").join(folder), "rs"))
+        .map(|path| read(&path))
+        .filter(|source| source.contains("replay("))
+        .collect();
         let (manifest, readme) = (
             read(&here.join("Cargo.toml")),
             read(&here.join("README.md")),

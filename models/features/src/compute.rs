@@ -81,6 +81,9 @@ struct Candidate<'a> {
     liking: [Option<(i64, Liking)>; SHARED_FIELDS],
 }
 
+/// Longer texts are no numbers that anybody wrote.
+const MAX_NUMBER_BYTES: usize = 64;
+
 /// Fields of a set whose values are looked up once a candidate; those of further ones are looked up
 /// for every feature.
 const SHARED_FIELDS: usize = 16;
@@ -279,7 +282,11 @@ fn number(item: &Item<'_>, field: &Field, transform: Transform) -> Option<f64> {
     let Field::Metadata(key) = field else {
         return None;
     };
-    let number: f64 = item.metadata.get(key)?.trim().parse().ok()?;
+    let text = item.metadata.get(key)?.trim();
+    if text.len() > MAX_NUMBER_BYTES {
+        return None;
+    }
+    let number: f64 = text.parse().ok()?;
     match transform {
         Transform::Identity => Some(number),
         Transform::Log1p => (number >= 0.0).then(|| number.ln_1p()),

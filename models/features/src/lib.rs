@@ -19,6 +19,7 @@
 //! - The version of a [`FeatureSet`] changes with its declarations, the embedding version and the
 //!   way of computing, and with nothing else.
 //! - Vectors of two models never meet in a sum or a cosine.
+//! - *The same bits* holds on one platform: powers and logarithms are those of its C library.
 //! - Nothing here reads a clock, a file or the network: the moment is an argument.
 //!
 //! Left to others: which events count and how often (the joiner), where counters and profiles are
@@ -30,6 +31,8 @@ pub mod counters;
 mod declaration;
 mod defaults;
 mod field;
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
 mod item;
 mod profile;
 pub mod rates;

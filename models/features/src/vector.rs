@@ -78,7 +78,7 @@ impl VectorSum {
             old * f64::from(*direction) + weight * f64::from(*unit)
         };
         let length = length(self.direction.iter().zip(unit).map(sum));
-        if length < MIN_LENGTH {
+        if !(MIN_LENGTH..f64::INFINITY).contains(&length) {
             self.direction.fill(0.0);
             self.length = 0.0;
             return;

@@ -212,7 +212,8 @@ impl Profile {
         let item = Item::of_feedback(feedback, &none);
         let addition = Addition::of(event.kind, feedback.expected_ctr);
 
-        *self.counts.entry(event.kind).or_default() += 1;
+        let count = self.counts.entry(event.kind).or_default();
+        *count = count.saturating_add(1);
         let acted = event.kind != BehaviorKind::Expose;
         self.seen
             .add(&event.item_id, acted, event.event_time_ms, settings.seen);
