@@ -1,0 +1,187 @@
+//! Answers that are the user's own.
+
+use anyhow::Result;
+use millrace_recommender::{InstanceConfig, Source};
+use millrace_schemas::BehaviorKind::{Buy, Click, Expose};
+
+use crate::stack::{CHESS, COOKING, SPACE, Stack, ids, item, profile, request};
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_click_changes_what_its_user_is_recommended() -> Result<()> {
+    let (stack, recommender) = Stack::with_sixty_items("").await?;
+    for (user, about, name) in [("astronomer", SPACE, "space"), ("cook", COOKING, "cooking")] {
+        let deeds = [(item(about, 1), Click), (item(about, 2), Buy)];
+        stack.profiles.give(profile(user, &deeds));
+        let answer = recommender.recommend(request(user)).await?;
+        assert_eq!(answer.items.len(), 10);
+        assert_eq!(answer.fallback, None);
+        let of_interest = ids(&answer)
+            .iter()
+            .filter(|id| id.starts_with(name))
+            .count();
+        assert!(of_interest >= 5, "{user}: {:?}", ids(&answer));
+        let first = &answer.items[0];
+        assert!(first.item_id.starts_with(name), "{:?}", ids(&answer));
+        assert!(first.sources.contains(&Source::SemanticRecall));
+        assert!(first.sources.contains(&Source::Text) && first.sources.contains(&Source::Hybrid));
+        assert!(first.sources.contains(&Source::ItemToItem));
+        // What was acted on is not shown again.
+        assert!(!ids(&answer).contains(&format!("{name}-01").as_str()));
+        assert!(answer.items.iter().map(|item| item.position).eq(1..=10));
+        assert_eq!(answer.ranker_version, "weighted");
+        assert_eq!(answer.feature_version, stack.features.version());
+        assert_eq!(answer.embedding_version, crate::stack::MODEL);
+    }
+    // The astronomer turns to chess.
+    let deeds = [
+        (item(SPACE, 1), Click),
+        (item(CHESS, 1), Click),
+        (item(CHESS, 2), Buy),
+    ];
+    stack.profiles.give(profile("astronomer", &deeds));
+    let answer = recommender.recommend(request("astronomer")).await?;
+    assert!(
+        answer.items[0].item_id.starts_with("chess"),
+        "{:?}",
+        ids(&answer)
+    );
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_same_request_has_the_same_answer_and_explains_it() -> Result<()> {
+    let (stack, recommender) = Stack::with_sixty_items("").await?;
+    stack
+        .profiles
+        .give(profile("u", &[(item(SPACE, 1), Click)]));
+    let mut asked = request("u");
+    asked.explain = true;
+    asked.count = Some(20);
+    let answer = recommender.recommend(asked.clone()).await?;
+    let again = recommender.recommend(asked).await?;
+    assert_eq!(ids(&answer), ids(&again));
+    // Nothing was shown yet, so that a tenth of it is explored.
+    let explored: Vec<u32> = answer
+        .items
+        .iter()
+        .filter(|item| item.exploration)
+        .map(|item| item.position)
+        .collect();
+    assert_eq!(explored, [10, 20]);
+    for item in &answer.items {
+        let explanation = item.explanation.as_ref().unwrap();
+        assert_eq!(explanation.features.len(), stack.features.len());
+        assert!(
+            explanation
+                .features
+                .iter()
+                .any(|feature| feature.value.is_some())
+        );
+        assert_eq!(explanation.ranker_score, item.score);
+        let sources: Vec<Source> = explanation
+            .sources
+            .iter()
+            .map(|found| found.source)
+            .collect();
+        assert_eq!(sources, item.sources);
+        assert!(item.propensity > 0.0 && item.propensity <= 1.0);
+        assert_eq!(item.exploration, item.propensity < 1.0);
+    }
+    let feature = |name: &str| {
+        let explanation = answer.items[0].explanation.as_ref().unwrap();
+        let found = explanation
+            .features
+            .iter()
+            .find(|feature| feature.name == name);
+        found.unwrap().value
+    };
+    assert!(feature("cosine_long_term").unwrap() > 0.5);
+    assert!(feature("hybrid_score").unwrap() > 0.0 && feature("text_score").unwrap() > 0.0);
+    // It survives JSON, missing features and all.
+    let text = serde_json::to_string(&answer)?;
+    assert_eq!(
+        serde_json::from_str::<millrace_recommender::Answer>(&text)?,
+        answer
+    );
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_shown_often_is_not_shown_again() -> Result<()> {
+    let (stack, recommender) = Stack::with_sixty_items("").await?;
+    let mut deeds = vec![(item(SPACE, 19), Click)];
+    for n in 0..5 {
+        deeds.extend(std::iter::repeat_n((item(SPACE, n), Expose), 3));
+    }
+    stack.profiles.give(profile("u", &deeds));
+    let mut asked = request("u");
+    asked.count = Some(60);
+    let answer = recommender.recommend(asked).await?;
+    assert_eq!(answer.items.len(), 60 - 6, "{:?}", ids(&answer));
+    assert!(
+        !ids(&answer)
+            .iter()
+            .any(|id| ["space-00", "space-04", "space-19"].contains(id))
+    );
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn near_duplicates_stand_once() -> Result<()> {
+    let stack = Stack::start().await?;
+    // One text in three copies that differ in a bit or two, one twice, and one of its own.
+    let hashes = [0b111_0000, 0b111_0001, 0b111_0011, -1, 0x0f0f, 0x0f0f];
+    let signals = hashes.iter().enumerate().map(|(n, hash)| {
+        let mut signal = item(SPACE, n);
+        signal.near_duplicate_hash = *hash;
+        signal
+    });
+    stack.upload(&signals.collect::<Vec<_>>()).await?;
+    let recommender = stack.recommender("").await?;
+    let answer = recommender.recommend(request("nobody")).await?;
+    assert_eq!(answer.items.len(), 3, "{:?}", ids(&answer));
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn beyond_the_scan_the_index_is_asked_for_vectors() -> Result<()> {
+    let (stack, recommender) = Stack::with_sixty_items("catalog.scan_items = 10").await?;
+    stack.profiles.give(profile(
+        "u",
+        &[(item(SPACE, 1), Click), (item(SPACE, 5), Click)],
+    ));
+    let answer = recommender.recommend(request("u")).await?;
+    assert_eq!(answer.fallback, None);
+    let first = &answer.items[0];
+    assert!(first.item_id.starts_with("space"), "{:?}", ids(&answer));
+    assert!(first.sources.contains(&Source::SemanticRecall));
+    assert!(first.sources.contains(&Source::ItemToItem));
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn semantic_recall_can_be_turned_off_and_weights_be_changed() -> Result<()> {
+    let (stack, recommender) = Stack::with_sixty_items("exploration.weight_share = 0.0").await?;
+    stack
+        .profiles
+        .give(profile("u", &[(item(SPACE, 1), Click)]));
+    let mut config = InstanceConfig {
+        semantic_recall: false,
+        ..recommender.config()
+    };
+    config.hybrid_ranking.bm25_weight = 0.6;
+    config.hybrid_ranking.vector_weight = 0.4;
+    let change = recommender.set_config(config.clone())?;
+    assert_eq!(change.warnings.len(), 1);
+    let answer = recommender.recommend(request("u")).await?;
+    assert!((answer.hybrid.bm25_weight - 0.6).abs() < 1e-6);
+    assert!((answer.hybrid.probability - 1.0).abs() < 1e-12);
+    let semantic =
+        |item: &millrace_recommender::AnswerItem| item.sources.contains(&Source::SemanticRecall);
+    assert!(!answer.items.iter().any(semantic));
+    config.hybrid_ranking.bm25_weight = -0.1;
+    let refused = recommender.set_config(config).unwrap_err().to_string();
+    assert!(refused.contains("bm25_weight is -0.1"), "{refused}");
+    assert!((recommender.config().hybrid_ranking.bm25_weight - 0.6).abs() < 1e-9);
+    Ok(())
+}
