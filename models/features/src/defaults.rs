@@ -25,7 +25,8 @@ pub const DEFAULT_WEIGHTS: &[(&str, f64)] = &[
     ("age_hours", -0.5),
 ];
 
-/// The default features; `docs/features.md` describes each.
+/// The default features; `docs/features.md` describes each. Those of metadata are what films are told
+/// with, as in the sample that comes with Millrace; where an item has none, they are missing.
 pub(crate) fn declarations() -> Vec<FeatureDeclaration> {
     let score = |of| FeatureKind::Score { of };
     let cosine = |with| FeatureKind::Cosine { with };
@@ -33,11 +34,12 @@ pub(crate) fn declarations() -> Vec<FeatureDeclaration> {
     let ctr = |half_life| FeatureKind::Ctr { half_life };
     let affinity = |field, combine| FeatureKind::Affinity { field, combine };
     let residual = |field, combine| FeatureKind::ResidualAffinity { field, combine };
-    let author = || Field::Metadata("author".to_owned());
-    let popularity = FeatureKind::Number {
-        field: Field::Metadata("popularity".to_owned()),
-        transform: Transform::Log1p,
+    let metadata = |key: &str| Field::Metadata(key.to_owned());
+    let number = |key, transform| FeatureKind::Number {
+        field: metadata(key),
+        transform,
     };
+    let author = || metadata("author");
     [
         ("text_score", score(ScoreOf::Text)),
         ("vector_score", score(ScoreOf::Vector)),
@@ -83,8 +85,20 @@ pub(crate) fn declarations() -> Vec<FeatureDeclaration> {
             residual(Field::KeyPhrases, Combine::Sum),
         ),
         ("author_residual", residual(author(), Combine::Sum)),
+        (
+            "actor_residual",
+            residual(metadata("actors"), Combine::Mean),
+        ),
+        (
+            "director_residual",
+            residual(metadata("director"), Combine::Mean),
+        ),
         ("age_hours", FeatureKind::Age),
-        ("popularity", popularity),
+        ("popularity", number("popularity", Transform::Log1p)),
+        ("votes", number("vote_cnt", Transform::Log1p)),
+        ("vote_average", number("vote_avg", Transform::Identity)),
+        ("runtime", number("runtime", Transform::Identity)),
+        ("budget", number("budget", Transform::Log1p)),
         ("user_clicks", FeatureKind::UserCount { event: Click }),
         ("user_ctr", FeatureKind::UserCtr),
         ("times_shown", FeatureKind::Seen { of: SeenOf::Shown }),

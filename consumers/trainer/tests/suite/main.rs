@@ -1,2 +1,5 @@
-//! The trainer on recordings: RankLens, and what needs the real LightGBM.
+//! The trainer with the real LightGBM, whose official library the first run fetches, and on RankLens.
 #![allow(clippy::unwrap_used)]
+
+mod learning;
+mod ranklens;
