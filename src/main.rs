@@ -8,6 +8,7 @@ mod commands;
 mod config;
 mod evaluation;
 mod output;
+mod recordings;
 mod session;
 mod stack;
 

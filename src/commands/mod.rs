@@ -19,4 +19,5 @@ pub mod search;
 pub mod stats;
 pub mod status;
 pub mod topics;
+pub mod train;
 pub mod up;

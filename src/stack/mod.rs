@@ -15,7 +15,7 @@ mod pipeline;
 mod profiling;
 pub mod reach;
 mod readiness;
-mod recommending;
+pub mod recommending;
 mod reconciler;
 pub mod states;
 pub mod stop;

@@ -9,6 +9,7 @@ mod evaluation;
 mod harness;
 mod notices;
 mod pipeline;
+mod rankers;
 mod recommendations;
 mod reconcile;
 mod running;

@@ -8,8 +8,8 @@ use futures::{StreamExt, TryStreamExt};
 use millrace_objects::ObjectStoresConfig;
 use serde::Serialize;
 
-use crate::commands::ingest::{ingest, source_uri};
-use crate::commands::search::{Ranking, RankingMode};
+use super::super::ingest::{ingest, source_uri};
+use super::super::search::{Ranking, RankingMode};
 use crate::config::Config;
 use crate::evaluation::judgements::{read_qrels, read_queries};
 use crate::evaluation::measures::measure;
@@ -18,21 +18,9 @@ use crate::output::Output;
 use crate::session::Session;
 use crate::stack::Needs;
 
-/// Measure rankings against judgements.
-#[derive(Debug, clap::Args)]
-pub struct Args {
-    #[command(subcommand)]
-    what: What,
-}
-
-#[derive(Debug, clap::Subcommand)]
-enum What {
-    Retrieval(RetrievalArgs),
-}
-
 /// Search for judged queries over a corpus and measure the rankings.
 #[derive(Debug, clap::Args)]
-struct RetrievalArgs {
+pub struct Args {
     /// Corpus in BEIR's layout (`_id`, `title`, `text` a line; `.gz` too); ingested where the index lacks it.
     #[arg(long, value_name = "FILE")]
     corpus: String,
@@ -64,7 +52,6 @@ struct Report {
 }
 
 pub async fn run(args: Args, config: Config, output: Output) -> anyhow::Result<ExitCode> {
-    let What::Retrieval(args) = args.what;
     args.ranking.check()?;
     let judgements = read_qrels(&args.qrels)?;
     let queries = read_queries(&args.queries)?;
@@ -109,7 +96,7 @@ pub async fn run(args: Args, config: Config, output: Output) -> anyhow::Result<E
 }
 
 async fn retrieve(
-    args: &RetrievalArgs,
+    args: &Args,
     session: &Session,
     objects: &ObjectStoresConfig,
     judged: &[&String],
