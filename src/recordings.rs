@@ -114,7 +114,7 @@ impl<'a> Playing<'a> {
         let bar = self.output.progress(None, "texts encoded");
         self.vectors
             .add(self.encoder, &outline.texts, &mut |done, total| {
-                show(&bar, done, total)
+                show(&bar, done, total);
             })?;
         bar.finish_and_clear();
         Ok(outline)

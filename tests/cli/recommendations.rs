@@ -140,7 +140,10 @@ fn a_click_changes_what_its_user_is_shown(target: Target) -> anyhow::Result<()> 
     eventually("all three clicks are counted", SOON, || {
         let shown = items(&up, "ada", 15)?;
         let clicked = ["g1", "g2", "g3"].map(str::to_owned);
-        Ok(clicked.iter().all(|item| !shown.contains(item)).then_some(()))
+        Ok(clicked
+            .iter()
+            .all(|item| !shown.contains(item))
+            .then_some(()))
     })?;
     let other = recommend(&up, "user_id=bob")?;
     ensure!(other["fallback"]["reason"] == "unknown_user", "{other}");
