@@ -4,7 +4,8 @@ use std::cmp::Ordering;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use super::{Addition, add, kept, scale};
+use super::evidence::Addition;
+use super::sums::{add, kept, scale};
 
 /// Below, a value is forgotten.
 const FORGOTTEN: f32 = 1e-4;

@@ -2,7 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Addition, add, scale};
+use super::evidence::Addition;
+use super::sums::{add, scale};
 
 /// Below, an item is forgotten.
 const FORGOTTEN: f32 = 1e-4;

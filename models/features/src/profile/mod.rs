@@ -18,12 +18,13 @@
 //! exposure and click add up without being paired.
 
 mod affinities;
+mod evidence;
 mod format;
 mod items;
 mod recent;
 mod seen;
+mod sums;
 
-use std::cmp::Ordering;
 use std::collections::BTreeMap;
 
 use millrace_schemas::{BehaviorKind, Feedback, ItemCounters};
@@ -31,10 +32,12 @@ use serde::{Deserialize, Serialize};
 
 use crate::field::Field;
 use crate::item::Item;
-use crate::vector::{VectorSum, narrow, unit};
+use crate::vector::{VectorSum, unit};
 
 use affinities::Affinities;
 pub use affinities::Affinity;
+pub use evidence::interest;
+use evidence::{Addition, Trials, decay};
 pub use format::ProfileFormatError;
 use items::Items;
 use recent::Recent;
@@ -97,86 +100,6 @@ pub struct Profile {
     items: Items,
     recent: Recent,
     seen: Seen,
-}
-
-/// Exposures and clicks, decayed.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
-struct Trials {
-    shown: f64,
-    clicked: f64,
-    /// Exposures and clicks that had an expected rate: what residuals are over.
-    expected_shown: f64,
-    expected_clicked: f64,
-}
-
-/// How much interest behavior shows, a click being 1. Exposures show none, and neither do ratings,
-/// whose scale the upstream system alone knows.
-#[must_use]
-pub fn interest(kind: BehaviorKind) -> f64 {
-    match kind {
-        BehaviorKind::Click => 1.0,
-        BehaviorKind::Stay => 0.5,
-        BehaviorKind::Like | BehaviorKind::Comment | BehaviorKind::Download => 2.0,
-        BehaviorKind::Collect
-        | BehaviorKind::Share
-        | BehaviorKind::Tip
-        | BehaviorKind::Subscribe
-        | BehaviorKind::Cart => 3.0,
-        BehaviorKind::Buy => 5.0,
-        BehaviorKind::Unlike => -1.0,
-        BehaviorKind::Expose | BehaviorKind::Evaluate | BehaviorKind::Unknown => 0.0,
-    }
-}
-
-/// What an event adds to sums, at their time.
-#[derive(Clone, Copy, Debug, Default)]
-struct Addition {
-    interest: f64,
-    shown: f64,
-    clicked: f64,
-    residual: f64,
-    expected_shown: f64,
-    expected_clicked: f64,
-}
-
-impl Addition {
-    fn of(kind: BehaviorKind, expected_ctr: Option<f64>) -> Self {
-        let expected = expected_ctr
-            .filter(|ctr| ctr.is_finite())
-            .map(|ctr| ctr.clamp(0.0, 1.0));
-        let one = |is: bool| if is { 1.0 } else { 0.0 };
-        let (shown, clicked) = (
-            one(kind == BehaviorKind::Expose),
-            one(kind == BehaviorKind::Click),
-        );
-        let known = one(expected.is_some());
-        Self {
-            interest: interest(kind),
-            shown,
-            clicked,
-            residual: known * clicked - expected.unwrap_or(0.0) * shown,
-            expected_shown: known * shown,
-            expected_clicked: known * clicked,
-        }
-    }
-
-    fn scaled(self, factor: f64) -> Self {
-        Self {
-            interest: self.interest * factor,
-            shown: self.shown * factor,
-            clicked: self.clicked * factor,
-            residual: self.residual * factor,
-            expected_shown: self.expected_shown * factor,
-            expected_clicked: self.expected_clicked * factor,
-        }
-    }
-}
-
-/// `2^(-age / half-life)`; 1 for what is not past.
-fn decay(from_ms: i64, to_ms: i64, half_life_ms: f64) -> f64 {
-    #[expect(clippy::cast_precision_loss, reason = "a ms of millennia")]
-    let age_ms = to_ms.saturating_sub(from_ms).max(0) as f64;
-    (-age_ms / half_life_ms).exp2()
 }
 
 impl Profile {
@@ -462,50 +385,4 @@ impl Profile {
     pub(crate) fn residual_length(&self) -> f64 {
         self.residual.length()
     }
-}
-
-impl Trials {
-    fn add(&mut self, addition: Addition) {
-        self.shown += addition.shown;
-        self.clicked += addition.clicked;
-        self.expected_shown += addition.expected_shown;
-        self.expected_clicked += addition.expected_clicked;
-    }
-
-    fn scale(&mut self, factor: f64) {
-        self.shown *= factor;
-        self.clicked *= factor;
-        self.expected_shown *= factor;
-        self.expected_clicked *= factor;
-    }
-}
-
-/// Adds to a sum that is kept small.
-fn add(sum: &mut f32, value: f64) {
-    *sum = narrow(f64::from(*sum) + value);
-}
-
-/// Lets a sum that is kept small decay.
-fn scale(sum: &mut f32, factor: f64) {
-    *sum = narrow(f64::from(*sum) * factor);
-}
-
-/// Which of more than `most` entries are kept: but an eighth, the greatest, so that not every
-/// addition to a full table looks at all of it. Of equals the later ones.
-fn kept<S>(
-    sizes: impl Iterator<Item = S>,
-    most: usize,
-    compare: impl Fn(&S, &S) -> Ordering,
-) -> Vec<bool> {
-    let mut entries: Vec<(S, usize)> = sizes.zip(0..).collect();
-    let mut keep = vec![true; entries.len()];
-    let dropped = entries.len().saturating_sub(most - most / 8);
-    if dropped > 0 && dropped < entries.len() {
-        let by_size = |a: &(S, usize), b: &(S, usize)| compare(&a.0, &b.0).then(a.1.cmp(&b.1));
-        entries.select_nth_unstable_by(dropped - 1, by_size);
-    }
-    for (_, at) in &entries[..dropped] {
-        keep[*at] = false;
-    }
-    keep
 }
