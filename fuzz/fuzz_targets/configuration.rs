@@ -3,7 +3,7 @@
 #![no_main]
 
 // The binary has no library to take it from.
-#[path = "../../src/config.rs"]
+#[path = "../../src/config/mod.rs"]
 #[allow(dead_code, reason = "the binary uses the rest")]
 mod config;
 

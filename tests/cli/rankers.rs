@@ -101,7 +101,10 @@ fn a_ranker_that_knows_its_users_beats_what_all_click_and_is_the_same_again() ->
     ensure!(again == report, "{again:#}\nis not\n{report:#}");
 
     // Of other users, after it: their first rankings are cold, and nothing is trained on them.
-    let later = pipeline.write("later.jsonl", recording(400..500).replace("\"user\":\"u", "\"user\":\"v"))?;
+    let later = pipeline.write(
+        "later.jsonl",
+        recording(400..500).replace("\"user\":\"u", "\"user\":\"v"),
+    )?;
     let after = pipeline.json(&[&evaluate[..], &["--test-events", text(&later)?]].concat())?;
     ensure!(after["training"]["rankings"] == 400, "{after:#}");
     ensure!(

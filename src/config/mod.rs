@@ -4,14 +4,14 @@
 //! `MILLRACE_KAFKA__BOOTSTRAP` is `kafka.bootstrap`. Unknown keys are refused,
 //! with the nearest valid one, because a misspelt limit is a limit not set.
 
+mod sections;
+
 use std::collections::BTreeMap;
-use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 use figment::Figment;
 use figment::providers::{Env, Format, Serialized, Toml};
 use millrace_features::{DeclarationError, FeatureDeclaration, FeatureSet};
-use millrace_index::{KnnEngine, OpenSearchConfig};
 use millrace_joiner::JoinerConfig;
 use millrace_kafka::KafkaConfig;
 use millrace_objects::ObjectStoresConfig;
@@ -20,10 +20,13 @@ use millrace_producers::behavior::{BehaviorConfig, BehaviorConfigError, RowReade
 use millrace_profiles::ProfilesConfig;
 use millrace_recommender::{InvalidConfig, RecommenderConfig};
 use millrace_reconciler::ReconcilerConfig;
-use millrace_state::ValkeyConfig;
 use millrace_telemetry::{LogFormat, TelemetryConfig};
 use millrace_vectorizer::VectorizerConfig;
 use serde::Deserialize;
+
+pub use self::sections::{
+    ApiConfig, BrokerSection, IndexSection, ModelSection, StateSection, UploadsSection,
+};
 
 const DEFAULT_FILE: &str = "millrace.toml";
 
@@ -82,70 +85,6 @@ pub struct Config {
     pub telemetry: TelemetryConfig,
 }
 
-/// The HTTP API of `up`.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct ApiConfig {
-    /// Address to listen on. Default: `127.0.0.1:7070`; port 0 takes a free one.
-    pub listen: SocketAddr,
-    /// Bearer token that notices must carry. Default: none, which is allowed on loopback only.
-    pub notices_token: Option<String>,
-    /// Bearer token that events must carry. Default: none, which is allowed on loopback only.
-    pub events_token: Option<String>,
-    /// Bearer token that calls which change what serves must carry (deploys, rollbacks, an instance's
-    /// configuration), and those that read what a user did. Default: none; then they are open on loopback, and closed elsewhere.
-    pub admin_token: Option<String>,
-}
-
-/// The embedded broker.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct BrokerSection {
-    /// Address to listen on. Default: `127.0.0.1:7092`; port 0 takes a free one.
-    pub listen: SocketAddr,
-}
-
-/// The search index.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct IndexSection {
-    /// Read alias; generations and the write alias are named after it. Default: `millrace-documents`.
-    pub name: String,
-    /// Engine of the vectors in OpenSearch: `lucene` (default) or `faiss`.
-    pub engine: KnnEngine,
-    /// How to reach OpenSearch in the cluster profile.
-    pub opensearch: OpenSearchConfig,
-}
-
-/// The sentence encoder.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct ModelSection {
-    /// Name in the model store. Default: `all-MiniLM-L6-v2`.
-    pub name: String,
-    /// A sentence-transformers folder to use instead of the store.
-    pub path: Option<PathBuf>,
-    /// Encoder threads. Default: one a core.
-    pub threads: Option<usize>,
-}
-
-/// What `up` and `run uploads` watch.
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct UploadsSection {
-    /// Folders whose files are documents. Each is an allowed root as well.
-    pub folders: Vec<PathBuf>,
-}
-
-/// Where stateful consumers keep their state.
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct StateSection {
-    /// The state in the cluster profile, which has no stateful consumer without it. Default: none.
-    /// The embedded profile's is in the data folder.
-    pub valkey: Option<ValkeyConfig>,
-}
-
 impl Default for Config {
     fn default() -> Self {
         Self {
@@ -170,49 +109,6 @@ impl Default for Config {
             telemetry: TelemetryConfig::default(),
         }
     }
-}
-
-impl Default for ApiConfig {
-    fn default() -> Self {
-        Self {
-            listen: loopback(7070),
-            notices_token: None,
-            events_token: None,
-            admin_token: None,
-        }
-    }
-}
-
-impl Default for BrokerSection {
-    fn default() -> Self {
-        Self {
-            listen: loopback(7092),
-        }
-    }
-}
-
-impl Default for IndexSection {
-    fn default() -> Self {
-        Self {
-            name: "millrace-documents".to_owned(),
-            engine: KnnEngine::default(),
-            opensearch: OpenSearchConfig::default(),
-        }
-    }
-}
-
-impl Default for ModelSection {
-    fn default() -> Self {
-        Self {
-            name: "all-MiniLM-L6-v2".to_owned(),
-            path: None,
-            threads: None,
-        }
-    }
-}
-
-fn loopback(port: u16) -> SocketAddr {
-    SocketAddr::from((Ipv4Addr::LOCALHOST, port))
 }
 
 /// What flags say over file and environment.
