@@ -155,3 +155,79 @@ pub(super) fn texts(fields: Fields) -> Result<BTreeMap<String, String>, RowError
     }
     Ok(texts)
 }
+
+#[cfg(test)]
+mod tests {
+    use millrace_schemas::{Framing, encode};
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    use super::*;
+    use crate::behavior::BehaviorConfig;
+
+    /// Values as senders write them, and as none should.
+    fn value() -> impl Strategy<Value = Value> {
+        prop_oneof![
+            any::<i64>().prop_map(Value::from),
+            any::<f64>().prop_map(Value::from),
+            "\\PC{0,12}".prop_map(Value::from),
+            any::<String>().prop_map(Value::from),
+            Just(json!(null)),
+            Just(json!(["a", 1])),
+            Just(json!({"a": {"b": []}})),
+            Just(Value::from("x".repeat(MAX_FIELD_BYTES + 1))),
+        ]
+    }
+
+    fn row() -> impl Strategy<Value = Value> {
+        let name = prop_oneof![
+            Just("item_id"),
+            Just("user_id"),
+            Just("imei"),
+            Just("title"),
+            Just("content"),
+            Just("pub_time"),
+            Just("category_path"),
+            Just("tags"),
+        ];
+        let name = prop_oneof![name.prop_map(str::to_owned), any::<String>()];
+        let fields = prop::collection::btree_map(name, value(), 0..6);
+        let command = prop_oneof![Just("add"), Just("update"), Just("delete"), Just("drop")];
+        prop_oneof![
+            8 => (command, fields).prop_map(|(cmd, fields)| json!({"cmd": cmd, "fields": fields})),
+            1 => value(),
+        ]
+    }
+
+    proptest! {
+        /// Each row is taken or rejected with its own bytes, and what is taken can be published.
+        #[test]
+        fn no_row_is_lost(rows in prop::collection::vec(row(), 0..8)) {
+            let items = ItemDocuments::new(&BehaviorConfig::default()).unwrap();
+            let items = items.of_instance("shop");
+            let text = serde_json::to_string(&rows).unwrap();
+            let raw: Vec<&RawValue> = serde_json::from_str(&text).unwrap();
+            for table in [Table::Item, Table::User] {
+                let read = Rows::read(table, &items, &raw);
+                prop_assert_eq!(read.rows.len(), rows.len());
+                prop_assert_eq!(read.accepted + read.rejected, rows.len());
+                prop_assert_eq!(read.errors.len(), read.rejected);
+                for (row, raw) in read.rows.iter().zip(&raw) {
+                    match row {
+                        Row::Item(notice) => {
+                            prop_assert!(encode(&**notice, &Framing::SingleObject).is_ok());
+                            prop_assert_eq!(items.uri(&items.item(&notice.uri)).unwrap(), notice.uri.as_str());
+                        }
+                        Row::User(user) => {
+                            prop_assert!(encode(&**user, &Framing::SingleObject).is_ok());
+                            prop_assert!(!user.user_id.is_empty());
+                        }
+                        Row::Rejected(rejection) => {
+                            prop_assert_eq!(rejection.raw.as_slice(), raw.get().as_bytes());
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
