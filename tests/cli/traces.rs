@@ -85,14 +85,24 @@ fn a_documents_trace_shows_its_stages() -> anyhow::Result<()> {
     }
     // The trace began where the document was published.
     let topics = pipeline.json(&["peek", "documents", "-n", "1"])?;
-    let trace_id: String = document
-        .trace_id
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect();
+    let trace_id = hex(&document.trace_id);
     ensure!(
         topics.to_string().contains(&trace_id),
         "{trace_id} is not in {topics}"
     );
+
+    // A recommendation has a span too, in the trace that its answer names.
+    let answer = pipeline.json(&["recommend", "ada", "--explain"])?;
+    let spans: Vec<Span> = received.try_iter().collect();
+    let request = spans.iter().find(|span| span.name == "recommend");
+    let request = request.with_context(|| format!("no request among {} spans", spans.len()))?;
+    ensure!(answer["trace_id"] == hex(&request.trace_id), "{answer}");
+    // And the document that it recommends leads back to where it was published.
+    let signal = answer["items"][0]["explanation"]["signal_traceparent"].as_str();
+    ensure!(signal.is_some_and(|it| it.contains(&trace_id)), "{answer}");
     Ok(())
+}
+
+fn hex(id: &[u8]) -> String {
+    id.iter().map(|byte| format!("{byte:02x}")).collect()
 }

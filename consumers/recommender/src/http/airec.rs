@@ -22,8 +22,9 @@ use axum::http::HeaderMap;
 use axum::response::Response;
 use millrace_producers::airec::answer::{Envelope, Failure, request_id};
 use serde::{Deserialize, Serialize};
+use tracing::Instrument;
 
-use super::{HttpState, filter, trace};
+use super::{HttpState, filter, span, trace};
 use crate::{AnswerItem, RecommendRequest, RequestError};
 
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -113,7 +114,8 @@ async fn answer(
         explain: false,
         traceparent: trace(headers),
     };
-    let answer = state.recommender.recommend(request).await;
+    let span = span("airec", request_id, request.traceparent.as_ref());
+    let answer = state.recommender.recommend(request).instrument(span).await;
     let answer = answer.map_err(|error| Failure::invalid(in_airecs_words(&error)))?;
     let item = |item: AnswerItem| {
         let sources: Vec<&str> = item.sources.iter().map(|source| source.as_str()).collect();

@@ -30,6 +30,7 @@ use axum::routing::{MethodRouter, get, post, put};
 use millrace_producers::airec::AirecConfig;
 use millrace_producers::behavior::item::ItemDocuments;
 use millrace_schemas::TraceParent;
+use tracing::Span;
 
 use self::error::HttpError;
 use crate::Recommender;
@@ -151,6 +152,14 @@ fn trace(headers: &HeaderMap) -> Option<TraceParent> {
         let trace_id = fastrand::u128(1..).to_be_bytes();
         TraceParent::new(trace_id, fastrand::u64(1..).to_be_bytes(), true).ok()
     })
+}
+
+/// The span of a request, in the trace that its answer names.
+fn span(operation: &'static str, request_id: &str, trace: Option<&TraceParent>) -> Span {
+    let span = tracing::info_span!("recommend", operation, request_id);
+    let trace = trace.map(ToString::to_string);
+    millrace_telemetry::continue_trace(&span, trace.as_deref());
+    span
 }
 
 /// The id of a trace alone, 32 hex digits.

@@ -9,9 +9,10 @@ use axum::http::HeaderMap;
 use millrace_retry::error_chain;
 use millrace_schemas::DocId;
 use serde::{Deserialize, Serialize};
+use tracing::Instrument;
 
 use super::error::HttpError;
-use super::{HttpState, filter, trace, trace_id};
+use super::{HttpState, filter, span, trace, trace_id};
 use crate::{Answer, ItemRef, RecommendRequest, RerankRequest};
 
 /// What is asked of `GET …/recommend`.
@@ -98,7 +99,13 @@ pub(super) async fn recommend(
         explain: query.explain,
         traceparent,
     };
-    let answer = state.recommender.recommend(request).await?;
+    let span = span(
+        "recommend",
+        &request.request_id,
+        request.traceparent.as_ref(),
+    );
+    let answer = state.recommender.recommend(request);
+    let answer = answer.instrument(span).await?;
     Ok(Json(Recommendation {
         instance,
         trace_id,
@@ -153,7 +160,9 @@ pub(super) async fn rerank(
         explain: body.explain,
         traceparent,
     };
-    let mut answer = state.recommender.rerank(request).await?;
+    let span = span("rerank", &request.request_id, request.traceparent.as_ref());
+    let answer = state.recommender.rerank(request);
+    let mut answer = answer.instrument(span).await?;
     // Of an item that is not known, the caller's own name is all that there is.
     for item in answer.items.iter_mut().filter(|item| !item.known) {
         if let Some(name) = names.remove(&item.item_id) {
