@@ -11,6 +11,7 @@
 //! millisecond at 5,000 items), never while it waits.
 
 mod follow;
+mod matrix;
 mod scan;
 mod table;
 
@@ -25,7 +26,7 @@ use tokio::sync::watch;
 
 use crate::config::CatalogConfig;
 pub(crate) use follow::follow_topics;
-pub(crate) use scan::{Query, nearest};
+pub(crate) use scan::{Query, cosine, nearest};
 pub(crate) use table::{KnownItem, Table};
 
 /// How long what all items did together is taken for unchanged by time alone.

@@ -1,17 +1,23 @@
-//! The nearest items, by comparing all of them: exact, without an index to keep, and up to tens of
-//! thousands of items faster than asking one. Several queries share one walk, since what a walk
-//! costs is fetching the items' vectors.
+//! The nearest items, by comparing all of them: without an index to keep, and up to tens of thousands
+//! of items faster than asking one. Several queries share one walk.
+//!
+//! The walk compares 8-bit copies and keeps some more than is wanted; their exact vectors rank them.
+//! So the nearest are the exact nearest but for those that 8 bits put far beyond where they belong.
 
 use std::sync::Arc;
 use std::time::Instant;
 
 use millrace_schemas::Signal;
-use pulp::Arch;
+use pulp::{Arch, Simd, WithSimd};
 
 use super::Table;
+use super::matrix::{Matrix, quantised};
 
 /// How many items are compared between two looks at the clock.
-const LOOK_EVERY: usize = 512;
+const LOOK_EVERY: usize = 1_024;
+/// Items that the walk keeps for each that is wanted, and at least.
+const KEPT_PER_ITEM: usize = 2;
+const KEPT_AT_LEAST: usize = 40;
 
 /// What items are compared with: the nearness to the nearest of these vectors counts.
 pub(crate) struct Query<'a> {
@@ -36,46 +42,139 @@ pub(crate) fn nearest(
     deadline: Instant,
     admits: impl Fn(&Signal) -> bool,
 ) -> Result<Vec<Near>, OutOfTime> {
-    let mut best: Vec<Best> = queries.iter().map(|query| Best::new(query.limit)).collect();
-    let arch = Arch::new();
-    for (n, signal) in table.signals().enumerate() {
-        if n % LOOK_EVERY == LOOK_EVERY - 1 && Instant::now() > deadline {
-            return Err(OutOfTime);
-        }
-        let mut admitted = None;
-        for (query, best) in queries.iter().zip(&mut best) {
-            let cosine = arch.dispatch(
-                #[inline(always)]
-                || greatest(&signal.vector, &query.vectors),
-            );
-            // Whether it may be shown costs more than whether it is near enough.
-            if cosine.is_finite()
-                && best.wants(cosine)
-                && *admitted.get_or_insert_with(|| admits(signal))
-            {
-                best.offer(cosine, signal);
+    let matrix = table.matrix();
+    let of_this_space = |vector: &&&[f32]| vector.len() == matrix.dimension();
+    let coarse = queries.iter().map(|query| {
+        let vectors = query.vectors.iter().filter(of_this_space);
+        vectors.map(|vector| quantised(vector)).collect()
+    });
+    let keep = |query: &Query<'_>| Best::new(KEPT_AT_LEAST.max(KEPT_PER_ITEM * query.limit));
+    let walk = Walk {
+        matrix,
+        coarse: coarse.collect(),
+        best: queries.iter().map(keep).collect(),
+        deadline,
+        admits,
+    };
+    let best = Arch::new().dispatch(walk)?;
+    Ok(queries
+        .iter()
+        .zip(best)
+        .map(|(query, best)| best.ranked(query))
+        .collect())
+}
+
+/// One walk over all items. Plain loops, compiled for the vector instructions of the machine at hand.
+struct Walk<'a, F> {
+    matrix: &'a Matrix,
+    /// The vectors of each query, in 8 bits, with what one step is worth.
+    coarse: Vec<Vec<(Vec<i8>, f32)>>,
+    best: Vec<Best<'a>>,
+    deadline: Instant,
+    admits: F,
+}
+
+impl<'a, F: Fn(&Signal) -> bool> WithSimd for Walk<'a, F> {
+    type Output = Result<Vec<Best<'a>>, OutOfTime>;
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(mut self, _: S) -> Self::Output {
+        for (n, (row, scale, signal)) in self.matrix.rows().enumerate() {
+            if n % LOOK_EVERY == LOOK_EVERY - 1 && Instant::now() > self.deadline {
+                return Err(OutOfTime);
+            }
+            let mut admitted = None;
+            for (vectors, best) in self.coarse.iter().zip(&mut self.best) {
+                let mut greatest = f32::NEG_INFINITY;
+                for (vector, step) in vectors {
+                    greatest = greatest.max(product(row, vector) as f32 * scale * step);
+                }
+                // Whether it may be shown costs more than whether it is near enough.
+                if greatest > f32::NEG_INFINITY
+                    && best.wants(greatest)
+                    && *admitted.get_or_insert_with(|| (self.admits)(signal))
+                {
+                    best.offer(greatest, signal);
+                }
             }
         }
+        Ok(self.best)
     }
-    Ok(best.into_iter().map(Best::ranked).collect())
 }
 
-/// The greatest product with one of the vectors; below all numbers where none has its dimension.
+/// Of two rows of one dimension. Whole numbers, so that the compiler may sum them in any order.
 #[inline(always)]
-fn greatest(vector: &[f32], vectors: &[&[f32]]) -> f32 {
-    let mut greatest = f32::NEG_INFINITY;
-    for other in vectors {
-        if other.len() == vector.len() && !vector.is_empty() {
-            greatest = greatest.max(product(vector, other));
+fn product(a: &[i8], b: &[i8]) -> i32 {
+    let products = a.iter().zip(b).map(|(a, b)| i32::from(*a) * i32::from(*b));
+    products.sum()
+}
+
+/// The best so far by the walk's numbers, best first.
+struct Best<'a> {
+    kept: usize,
+    items: Vec<(f32, &'a Arc<Signal>)>,
+}
+
+impl<'a> Best<'a> {
+    fn new(kept: usize) -> Self {
+        Self {
+            kept,
+            items: Vec::with_capacity(kept + 1),
         }
     }
-    greatest
+
+    /// Whether an item of this score may be among the best.
+    #[inline(always)]
+    fn wants(&self, score: f32) -> bool {
+        let full = self.items.len() >= self.kept;
+        !full || self.items.last().is_some_and(|(worst, _)| score >= *worst)
+    }
+
+    fn offer(&mut self, score: f32, signal: &'a Arc<Signal>) {
+        let at = self
+            .items
+            .partition_point(|item| before(item, (score, signal)));
+        if at < self.kept {
+            self.items.truncate(self.kept - 1);
+            self.items.insert(at, (score, signal));
+        }
+    }
+
+    /// By the exact vectors.
+    fn ranked(self, query: &Query<'_>) -> Near {
+        let exact = self.items.into_iter().map(|(_, signal)| {
+            let cosines = query
+                .vectors
+                .iter()
+                .filter_map(|v| cosine(v, &signal.vector));
+            (cosines.fold(f32::NEG_INFINITY, f32::max), signal)
+        });
+        let mut items: Vec<(f32, &Arc<Signal>)> = exact.collect();
+        items.sort_by(|a, b| {
+            b.0.total_cmp(&a.0)
+                .then_with(|| a.1.item_id.cmp(&b.1.item_id))
+        });
+        items.truncate(query.limit);
+        items
+            .into_iter()
+            .map(|(cosine, signal)| (cosine, Arc::clone(signal)))
+            .collect()
+    }
 }
 
-#[inline(always)]
-fn product(a: &[f32], b: &[f32]) -> f32 {
+/// The order of what is found: the nearest first, ties by id.
+fn before((score, known): &(f32, &Arc<Signal>), (other, signal): (f32, &Arc<Signal>)) -> bool {
+    *score > other || (*score == other && known.item_id < signal.item_id)
+}
+
+/// The product of two vectors of length 1, in a fixed order: the same bits on every machine. `None`
+/// where they are of two spaces.
+pub(crate) fn cosine(a: &[f32], b: &[f32]) -> Option<f32> {
+    const LANES: usize = 16;
+    if a.len() != b.len() {
+        return None;
+    }
     // Sums that do not wait for each other, so that the loop becomes vector instructions.
-    const LANES: usize = 32;
     let mut sums = [0_f32; LANES];
     let (a_chunks, a_rest) = a.as_chunks::<LANES>();
     let (b_chunks, b_rest) = b.as_chunks::<LANES>();
@@ -85,43 +184,7 @@ fn product(a: &[f32], b: &[f32]) -> f32 {
         }
     }
     let rest: f32 = a_rest.iter().zip(b_rest).map(|(a, b)| a * b).sum();
-    sums.iter().sum::<f32>() + rest
-}
-
-/// The best `limit` so far, best first.
-struct Best {
-    limit: usize,
-    ranked: Near,
-}
-
-impl Best {
-    fn new(limit: usize) -> Self {
-        Self {
-            limit,
-            ranked: Vec::with_capacity(limit + 1),
-        }
-    }
-
-    /// Whether an item of this score may be among the best.
-    fn wants(&self, score: f32) -> bool {
-        let full = self.ranked.len() >= self.limit;
-        !full || self.ranked.last().is_some_and(|(worst, _)| score >= *worst)
-    }
-
-    fn offer(&mut self, score: f32, signal: &Arc<Signal>) {
-        let before = |(other, known): &(f32, Arc<Signal>)| {
-            *other > score || (*other == score && known.item_id < signal.item_id)
-        };
-        let at = self.ranked.partition_point(before);
-        if at < self.limit {
-            self.ranked.truncate(self.limit - 1);
-            self.ranked.insert(at, (score, Arc::clone(signal)));
-        }
-    }
-
-    fn ranked(self) -> Near {
-        self.ranked
-    }
+    Some(sums.iter().sum::<f32>() + rest)
 }
 
 #[cfg(test)]
@@ -160,8 +223,8 @@ mod tests {
         let found = nearest(&table, &queries, deadline, even).unwrap();
         for (query, found) in queries.iter().zip(found) {
             let dot = |a: &[f32], b: &[f32]| -> f32 { a.iter().zip(b).map(|(a, b)| a * b).sum() };
-            let mut all: Vec<(f32, &str)> = table
-                .signals()
+            let signals = table.matrix().rows().map(|(_, _, signal)| signal);
+            let mut all: Vec<(f32, &str)> = signals
                 .filter(|signal| even(signal))
                 .map(|signal| {
                     let cosines = query.vectors.iter().map(|q| dot(&signal.vector, q));
@@ -200,6 +263,6 @@ mod tests {
         assert_eq!(ids(&found[0]), ["a", "b"]);
         assert_eq!(ids(&found[1]), ["a", "b", "c"]);
         let past = Instant::now() - Duration::from_secs(1);
-        assert!(nearest(&super::tests::table(600), &[query(1)], past, |_| true).is_err());
+        assert!(nearest(&super::tests::table(1_100), &[query(1)], past, |_| true).is_err());
     }
 }

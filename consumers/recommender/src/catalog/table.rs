@@ -1,7 +1,7 @@
 //! Signals and counters as a table: the newest of each item, in whatever order they come.
 //!
 //! An item's signal is held once, behind an `Arc`: a request takes references to its candidates and
-//! lets go of the table before it computes anything.
+//! lets go of the table before it computes anything. Walks over all vectors read copies of 8 bits.
 //!
 //! *Trending* is kept without a clock. A count that halves every day keeps its order relative to all
 //! others: `log2 Σ counts(hour) · 2^(hour/24)` grows with nothing but new counts, so each item has one
@@ -13,8 +13,13 @@ use std::sync::Arc;
 use millrace_features::counters::HOURS;
 use millrace_schemas::{BehaviorKind, Bucket, DocumentVersion, ItemCounters, ItemStats, Signal};
 
+use super::matrix::Matrix;
+
 /// Half-life of what trends, in buckets of an hour.
 const TRENDING_HALF_LIFE_HOURS: f64 = 24.0;
+/// Removals that are remembered; of more, those of the least versions are forgotten. What a removal is
+/// remembered for is an older signal that comes after it, which takes a writer that was thought dead.
+const MAX_REMOVALS: usize = 100_000;
 /// What an entry takes beside its strings and numbers: maps, sets, counts of references.
 const ENTRY_BYTES: usize = 400;
 
@@ -65,6 +70,8 @@ struct Here {
     bytes: usize,
     /// When the document came, ms since 1970.
     arrived_ms: i64,
+    /// Where its vector is compared.
+    row: Option<usize>,
 }
 
 #[derive(Debug)]
@@ -83,6 +90,9 @@ struct Counted {
 pub(crate) struct Table {
     items: HashMap<Arc<str>, Known>,
     counted: HashMap<Arc<str>, Counted>,
+    matrix: Matrix,
+    /// Removals by version.
+    gone: BTreeSet<(i64, Arc<str>)>,
     totals: BTreeMap<String, ItemStats>,
     /// Raised with each change of the totals.
     pub totals_revision: u64,
@@ -117,14 +127,23 @@ impl Table {
         self.remove_signal(&id);
         if signal.deleted {
             let version = signal.document_version;
-            self.bytes += ENTRY_BYTES / 4 + id.len();
+            self.bytes += gone_bytes(&id);
+            self.gone.insert((version, Arc::clone(&id)));
             self.items.insert(id, Known::Gone { version });
+            if self.gone.len() > MAX_REMOVALS
+                && let Some((_, least)) = self.gone.first().cloned()
+            {
+                self.remove_signal(&least);
+            }
             return;
         }
+        let bytes = signal_bytes(&signal);
+        let signal = Arc::new(signal);
         let here = Here {
-            bytes: signal_bytes(&signal),
+            bytes,
             arrived_ms: DocumentVersion::from(signal.document_version).event_time_ms(),
-            signal: Arc::new(signal),
+            row: self.matrix.insert(&signal),
+            signal,
             traceparent: traceparent.map(Into::into),
         };
         self.bytes += here.bytes;
@@ -202,10 +221,16 @@ impl Table {
     fn remove_signal(&mut self, id: &Arc<str>) {
         match self.items.remove(id) {
             None => {}
-            Some(Known::Gone { .. }) => self.bytes -= ENTRY_BYTES / 4 + id.len(),
+            Some(Known::Gone { version }) => {
+                self.bytes -= gone_bytes(id);
+                self.gone.remove(&(version, Arc::clone(id)));
+            }
             Some(Known::Here(here)) => {
                 self.bytes -= here.bytes;
                 self.live -= 1;
+                if let Some(row) = here.row {
+                    self.matrix.remove(row);
+                }
                 self.fresh.remove(&(here.arrived_ms, Arc::clone(id)));
                 if let Some(order) = self.counted.get(id).and_then(|counted| counted.trending) {
                     self.trending.remove(&(order, Arc::clone(id)));
@@ -243,12 +268,9 @@ impl Table {
         })
     }
 
-    /// All items that are there, in no order.
-    pub fn signals(&self) -> impl Iterator<Item = &Arc<Signal>> {
-        self.items.values().filter_map(|known| match known {
-            Known::Here(here) => Some(&here.signal),
-            Known::Gone { .. } => None,
-        })
+    /// The vectors of all items that are there.
+    pub(super) fn matrix(&self) -> &Matrix {
+        &self.matrix
     }
 
     /// The newest items first, with their time in ms since 1970.
@@ -318,6 +340,10 @@ fn actions(bucket: &Bucket) -> i64 {
     bucket.clicks + others.sum::<i64>()
 }
 
+fn gone_bytes(id: &Arc<str>) -> usize {
+    ENTRY_BYTES / 4 + id.len()
+}
+
 fn signal_bytes(signal: &Signal) -> usize {
     const STRING_BYTES: usize = 24;
     let lists = [&signal.categories, &signal.tags, &signal.key_phrases];
@@ -328,7 +354,8 @@ fn signal_bytes(signal: &Signal) -> usize {
     let metadata = signal.metadata.iter();
     ENTRY_BYTES
         + size_of::<Signal>()
-        + signal.vector.len() * size_of::<f32>()
+        // Exact, and in 8 bits.
+        + signal.vector.len() * (size_of::<f32>() + 1)
         + 4 * signal.item_id.len()
         + signal.uri.len()
         + signal.title.as_ref().map_or(0, String::len)
@@ -432,6 +459,24 @@ mod tests {
     }
 
     #[test]
+    fn removals_are_remembered_but_not_without_end() {
+        let mut table = Table::new(1 << 30);
+        for n in 0..=MAX_REMOVALS {
+            let mut gone = signal(&format!("{n}"), n as i64 + 1);
+            (gone.deleted, gone.vector) = (true, Vec::new());
+            table.put_signal(gone, None);
+        }
+        assert_eq!(
+            (table.gone.len(), table.items.len()),
+            (MAX_REMOVALS, MAX_REMOVALS)
+        );
+        table.put_signal(signal("1", 1), None);
+        assert!(table.get("1").is_none(), "remembered");
+        table.put_signal(signal("0", 1), None);
+        assert!(table.get("0").is_some(), "forgotten: the least version");
+    }
+
+    #[test]
     fn totals_stand_apart() {
         let mut table = Table::new(1 << 30);
         table.put_stats(clicks("*@0", 1, &[(1, 100, 10)]));
@@ -515,8 +560,10 @@ mod tests {
             };
             prop_assert_eq!(listed(&one), listed(&two));
             prop_assert_eq!(one.fresh().count(), one.len());
-            for signal in one.signals() {
-                prop_assert!(one.get(&signal.item_id).is_some());
+            prop_assert_eq!(one.matrix().rows().count(), one.len());
+            for (_, _, signal) in one.matrix().rows() {
+                let known = one.get(&signal.item_id).map(|item| item.signal);
+                prop_assert_eq!(known.as_ref(), Some(signal));
             }
         }
     }

@@ -28,7 +28,7 @@ pub struct PipelineConfig {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct SourceConfig {
-    /// Most candidates it gives. Default: 100.
+    /// Most candidates it gives. Default: 60.
     pub limit: usize,
     /// How long it may take, ms; then the list is made without it. Default: 50.
     pub timeout_ms: u64,
@@ -61,7 +61,7 @@ impl Default for PipelineConfig {
 impl Default for SourceConfig {
     fn default() -> Self {
         Self {
-            limit: 100,
+            limit: 60,
             timeout_ms: 50,
         }
     }

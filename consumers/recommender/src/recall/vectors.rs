@@ -242,3 +242,69 @@ fn greatest_of_each(
     list.sort_by(|a, b| b.1.total_cmp(&a.1).then_with(|| a.0.cmp(&b.0)));
     Ok(list)
 }
+
+#[cfg(test)]
+mod tests {
+    use millrace_features::{ProfileSettings, SESSION_GAP_MS};
+    use millrace_schemas::BehaviorKind::Click;
+
+    use super::*;
+    use crate::samples::{MODEL, feedback_of, signal};
+
+    const NOW_MS: i64 = 1_700_000_000_000;
+
+    fn clicked(vectors: &[([f32; 2], i64)]) -> Profile {
+        let mut profile = Profile::new("u", MODEL);
+        for (n, (vector, ago_ms)) in vectors.iter().enumerate() {
+            let mut signal = signal(&n.to_string(), 1);
+            signal.vector = vector.to_vec();
+            let feedback = feedback_of(signal, Click, NOW_MS - ago_ms);
+            profile.apply(&feedback, &ProfileSettings::default());
+        }
+        profile
+    }
+
+    #[test]
+    fn a_session_turns_the_users_vector_until_it_is_over() {
+        assert_eq!(own_vector(&Profile::new("u", MODEL), NOW_MS), None);
+        let day_ms = 24 * 3_600_000;
+        // Two clicks of yesterday, and one of now on something else.
+        let profile = clicked(&[([1.0, 0.0], day_ms), ([1.0, 0.0], day_ms), ([0.0, 1.0], 0)]);
+        let long_term = profile.long_term().unwrap().to_vec();
+        assert!(long_term[0] > long_term[1]);
+        let now = own_vector(&profile, NOW_MS).unwrap();
+        assert!(now[1] > long_term[1], "{now:?} and {long_term:?}");
+        assert!((now.iter().map(|x| x * x).sum::<f32>() - 1.0).abs() < 1e-5);
+        let later = own_vector(&profile, NOW_MS + SESSION_GAP_MS + 1);
+        assert_eq!(later, Some(long_term));
+    }
+
+    #[test]
+    fn of_several_lists_an_item_has_its_greatest_score() {
+        let vectors = UserVectors {
+            own: None,
+            last: vec![("last".to_owned(), vec![1.0])],
+        };
+        let list = |items: &[(&str, f32)]| {
+            let item = |(id, score): &(&str, f32)| ((*id).to_owned(), *score);
+            Ok(items.iter().map(item).collect())
+        };
+        let failure = || {
+            Err(Failure {
+                reason: "away".to_owned(),
+                index: true,
+            })
+        };
+        let lists = vec![
+            list(&[("last", 1.0), ("b", 0.5), ("a", 0.4)]),
+            failure(),
+            list(&[("a", 0.9), ("c", 0.5)]),
+        ];
+        let merged = greatest_of_each(lists, &vectors).unwrap();
+        let ids: Vec<&str> = merged.iter().map(|(id, _)| id.as_str()).collect();
+        assert_eq!(ids, ["a", "b", "c"]);
+        // One answer is enough; none is a failure.
+        assert!(greatest_of_each(vec![failure(), failure()], &vectors).is_err());
+        assert!(greatest_of_each(Vec::new(), &vectors).is_ok());
+    }
+}

@@ -23,6 +23,7 @@ use millrace_schemas::ReadUpTo;
 
 use crate::admission::Admission;
 use crate::answer::{Answer, Fallback, FallbackReason, Source, SourceRank};
+use crate::catalog::cosine;
 use crate::config::Rules;
 use crate::deployments::Deployments;
 use crate::merge::{Candidate, Merged, distinct, merge, reciprocal_rank};
@@ -127,11 +128,13 @@ impl Core {
             mut read_up_to,
         } = looked_up;
         let own = own_vector(&user.profile, now_ms);
+        let nearness =
+            |candidate: &Candidate| cosine(own.as_deref()?, &candidate.item.signal.vector);
         let scores = |candidate: &Candidate| {
             let id = candidate.item.signal.item_id.as_str();
             Scores {
                 text: found.text.get(id).copied(),
-                vector: cosine(own.as_deref(), &candidate.item.signal.vector),
+                vector: nearness(candidate),
                 hybrid: found.hybrid.get(id).copied(),
                 rank: Some(candidate.merge_score as f32),
             }
@@ -210,9 +213,11 @@ impl Core {
             .map(|item| item.item_id.clone())
             .collect();
         let own = own_vector(&user.profile, now_ms);
+        let nearness =
+            |candidate: &Candidate| cosine(own.as_deref()?, &candidate.item.signal.vector);
         let scores = |candidate: &Candidate| Scores {
             text: None,
-            vector: cosine(own.as_deref(), &candidate.item.signal.vector),
+            vector: nearness(candidate),
             hybrid: None,
             rank: Some(candidate.merge_score as f32),
         };
@@ -365,21 +370,6 @@ impl Core {
             read_up_to: inner.read_up_to(),
         }
     }
-}
-
-/// The product of two vectors of length 1, in a fixed order; `None` where one is missing.
-fn cosine(own: Option<&[f32]>, vector: &[f32]) -> Option<f32> {
-    let own = own.filter(|own| own.len() == vector.len())?;
-    let (own_chunks, own_rest) = own.as_chunks::<16>();
-    let (chunks, rest) = vector.as_chunks::<16>();
-    let mut sums = [0_f32; 16];
-    for (a, b) in own_chunks.iter().zip(chunks) {
-        for lane in 0..16 {
-            sums[lane] += a[lane] * b[lane];
-        }
-    }
-    let rest: f32 = own_rest.iter().zip(rest).map(|(a, b)| a * b).sum();
-    Some(sums.iter().sum::<f32>() + rest)
 }
 
 fn ranking_failed(problem: Option<String>) -> Option<FallbackReason> {
