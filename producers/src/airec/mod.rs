@@ -51,9 +51,9 @@ use axum::routing::post;
 use futures::stream::{self, StreamExt};
 use millrace_kafka::topics;
 use millrace_objects::Secret;
-use millrace_retry::error_chain;
 use millrace_schemas::TraceParent;
 use serde::Deserialize;
+use serde::de::IgnoredAny;
 use serde_json::value::RawValue;
 
 use self::answer::{Envelope, Failure};
@@ -332,14 +332,22 @@ impl Tables {
     }
 }
 
+/// Why a body has no rows: broken JSON, or JSON of another shape.
+fn unreadable(body: &[u8], error: &serde_json::Error) -> String {
+    // The shape is complained of at the first byte, before what follows is read.
+    match serde_json::from_slice::<IgnoredAny>(body) {
+        Err(broken) => format!("the body is broken JSON: {broken}"),
+        Ok(_) => {
+            format!("the body is JSON, and no array of {{\"cmd\":…,\"fields\":{{…}}}}: {error}")
+        }
+    }
+}
+
 /// The rows of a body.
 fn split(body: &[u8]) -> Result<Vec<&RawValue>, Refusal> {
     let rows: Vec<&RawValue> = serde_json::from_slice(body).map_err(|error| Refusal::Body {
         error_type: "malformed_json",
-        message: format!(
-            "the body is not a JSON array of {{\"cmd\":…,\"fields\":{{…}}}}: {}",
-            error_chain(&error)
-        ),
+        message: unreadable(body, &error),
     })?;
     if rows.len() > MAX_ROWS {
         return Err(Refusal::TooMany {
@@ -350,4 +358,34 @@ fn split(body: &[u8]) -> Result<Vec<&RawValue>, Refusal> {
         });
     }
     Ok(rows)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn broken_json_is_told_from_json_of_another_shape() {
+        for (body, complaint) in [
+            (
+                "{bad",
+                "is broken JSON: key must be a string at line 1 column 2",
+            ),
+            (
+                "[{}\n,",
+                "is broken JSON: EOF while parsing a value at line 2 column 1",
+            ),
+            ("{\"cmd\":\"add\"}", "is JSON, and no array of"),
+        ] {
+            let Err(Refusal::Body {
+                error_type,
+                message,
+            }) = split(body.as_bytes())
+            else {
+                panic!("{body} has no rows");
+            };
+            assert_eq!(error_type, "malformed_json");
+            assert!(message.contains(complaint), "{message}");
+        }
+    }
 }
