@@ -24,8 +24,8 @@ pub struct AllowRoot {
     pub path: PathBuf,
 }
 
-/// Who may change what serves, and read what users did: whoever shows the control token or `api.admin_token`; where that is
-/// not set and the process listens on loopback, anybody who reaches it.
+/// Who may change what serves, and read what users did: whoever shows the control token or
+/// `api.admin_token`; where that is not set and the process listens on loopback, anybody who reaches it.
 #[derive(Clone)]
 pub struct Administrators {
     control_token: Arc<str>,
@@ -69,7 +69,7 @@ async fn require_administrator(
     if *anybody || allowed.into_iter().flatten().any(is_one) {
         return Ok(next.run(request).await);
     }
-    Err(ApiError::no_administrator())
+    Err(ApiError::no_administrator(admin_token.is_some()))
 }
 
 /// The bearer token of a request; empty where there is none.

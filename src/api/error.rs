@@ -1,9 +1,10 @@
 //! Errors as callers see them, and bodies that are none.
 
-use axum::extract::rejection::JsonRejection;
+use axum::extract::rejection::{JsonRejection, QueryRejection};
 use axum::extract::{FromRequest, Request};
 use axum::http::{Method, StatusCode, Uri};
 use axum::response::{IntoResponse, Json, Response};
+use millrace_recommender::http::rejection;
 use millrace_retry::error_chain;
 use serde::de::DeserializeOwned;
 use serde_json::json;
@@ -52,15 +53,22 @@ impl ApiError {
         }
     }
 
-    /// A call that changes what serves or tells of a user, without a token that may.
-    pub fn no_administrator() -> Self {
+    /// A call that changes what serves or tells of a user, without a token that may; `configured`
+    /// says whether there is one besides the control token.
+    pub fn no_administrator(configured: bool) -> Self {
+        let advice = match configured {
+            true => "show api.admin_token as `Authorization: Bearer …`",
+            false => {
+                "no token for it is configured, and this process listens elsewhere than on loopback. \
+                 Set api.admin_token (MILLRACE_API__ADMIN_TOKEN), start it anew, and show the token as \
+                 `Authorization: Bearer …`; or use `millrace deploy` and `millrace profile` on the \
+                 machine of its data folder, which need none"
+            }
+        };
         Self {
             status: StatusCode::UNAUTHORIZED,
             error_type: "unauthorised",
-            message:
-                "this call changes what serves, or tells what a user did: show api.admin_token as \
-                 `Authorization: Bearer …`"
-                    .to_owned(),
+            message: format!("this call changes what serves, or tells what a user did: {advice}"),
         }
     }
 
@@ -83,24 +91,18 @@ impl IntoResponse for ApiError {
 
 impl From<JsonRejection> for ApiError {
     fn from(rejection: JsonRejection) -> Self {
-        let (status, error_type) = match &rejection {
-            JsonRejection::JsonDataError(_) => {
-                (StatusCode::UNPROCESSABLE_ENTITY, "invalid_request")
-            }
-            JsonRejection::JsonSyntaxError(_) => (StatusCode::BAD_REQUEST, "malformed_json"),
-            JsonRejection::MissingJsonContentType(_) => {
-                (StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type")
-            }
-            other if other.status() == StatusCode::PAYLOAD_TOO_LARGE => {
-                (StatusCode::PAYLOAD_TOO_LARGE, "body_too_large")
-            }
-            other => (other.status(), "body_unreadable"),
-        };
+        let (status, error_type, message) = rejection::of_body(&rejection);
         Self {
             status,
             error_type,
-            message: rejection.body_text(),
+            message,
         }
+    }
+}
+
+impl From<QueryRejection> for ApiError {
+    fn from(rejection: QueryRejection) -> Self {
+        Self::invalid(rejection::of_query(&rejection))
     }
 }
 

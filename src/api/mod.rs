@@ -14,7 +14,7 @@ pub mod users;
 
 use std::sync::Arc;
 
-use axum::extract::FromRef;
+use axum::extract::{DefaultBodyLimit, FromRef};
 use axum::routing::{get, post};
 use axum::{Router, middleware};
 use millrace_index::SearchIndex;
@@ -22,6 +22,7 @@ use millrace_joiner::JoinerHandle;
 use millrace_models::Encoder;
 use millrace_objects::ObjectStores;
 use millrace_profiles::ProfileReader;
+use millrace_recommender::http::rejection::MAX_BODY_BYTES;
 
 use self::control::Administrators;
 use self::error::{ApiError, Body};
@@ -83,6 +84,7 @@ pub fn router(state: ApiState) -> Router {
         .route("/v1/headers", post(records::headers))
         .route("/v1/info", get(records::info))
         .merge(control)
+        .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
         .with_state(state)
 }
 

@@ -9,6 +9,7 @@ use axum::extract::{Path, Query, State};
 use millrace_index::{Filter, Fusion, Hit, IndexError, Mode, SearchRequest};
 use millrace_producers::airec::AirecConfig;
 use millrace_recommender::Recommender;
+use millrace_recommender::http::filter;
 use serde::{Deserialize, Serialize};
 
 use super::snippet::snippet;
@@ -108,8 +109,15 @@ pub async fn search(
     State(state): State<ApiState>,
     Body(query): Body<SearchQuery>,
 ) -> Result<Json<SearchAnswer>, ApiError> {
-    let started = Instant::now();
     check(&query)?;
+    if query.k == 0 || query.k > MAX_K {
+        return Err(not_that_many("k", query.k));
+    }
+    answer(&state, query).await
+}
+
+async fn answer(state: &ApiState, query: SearchQuery) -> Result<Json<SearchAnswer>, ApiError> {
+    let started = Instant::now();
     let vector = match query.mode {
         Mode::Text => None,
         Mode::Vector | Mode::Hybrid => Some(state.embed_query(query.query.clone()).await?),
@@ -160,8 +168,8 @@ pub struct InstanceSearchQuery {
     query: String,
     #[serde(default)]
     mode: Mode,
-    #[serde(default = "default_k")]
-    count: usize,
+    /// A number; read where its limits are known.
+    count: Option<String>,
     /// A [`Filter`] as JSON.
     filter: Option<String>,
 }
@@ -177,22 +185,32 @@ pub async fn instance_search(
             "this instance is not served here; see airec.instance",
         ));
     }
-    let Query(asked) = query.map_err(|rejection| ApiError::invalid(rejection.body_text()))?;
+    let Query(asked) = query?;
     let filter = match &asked.filter {
         None => Filter::default(),
-        Some(text) => serde_json::from_str(text)
-            .map_err(|error| ApiError::invalid(format!("`filter` is no filter: {error}")))?,
+        Some(text) => filter::own(text).map_err(ApiError::invalid)?,
+    };
+    let count = match &asked.count {
+        None => default_k(),
+        Some(text) => match text.parse() {
+            Ok(count) if (1..=MAX_K).contains(&count) => count,
+            _ => {
+                let beginning: String = text.chars().take(100).collect();
+                return Err(not_that_many("`count`", beginning));
+            }
+        },
     };
     let weights = state.recommender.config().hybrid_ranking;
     let query = SearchQuery {
         mode: asked.mode,
         bm25_weight: weights.bm25_weight as f32,
         vector_weight: weights.vector_weight as f32,
-        k: asked.count,
+        k: count,
         filter,
         ..SearchQuery::new(&asked.query)
     };
-    search(State(state.api), Body(query)).await
+    check(&query)?;
+    answer(&state.api, query).await
 }
 
 fn check(query: &SearchQuery) -> Result<(), ApiError> {
@@ -207,13 +225,12 @@ fn check(query: &SearchQuery) -> Result<(), ApiError> {
             query.query.len()
         )));
     }
-    if query.k == 0 || query.k > MAX_K {
-        return Err(ApiError::invalid(format!(
-            "k is {}; give 1 to {MAX_K}",
-            query.k
-        )));
-    }
     Ok(())
+}
+
+/// A number of documents that no search may ask for.
+fn not_that_many(parameter: &str, given: impl std::fmt::Display) -> ApiError {
+    ApiError::invalid(format!("{parameter} is {given}; give 1 to {MAX_K}"))
 }
 
 /// How the two lists of a hybrid search are joined.

@@ -97,7 +97,7 @@ pub async fn profile(
     Path(user_id): Path<String>,
     query: Result<Query<ProfileQuery>, QueryRejection>,
 ) -> Result<Json<ProfileAnswer>, ApiError> {
-    let Query(query) = query.map_err(|rejection| ApiError::invalid(rejection.body_text()))?;
+    let Query(query) = query?;
     let Some(profiles) = &state.profiles else {
         return Err(ApiError::not_served_here(
             "this process reads no profiles; ask `millrace up` or `millrace run profiles`, which need \

@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 use anyhow::Context;
+use millrace_recommender::http;
 use millrace_recommender::http::own::{RecommendQuery, Recommendation};
 use millrace_recommender::{AnswerItem, Explanation};
 
@@ -40,8 +41,7 @@ fn parse_count(text: &str) -> Result<usize, String> {
 
 pub async fn run(args: Args, config: Config, output: Output) -> anyhow::Result<ExitCode> {
     if let Some(filter) = &args.filter {
-        serde_json::from_str::<millrace_index::Filter>(filter)
-            .map_err(|error| UsageError(format!("--filter is no filter: {error}")))?;
+        http::filter::own(filter).map_err(UsageError)?;
     }
     let query = RecommendQuery {
         user_id: args.user,

@@ -131,10 +131,10 @@ fn every_refusal_of_the_api_has_one_shape() -> anyhow::Result<()> {
         ),
         (
             search("{\"query\": \"x\", \"k\": -1}")?,
-            "422",
+            "400",
             "invalid_request",
         ),
-        (search("{\"qurey\": \"x\"}")?, "422", "invalid_request"),
+        (search("{\"qurey\": \"x\"}")?, "400", "invalid_request"),
         (
             curl(&[&format!("{}/v1/search", up.api()), "-d", "query=x"], "")?,
             "415",

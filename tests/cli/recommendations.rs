@@ -279,7 +279,7 @@ fn what_cannot_be_answered_says_why() -> anyhow::Result<()> {
             400,
             "invalid_request",
         ),
-        ("rerank", json!({"user_id": "u"}), 422, "invalid_request"),
+        ("rerank", json!({"user_id": "u"}), 400, "invalid_request"),
         (
             "deploy",
             json!({"model_version": "none"}),
@@ -292,11 +292,11 @@ fn what_cannot_be_answered_says_why() -> anyhow::Result<()> {
             400,
             "invalid_request",
         ),
-        ("deploy", json!({}), 422, "invalid_request"),
+        ("deploy", json!({}), 400, "invalid_request"),
         (
             "deploy",
             json!({"service_type": "search", "model_version": "x"}),
-            422,
+            400,
             "invalid_request",
         ),
         ("rollback", json!({}), 409, "nothing_before"),

@@ -165,6 +165,15 @@ impl Recommender {
         answered
     }
 
+    /// How many items are asked for, where that comes as text.
+    pub(crate) fn item_count(&self, text: &str) -> Result<usize, RequestError> {
+        let count = crate::request::count(text, &self.core.config.limits);
+        if count.is_err() {
+            self.core.counters.refused.fetch_add(1, Relaxed);
+        }
+        count
+    }
+
     /// The caller's own candidates in a better order, all of them: those that are not known stand
     /// last, in the caller's order. Nothing is left out, varied or explored.
     ///

@@ -8,6 +8,8 @@ use crate::config::LimitsConfig;
 
 /// Longest id of a request, user, scene or item, in bytes: as behavior has it.
 pub const MAX_ID_BYTES: usize = 512;
+/// Most characters of a caller's text that an error sends back.
+pub(crate) const MAX_ECHOED_CHARS: usize = 100;
 
 /// Items for a user, chosen among all.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -86,8 +88,8 @@ pub enum RequestError {
     /// A number of items that no answer has.
     #[error("`count` is {count}; give 1 to {max} (recommender.limits.max_count)")]
     Count {
-        /// What was asked for.
-        count: usize,
+        /// What was asked for, which may be no number at all.
+        count: String,
         /// The limit.
         max: usize,
     },
@@ -126,7 +128,7 @@ impl RecommendRequest {
         check_id("user_id", &self.user_id)?;
         match self.count {
             Some(count) if count == 0 || count > limits.max_count => Err(RequestError::Count {
-                count,
+                count: count.to_string(),
                 max: limits.max_count,
             }),
             _ => Ok(()),
@@ -159,8 +161,24 @@ impl RerankRequest {
     }
 }
 
+/// How many items a caller asks for, as an address has it.
+pub(crate) fn count(text: &str, limits: &LimitsConfig) -> Result<usize, RequestError> {
+    text.parse().map_err(|_| RequestError::Count {
+        count: format!("{:?}", beginning(text, MAX_ECHOED_CHARS)),
+        max: limits.max_count,
+    })
+}
+
+/// A text that a caller sent, short enough to be sent back to them.
+pub(crate) fn beginning(text: &str, max_chars: usize) -> String {
+    match text.char_indices().nth(max_chars) {
+        Some((end, _)) => format!("{}…", text.get(..end).unwrap_or_default()),
+        None => text.to_owned(),
+    }
+}
+
 /// The rule that producers hold ids of behavior to: others have no profile and no signal.
-fn check_id(field: &'static str, id: &str) -> Result<(), RequestError> {
+pub(crate) fn check_id(field: &'static str, id: &str) -> Result<(), RequestError> {
     if id.is_empty() {
         return Err(RequestError::Empty { field });
     }
@@ -199,6 +217,17 @@ mod tests {
         assert!(zero.starts_with("`count` is 0; give 1 to "), "{zero}");
         let million = recommend(|r| r.count = Some(1_000_000));
         assert!(million.starts_with("`count` is 1000000"), "{million}");
+        let limits = LimitsConfig::default();
+        assert_eq!(count("12", &limits), Ok(12));
+        for text in ["-1", "x", "", "1.5"] {
+            let told = count(text, &limits).unwrap_err().to_string();
+            let expected = format!("`count` is {text:?}; give 1 to ");
+            assert!(told.starts_with(&expected), "{told}");
+        }
+        let told = count(&"9".repeat(100_000), &limits)
+            .unwrap_err()
+            .to_string();
+        assert!(told.chars().count() < 250, "{told}");
         assert_eq!(
             recommend(|r| r.user_id = "a\nb".to_owned()),
             "`user_id` holds the control character \\u{a}"

@@ -21,7 +21,10 @@ pub struct InstanceConfig {
 
 /// Weights of text and vectors in hybrid recall; they sum to 1.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(
+    deny_unknown_fields,
+    expecting = "an object with `bm25_weight` and `vector_weight`"
+)]
 pub struct HybridRanking {
     /// Of BM25. Default: 0.3.
     pub bm25_weight: f64,

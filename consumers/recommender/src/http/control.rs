@@ -11,7 +11,7 @@ use crate::{ConfigChange, DeployError, DeploymentStatus, HybridRanking, Instance
 
 /// Which model is to serve what.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "an object with `model_version`")]
 pub(super) struct Deploy {
     /// Only recommendations have models here.
     #[serde(default)]
@@ -73,7 +73,10 @@ pub(super) async fn config(
 
 /// What of the configuration is to change; what is left out stays.
 #[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(
+    deny_unknown_fields,
+    expecting = "an object with `semantic_recall` and `hybrid_ranking`, or one of them"
+)]
 pub(super) struct ConfigBody {
     semantic_recall: Option<bool>,
     hybrid_ranking: Option<HybridRanking>,

@@ -7,6 +7,7 @@ use axum::response::{IntoResponse, Response};
 use millrace_retry::error_chain;
 use serde_json::json;
 
+use super::rejection;
 use crate::{DeployError, RequestError, SetConfigError};
 
 /// Why a request has no answer.
@@ -92,7 +93,7 @@ impl From<SetConfigError> for HttpError {
 
 impl From<QueryRejection> for HttpError {
     fn from(rejection: QueryRejection) -> Self {
-        Self::invalid(rejection.body_text())
+        Self::invalid(rejection::of_query(&rejection))
     }
 }
 
@@ -104,23 +105,11 @@ impl From<PathRejection> for HttpError {
 
 impl From<JsonRejection> for HttpError {
     fn from(rejection: JsonRejection) -> Self {
-        let (status, error_type) = match &rejection {
-            JsonRejection::JsonDataError(_) => {
-                (StatusCode::UNPROCESSABLE_ENTITY, "invalid_request")
-            }
-            JsonRejection::JsonSyntaxError(_) => (StatusCode::BAD_REQUEST, "malformed_json"),
-            JsonRejection::MissingJsonContentType(_) => {
-                (StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type")
-            }
-            other if other.status() == StatusCode::PAYLOAD_TOO_LARGE => {
-                (StatusCode::PAYLOAD_TOO_LARGE, "body_too_large")
-            }
-            other => (other.status(), "body_unreadable"),
-        };
+        let (status, error_type, message) = rejection::of_body(&rejection);
         Self {
             status,
             error_type,
-            message: rejection.body_text(),
+            message,
         }
     }
 }

@@ -1,5 +1,6 @@
 //! What a caller wants in an answer, in the two dialects' words.
 
+use axum::Json;
 use base64::Engine;
 use base64::engine::general_purpose::GeneralPurpose;
 use base64::engine::{DecodePaddingMode, GeneralPurposeConfig};
@@ -8,15 +9,32 @@ use millrace_producers::behavior::item::ItemDocuments;
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::error::HttpError;
+use super::rejection;
 
-/// The filter of a search, as JSON.
-pub(super) fn own(text: &str) -> Result<Filter, HttpError> {
-    serde_json::from_str(text).map_err(|error| {
-        HttpError::invalid(format!(
-            "`filter` is no filter of a search: {error}; an example is {{\"tags\":[\"sea\"],\
+/// Reads the filter of a search, as JSON.
+///
+/// # Errors
+/// Which field of it is wrong, and what it may be.
+pub fn own(text: &str) -> Result<Filter, String> {
+    let told = |what: &str| {
+        format!(
+            "`filter` is no filter of a search: {what}; an example is {{\"tags\":[\"sea\"],\
              \"categories\":[\"drama\"]}}"
-        ))
+        )
+    };
+    // Objects alone: fields in an array, by their order, are nothing that a caller means.
+    let begins = text.trim_start().chars().next();
+    if !matches!(begins, Some('{')) {
+        return Err(told("it is not a JSON object"));
+    }
+    let read = Json::<Filter>::from_bytes(text.as_bytes());
+    read.map(|Json(filter)| filter).map_err(|error| {
+        let (_, _, message) = rejection::of_body(&error);
+        told(
+            message
+                .trim_start_matches("the body is ")
+                .trim_start_matches("the body: "),
+        )
     })
 }
 
@@ -181,6 +199,21 @@ mod tests {
         }
         let items = ItemDocuments::new(&BehaviorConfig::default()).unwrap();
         assert!(airec("%%%", &items).unwrap_err().contains("base64"));
-        assert!(own("{\"tag\":[]}").unwrap_err().message.contains("filter"));
+        for (text, complaint) in [
+            ("5", "not a JSON object"),
+            ("[]", "not a JSON object"),
+            ("{\"tag\":[]}", "unknown field `tag`"),
+            (
+                "{\"tags\":\"sea\"}",
+                "`tags`: invalid type: string \"sea\", expected an array",
+            ),
+            ("{", "broken JSON: EOF"),
+        ] {
+            let error = own(text).unwrap_err();
+            assert!(
+                error.starts_with("`filter` is no filter") && error.contains(complaint),
+                "{error}"
+            );
+        }
     }
 }

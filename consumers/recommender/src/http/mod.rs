@@ -13,17 +13,20 @@
 //!
 //! A request that can't be answered as it is gets a status below 500 and says which parameter is
 //! wrong and what it may be. Everything else has an answer: users without a profile, items still
-//! being read, an index that is away are stated fall-backs of it.
+//! being read, an index that is away are stated fall-backs of it. The one refusal without a body is
+//! hyper's own 414, of an address of 64 KiB or more, which no handler sees.
 
 pub mod airec;
 mod control;
 pub mod error;
-mod filter;
+pub mod filter;
 pub mod own;
+pub mod rejection;
 
 use std::sync::Arc;
 
 use axum::Router;
+use axum::extract::DefaultBodyLimit;
 use axum::http::{HeaderMap, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, get, post, put};
@@ -129,6 +132,7 @@ pub fn routes(state: &HttpState) -> Routes {
                 router.route(path, handler)
             })
             .with_state(state.clone())
+            .layer(DefaultBodyLimit::max(rejection::MAX_BODY_BYTES))
     };
     Routes {
         open: router(open()),

@@ -13,6 +13,7 @@ use tracing::Instrument;
 
 use super::error::HttpError;
 use super::{HttpState, filter, span, trace, trace_id};
+use crate::request::check_id;
 use crate::{Answer, ItemRef, RecommendRequest, RerankRequest};
 
 /// What is asked of `GET …/recommend`.
@@ -33,6 +34,18 @@ pub struct RecommendQuery {
     /// Say of each item where it came from, its features and its scores. Default: false.
     #[serde(default)]
     pub explain: bool,
+}
+
+/// The same as an address has it: numbers are read where their limits are known.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RecommendParameters {
+    user_id: String,
+    scene: Option<String>,
+    count: Option<String>,
+    filter: Option<String>,
+    #[serde(default)]
+    explain: bool,
 }
 
 /// What is asked of `POST …/rerank`.
@@ -79,14 +92,18 @@ pub(super) async fn recommend(
     State(state): State<HttpState>,
     path: Result<Path<String>, PathRejection>,
     headers: HeaderMap,
-    query: Result<Query<RecommendQuery>, QueryRejection>,
+    query: Result<Query<RecommendParameters>, QueryRejection>,
 ) -> Result<Json<Recommendation>, HttpError> {
     let Path(instance) = path?;
     state.check_instance(&instance)?;
     let Query(query) = query?;
     let filter = match &query.filter {
-        Some(text) => filter::own(text)?,
+        Some(text) => filter::own(text).map_err(HttpError::invalid)?,
         None => Default::default(),
+    };
+    let count = match &query.count {
+        Some(text) => Some(state.recommender.item_count(text)?),
+        None => None,
     };
     let traceparent = trace(&headers);
     let trace_id = trace_id(traceparent.as_ref());
@@ -94,7 +111,7 @@ pub(super) async fn recommend(
         request_id: request_id(),
         user_id: query.user_id,
         scene: query.scene,
-        count: query.count,
+        count,
         filter,
         explain: query.explain,
         traceparent,
@@ -134,11 +151,9 @@ pub(super) async fn rerank(
             },
             Candidate::Scored(item) => item,
         };
+        check_id("item_id", &item_id)?;
         let document = match DocId::parse(&item_id) {
             Some(document) => document,
-            None if item_id.is_empty() => {
-                return Err(HttpError::invalid("an `item_id` of a candidate is empty"));
-            }
             None => items.resolve(&item_id).map_err(|error| {
                 let error = error_chain(&error);
                 HttpError::invalid(format!("a candidate can't be ranked: {error}"))
