@@ -171,8 +171,10 @@ pub enum FallbackReason {
     UnknownUser,
     /// The user has a profile without anything that items could be compared with.
     ColdUser,
-    /// Nothing that the sources found may be shown here.
+    /// Nothing new that the sources found may be shown here.
     NoCandidates,
+    /// Of what may be shown here, nothing passes the filter of the request; the list is empty.
+    NothingPassesTheFilter,
     /// The feature store does not answer.
     ProfilesUnavailable,
     /// The search index does not answer.
@@ -185,10 +187,11 @@ pub enum FallbackReason {
 
 impl FallbackReason {
     /// All of them.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::UnknownUser,
         Self::ColdUser,
         Self::NoCandidates,
+        Self::NothingPassesTheFilter,
         Self::ProfilesUnavailable,
         Self::IndexUnavailable,
         Self::CatalogNotReady,
@@ -202,6 +205,7 @@ impl FallbackReason {
             Self::UnknownUser => "unknown_user",
             Self::ColdUser => "cold_user",
             Self::NoCandidates => "no_candidates",
+            Self::NothingPassesTheFilter => "nothing_passes_the_filter",
             Self::ProfilesUnavailable => "profiles_unavailable",
             Self::IndexUnavailable => "index_unavailable",
             Self::CatalogNotReady => "catalog_not_ready",

@@ -112,8 +112,13 @@ impl Core {
             found.index_failed = index_failed;
             looked_up = self.admitted(&found, &plan, &user, &rules, &request.filter, now_ms);
         }
+        // It alone explains an empty list, whatever else is missing.
+        let filtered = looked_up.candidates.is_empty()
+            && request.filter != Filter::default()
+            && !found.index_failed;
         let reasons = [
             (!ready).then_some(FallbackReason::CatalogNotReady),
+            filtered.then_some(FallbackReason::NothingPassesTheFilter),
             user.impersonal,
             found
                 .index_failed
@@ -395,6 +400,12 @@ fn fallback(reason: FallbackReason, placed: &[Placed]) -> Fallback {
         FallbackReason::UnknownUser => "nothing is known of this user yet",
         FallbackReason::ColdUser => {
             "this user has done nothing yet that items could be compared with"
+        }
+        FallbackReason::NoCandidates if placed.is_empty() => {
+            "no item may be shown here: there is none yet, or the scene's rules exclude all"
+        }
+        FallbackReason::NothingPassesTheFilter => {
+            "of the items that may be shown here none passes the filter of the request"
         }
         FallbackReason::NoCandidates => {
             "nothing new may be shown to this user here; items that they have seen are among these"

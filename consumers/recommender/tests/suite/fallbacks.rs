@@ -120,9 +120,13 @@ async fn who_has_seen_everything_sees_some_of_it_again() -> Result<()> {
     // What the caller does not want stays away all the same.
     let mut asked = request("u");
     asked.filter.categories = vec!["no such".to_owned()];
-    let answer = recommender.recommend(asked).await?;
-    assert_eq!(reason(answer.fallback.as_ref()), nothing);
-    assert!(answer.items.is_empty());
+    for user in ["u", "nobody"] {
+        asked.user_id = user.to_owned();
+        let answer = recommender.recommend(asked.clone()).await?;
+        let filtered = Some(FallbackReason::NothingPassesTheFilter);
+        assert_eq!(reason(answer.fallback.as_ref()), filtered, "{user}");
+        assert!(answer.items.is_empty());
+    }
     Ok(())
 }
 
