@@ -9,14 +9,14 @@ use crate::output::Output;
 use crate::session::Session;
 use crate::stack::Needs;
 
-/// Deploy a ranker model, go back to the one before, or tell which one serves.
+/// Deploy a ranker model or the weighted default, go back to what served before, or tell what serves.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Name of the model: NAME.ranker in the folder `rankers` of the data folder. Without it, tell
-    /// what serves and what could.
+    /// Name of the model: NAME.ranker in the folder `rankers` of the data folder, or `weighted`, the
+    /// default that needs no model. Without it, tell what serves and what could.
     #[arg(value_name = "MODEL")]
     version: Option<String>,
-    /// Go back to what served before.
+    /// Go back to what served before; once more goes forth again. For the default deploy `weighted`.
     #[arg(long, conflicts_with = "version")]
     rollback: bool,
 }
@@ -54,5 +54,8 @@ fn text(status: &DeploymentStatus) -> String {
         [] => "  no models; `millrace train ranker` makes one".to_owned(),
         names => format!("  models: {}", names.join(", ")),
     });
+    for (name, reason) in &status.unusable {
+        lines.push(format!("  {name} can't serve: {reason}"));
+    }
     lines.join("\n")
 }

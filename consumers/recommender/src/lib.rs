@@ -32,7 +32,7 @@ mod stats;
 pub use answer::{Answer, AnswerItem, Explanation, Fallback, FallbackReason, Source};
 pub use catalog::{CatalogStats, context};
 pub use config::{ConfigChange, HybridRanking, InstanceConfig, InvalidConfig, RecommenderConfig};
-pub use deployments::{DeployError, DeploymentStatus, MODEL_EXTENSION, SetConfigError};
+pub use deployments::{DeployError, DeploymentStatus, MODEL_EXTENSION, SetConfigError, WEIGHTED};
 pub use impressions::ImpressionStats;
 pub use profiles::{BoxError, KnownProfile, Profiles};
 pub use recommender::{Recommender, RecommenderDeps, StartError};

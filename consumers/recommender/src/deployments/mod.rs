@@ -3,13 +3,16 @@
 //! Models are files `<name>.ranker` in one folder, as `RankerModel::save` writes them. A deploy reads
 //! the file (checksum, format), refuses one of another feature version, scores real rows with it, writes
 //! down that it is deployed, and only then switches; requests in flight end with the ranker they began
-//! with. What served before is kept for a rollback, which is the same switch the other way round.
+//! with. What served before is kept for a rollback, which is the same switch the other way round: a
+//! second rollback goes forth again. `weighted` is the name of the default, which needs no file.
 //!
 //! Why no copy of the model is kept: its checksum is written down, so that a file that was replaced
 //! under its name is noticed at the next start instead of being served as what it was.
 
+mod folder_check;
 mod state;
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
@@ -18,10 +21,14 @@ use millrace_retry::error_chain;
 use serde::{Deserialize, Serialize};
 
 use crate::config::{ConfigChange, InstanceConfig, InvalidInstanceConfig};
+use crate::request::{MAX_ECHOED_CHARS, beginning};
+use folder_check::FolderCheck;
 use state::{SavedModel, SavedState, StateFile};
 
 /// What a model's file name ends in.
 pub const MODEL_EXTENSION: &str = "ranker";
+/// The name that the default, which needs no model, is deployed by.
+pub const WEIGHTED: &str = "weighted";
 const MAX_NAME_BYTES: usize = 128;
 
 /// Why nothing was deployed. What served before still serves.
@@ -135,6 +142,9 @@ pub struct DeploymentStatus {
     pub previous: Option<String>,
     /// Names of the models in the folder.
     pub available: Vec<String>,
+    /// Of these, the ones that can't serve, and why.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub unusable: BTreeMap<String, String>,
     /// Why what was deployed does not serve, where it does not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub problem: Option<String>,
@@ -150,7 +160,7 @@ struct Deployed {
 
 impl Deployed {
     fn name(&self) -> &str {
-        self.model.as_ref().map_or("weighted", |model| &model.name)
+        self.model.as_ref().map_or(WEIGHTED, |model| &model.name)
     }
 }
 
@@ -180,7 +190,7 @@ impl Previous {
 
     fn name(&self) -> String {
         self.saved()
-            .map_or_else(|| "weighted".to_owned(), |model| model.name)
+            .map_or_else(|| WEIGHTED.to_owned(), |model| model.name)
     }
 }
 
@@ -193,6 +203,7 @@ pub(crate) struct Deployments {
     active: RwLock<Active>,
     /// Name of what is being deployed.
     under_way: Mutex<Option<String>>,
+    folder_check: FolderCheck,
 }
 
 impl Deployments {
@@ -246,6 +257,7 @@ impl Deployments {
                 problem,
             }),
             under_way: Mutex::default(),
+            folder_check: FolderCheck::default(),
         })
     }
 
@@ -280,20 +292,28 @@ impl Deployments {
     /// What serves and what could.
     pub fn status(&self) -> Result<DeploymentStatus, DeployError> {
         let available = available(&self.folder)?;
+        let unusable = self
+            .folder_check
+            .unusable(&self.folder, &self.features, &available);
         let active = self.read();
         Ok(DeploymentStatus {
             deployed: active.current.name().to_owned(),
             ranker_version: active.current.ranker.version(),
             previous: active.previous.as_ref().map(Previous::name),
             available,
+            unusable,
             problem: active.problem.clone(),
         })
     }
 
-    /// Deploys the model of this name. `sample` are rows of real items to warm it up with.
+    /// Deploys the model of this name, or the weighted default by its own. `sample` are rows of real
+    /// items to warm it up with.
     pub fn deploy(&self, version: &str, sample: &[f32]) -> Result<DeploymentStatus, DeployError> {
-        let _turn = self.take_turn(version)?;
         check_name(version)?;
+        let _turn = self.take_turn(version)?;
+        if version == WEIGHTED {
+            return self.deploy_weighted();
+        }
         let path = model_path(&self.folder, version);
         if !path.is_file() {
             let available = match available(&self.folder)?.as_slice() {
@@ -309,6 +329,17 @@ impl Deployments {
         let deployed = load(&self.folder, &self.features, version)?;
         warm_up(version, &deployed.ranker, &self.features, sample)?;
         self.switch(deployed)
+    }
+
+    fn deploy_weighted(&self) -> Result<DeploymentStatus, DeployError> {
+        // Where it serves as it should, what a rollback goes back to is left as it is.
+        if self.read().recorded.is_none() {
+            return self.status();
+        }
+        self.switch(Deployed {
+            model: None,
+            ranker: self.weighted(),
+        })
     }
 
     /// Goes back to what served before; a second rollback goes forth again.
@@ -394,7 +425,9 @@ fn check_name(version: &str) -> Result<(), DeployError> {
     if fits {
         return Ok(());
     }
-    let version = version.escape_debug().to_string();
+    let version = beginning(version, MAX_ECHOED_CHARS)
+        .escape_debug()
+        .to_string();
     Err(DeployError::InvalidName { version })
 }
 
@@ -416,6 +449,7 @@ fn available(folder: &Path) -> Result<Vec<String>, DeployError> {
             .extension()
             .is_some_and(|extension| extension == MODEL_EXTENSION)
             && let Some(name) = path.file_stem().and_then(|name| name.to_str())
+            && path.is_file()
         {
             names.push(name.to_owned());
         }

@@ -78,6 +78,51 @@ fn a_deploy_switches_keeps_the_last_and_rolls_back_and_forth() {
 }
 
 #[test]
+fn the_weighted_default_is_deployed_by_its_name() {
+    let folder = folder();
+    let deployments = open(folder.path(), "f1");
+    deployments.deploy("custom_v1", &[]).unwrap();
+    deployments.deploy("custom_v2", &[]).unwrap();
+    // Twice is as good as once: the way back stays.
+    for _ in 0..2 {
+        let status = deployments.deploy(WEIGHTED, &[]).unwrap();
+        assert_eq!(status.deployed, WEIGHTED);
+        assert_eq!(status.previous.as_deref(), Some("custom_v2"));
+    }
+    assert_eq!(
+        open(folder.path(), "f1").status().unwrap().deployed,
+        WEIGHTED
+    );
+    assert_eq!(deployments.rollback(&[]).unwrap().deployed, "custom_v2");
+}
+
+#[test]
+fn a_folder_is_no_model_and_what_can_not_serve_is_marked() {
+    let folder = folder();
+    std::fs::create_dir(folder.path().join("dir.ranker")).unwrap();
+    std::fs::write(folder.path().join("damaged.ranker"), "{}").unwrap();
+    std::fs::write(folder.path().join("weighted.ranker"), "{}").unwrap();
+    let deployments = open(folder.path(), "f1");
+    // The second answer is from what was found before.
+    for _ in 0..2 {
+        let status = deployments.status().unwrap();
+        assert!(!status.available.contains(&"dir".to_owned()));
+        let unusable: Vec<&String> = status.unusable.keys().collect();
+        assert_eq!(unusable, ["damaged", "of-other-features", "weighted"]);
+        assert!(status.unusable["of-other-features"].contains("f0"));
+        assert!(status.unusable["weighted"].contains("rename"));
+    }
+    put(folder.path(), "damaged", "f1", 1.0);
+    let status = deployments.status().unwrap();
+    assert!(!status.unusable.contains_key("damaged"));
+    let missing = deployments.deploy("dir", &[]).unwrap_err();
+    assert!(matches!(missing, DeployError::Missing { .. }), "{missing}");
+    // A name of any length is answered shortly.
+    let refused = deployments.deploy(&"x".repeat(100_000), &[]).unwrap_err();
+    assert!(refused.to_string().len() < 400, "{refused}");
+}
+
+#[test]
 fn a_restart_serves_what_was_deployed_and_can_roll_back() {
     let folder = folder();
     {
