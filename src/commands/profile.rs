@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 use crate::api::users::ProfileAnswer;
+use crate::cli::UsageError;
 use crate::config::Config;
 use crate::output::Output;
 use crate::session::Session;
@@ -13,12 +14,15 @@ use crate::stack::Needs;
 pub struct Args {
     /// The user's id, as behavior names it.
     user: String,
-    /// With `--json`: also the vectors.
+    /// Also the vectors; needs `--json`.
     #[arg(long)]
     vectors: bool,
 }
 
 pub async fn run(args: Args, config: Config, output: Output) -> anyhow::Result<ExitCode> {
+    if args.vectors && !output.is_json() {
+        return Err(UsageError("--vectors needs --json: people read no vectors".to_owned()).into());
+    }
     let session = Session::attach_or_start(&config, Needs::PROFILES).await?;
     let found = session.api.profile(&args.user, args.vectors).await;
     session.close().await;

@@ -7,6 +7,7 @@ use millrace_schemas::DocId;
 
 use super::status::document_uri;
 use crate::api::items::ItemStatsAnswer;
+use crate::cli::UsageError;
 use crate::config::Config;
 use crate::output::Output;
 use crate::session::Session;
@@ -30,6 +31,10 @@ pub async fn run(args: Args, config: Config, output: Output) -> anyhow::Result<E
 }
 
 fn item_id(item: &str) -> anyhow::Result<String> {
+    if item.trim().is_empty() {
+        let message = "the item is empty; give a document's id, path or URI";
+        return Err(UsageError(message.to_owned()).into());
+    }
     if let Some(id) = DocId::parse(&item.to_ascii_lowercase())
         && !std::path::Path::new(item).exists()
     {
@@ -41,7 +46,10 @@ fn item_id(item: &str) -> anyhow::Result<String> {
 
 fn text(stats: &ItemStatsAnswer) -> String {
     if !stats.known {
-        return format!("{}: no behavior was counted", stats.item_id);
+        return format!(
+            "{}: no behavior was counted; `millrace status ITEM` tells whether there is such a document",
+            stats.item_id
+        );
     }
     let number = |number: Option<f64>| number.map_or("unknown".to_owned(), |n| format!("{n:.2}"));
     let mut lines = vec![

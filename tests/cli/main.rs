@@ -12,6 +12,7 @@ mod pipeline;
 mod rankers;
 mod recommendations;
 mod reconcile;
+mod refusals;
 mod running;
 mod scenarios;
 mod traces;
