@@ -28,7 +28,7 @@ use crate::config::Rules;
 use crate::deployments::Deployments;
 use crate::merge::{Candidate, Merged, distinct, merge, reciprocal_rank};
 use crate::profiles::KnownProfile;
-use crate::rank::{self, Placed};
+use crate::rank::{self, Placed, Scored};
 use crate::recall::{Found, Wanted, own_vector, recall};
 use crate::recommender::{Core, now_ms};
 use crate::request::{RecommendRequest, RequestError, RerankRequest};
@@ -47,6 +47,14 @@ struct User {
 struct LookedUp {
     candidates: Vec<Candidate>,
     context: Context,
+    read_up_to: Vec<ReadUpTo>,
+}
+
+/// Candidates by their scores, the best first.
+struct Ranked {
+    scored: Vec<Scored>,
+    /// Why they could not be scored, where they could not.
+    problem: Option<String>,
     read_up_to: Vec<ReadUpTo>,
 }
 
@@ -127,35 +135,14 @@ impl Core {
         ];
         let reason = reasons.into_iter().flatten().next();
 
-        let LookedUp {
-            candidates,
-            context,
-            mut read_up_to,
-        } = looked_up;
-        let own = own_vector(&user.profile, now_ms);
-        let nearness =
-            |candidate: &Candidate| cosine(own.as_deref()?, &candidate.item.signal.vector);
-        let scores = |candidate: &Candidate| {
-            let id = candidate.item.signal.item_id.as_str();
-            Scores {
-                text: found.text.get(id).copied(),
-                vector: nearness(candidate),
-                hybrid: found.hybrid.get(id).copied(),
-                rank: Some(candidate.merge_score as f32),
-            }
-        };
-        let rows = rank::rows(
-            &self.features,
-            &user.profile,
-            &candidates,
-            &scores,
-            &context,
-        );
-        let (scored, problem) = rank::score(&plan.ranker, candidates, &rows, self.features.len());
+        let Ranked {
+            scored,
+            problem,
+            read_up_to,
+        } = self.ranked(looked_up, &found, &plan, &user, now_ms);
         let exploration = &self.config.exploration;
         let placed = rank::arrange(request_id, scored, count, &plan.pipeline, exploration);
         let reason = reason.or_else(|| ranking_failed(problem));
-        read_up_to.extend(user.read_up_to);
         let answered = Answered {
             request_id: request.request_id,
             user_id: request.user_id,
@@ -203,12 +190,9 @@ impl Core {
                 }],
             })
             .collect();
-        let LookedUp {
-            candidates,
-            context,
-            mut read_up_to,
-        } = self.look_up(merged, now_ms, |_| true);
-        let known: BTreeSet<&str> = candidates
+        let looked_up = self.look_up(merged, now_ms, |_| true);
+        let known: BTreeSet<&str> = looked_up
+            .candidates
             .iter()
             .map(|candidate| candidate.item.signal.item_id.as_str())
             .collect();
@@ -217,23 +201,12 @@ impl Core {
             .filter(|item| !known.contains(item.item_id.as_str()))
             .map(|item| item.item_id.clone())
             .collect();
-        let own = own_vector(&user.profile, now_ms);
-        let nearness =
-            |candidate: &Candidate| cosine(own.as_deref()?, &candidate.item.signal.vector);
-        let scores = |candidate: &Candidate| Scores {
-            text: None,
-            vector: nearness(candidate),
-            hybrid: None,
-            rank: Some(candidate.merge_score as f32),
-        };
-        let rows = rank::rows(
-            &self.features,
-            &user.profile,
-            &candidates,
-            &scores,
-            &context,
-        );
-        let (scored, problem) = rank::score(&plan.ranker, candidates, &rows, self.features.len());
+        // No source has found them: there are no scores but the caller's order.
+        let Ranked {
+            scored,
+            problem,
+            read_up_to,
+        } = self.ranked(looked_up, &Found::default(), &plan, &user, now_ms);
         let placed: Vec<Placed> = scored
             .into_iter()
             .map(|scored| Placed {
@@ -246,7 +219,6 @@ impl Core {
         let reason = not_ready
             .or(user.impersonal)
             .or_else(|| ranking_failed(problem));
-        read_up_to.extend(user.read_up_to);
         let answered = Answered {
             request_id: request.request_id,
             user_id: request.user_id,
@@ -260,6 +232,48 @@ impl Core {
             served_at_ms: now_ms,
         };
         Ok(self.answer(answered, request.traceparent, started))
+    }
+
+    /// The candidates by the plan's ranker, from their features.
+    fn ranked(
+        &self,
+        looked_up: LookedUp,
+        found: &Found,
+        plan: &Plan,
+        user: &User,
+        now_ms: i64,
+    ) -> Ranked {
+        let LookedUp {
+            candidates,
+            context,
+            mut read_up_to,
+        } = looked_up;
+        let own = own_vector(&user.profile, now_ms);
+        let nearness =
+            |candidate: &Candidate| cosine(own.as_deref()?, &candidate.item.signal.vector);
+        let scores = |candidate: &Candidate| {
+            let id = candidate.item.signal.item_id.as_str();
+            Scores {
+                text: found.text.get(id).copied(),
+                vector: nearness(candidate),
+                hybrid: found.hybrid.get(id).copied(),
+                rank: Some(candidate.merge_score as f32),
+            }
+        };
+        let rows = rank::rows(
+            &self.features,
+            &user.profile,
+            &candidates,
+            &scores,
+            &context,
+        );
+        let (scored, problem) = rank::score(&plan.ranker, candidates, &rows, self.features.len());
+        read_up_to.extend(user.read_up_to.iter().cloned());
+        Ranked {
+            scored,
+            problem,
+            read_up_to,
+        }
     }
 
     /// The user's profile, in this process's embedding; an empty one where there is none.

@@ -84,7 +84,8 @@ pub(super) async fn run(
     let Ok(exchanged) =
         tokio::time::timeout(limits.timeout, exchange(&mut child, bytes, limits)).await
     else {
-        // Reaped here, so that a stream of hostile files leaves no row of zombies.
+        // Reaped here, so that a stream of hostile files leaves no row of zombies. One that cannot be
+        // killed has ended.
         let _ = child.kill().await;
         return Err(timed_out());
     };
