@@ -85,8 +85,8 @@ $(PYTHON_ENV)/installed: tests/python/requirements.txt
 .PHONY: judge
 judge: model ## hand out obligations under faults for 25 minutes on each target, then judge; seeds are random
 	cargo build $(LOCKED) --release --package millrace --package millrace-judge
-	$(SERVERS) run opensearch -- target/release/millrace-judge --target embedded --minutes 25
-	$(SERVERS) run opensearch -- target/release/millrace-judge --target real --minutes 25
+	target/release/millrace-judge --target embedded --minutes 25
+	$(SERVERS) run opensearch redis -- target/release/millrace-judge --target real --minutes 25
 
 .PHONY: judge-mutations
 judge-mutations: model ## remove one safeguard after the other; each time the judge must find something

@@ -57,8 +57,10 @@ pub struct Report {
     pub faults: BTreeMap<String, u64>,
     /// Promises that were not kept.
     pub violations: Vec<Violation>,
-    /// Found in a state that CONTRACTS leaves to the reconciler: a zombie's late write or signal.
-    pub left_to_reconciler: Vec<Violation>,
+    /// Late signals of zombies, of documents that no store holds.
+    pub left_by_zombies: Vec<Violation>,
+    /// Documents in which the reconciler mended what zombies had left.
+    pub reconciled: u64,
     /// Processes that ended by themselves and were started again.
     pub self_exits: u64,
     /// The longest that a process took to leave on SIGTERM, ms.
@@ -91,8 +93,11 @@ impl Report {
             self.longest_drain_ms as f64 / 1e3,
             self.self_exits
         );
+        if self.reconciled > 0 {
+            let _ = writeln!(text, "  {} documents reconciled", self.reconciled);
+        }
         for (title, list) in [
-            ("left to the reconciler", &self.left_to_reconciler),
+            ("left by zombies", &self.left_by_zombies),
             ("violations", &self.violations),
         ] {
             if list.is_empty() {

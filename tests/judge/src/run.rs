@@ -142,7 +142,7 @@ async fn run_in(
     let ledger = Arc::new(Ledger::default());
     let delivery = Delivery::new(
         &target.notices_api,
-        target.events_api.as_deref(),
+        &target.events_api,
         &target.kafka,
         Arc::clone(&store),
         target.watched.clone(),
@@ -211,7 +211,8 @@ async fn run_in(
             .collect(),
         faults: counts.snapshot(),
         violations,
-        left_to_reconciler: verdict.left_to_reconciler,
+        left_by_zombies: verdict.left_by_zombies,
+        reconciled: verdict.reconciled,
         self_exits,
         longest_drain_ms: longest_drain_ms.max(verdict.longest_drain_ms),
         drained_after_ms: u64::try_from((verdict.drained_at - faults_ended).as_millis())

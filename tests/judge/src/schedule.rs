@@ -35,6 +35,14 @@ pub enum Role {
     Vectorizer2,
     /// What takes notices on the real target.
     Uploads,
+    /// What takes behavior on the real target.
+    Collector,
+    /// One of the two joiners of the real target.
+    Joiner1,
+    /// The other.
+    Joiner2,
+    /// What keeps profiles on the real target.
+    Profiles,
 }
 
 impl Role {
@@ -46,7 +54,15 @@ impl Role {
             Self::Vectorizer1 => "vectorizer_1",
             Self::Vectorizer2 => "vectorizer_2",
             Self::Uploads => "uploads",
+            Self::Collector => "collector",
+            Self::Joiner1 => "joiner_1",
+            Self::Joiner2 => "joiner_2",
+            Self::Profiles => "profiles",
         }
+    }
+
+    fn is_vectorizer(self) -> bool {
+        matches!(self, Self::Vectorizer1 | Self::Vectorizer2)
     }
 }
 
@@ -126,10 +142,20 @@ pub enum Fault {
         /// How long it stays away.
         down_ms: u64,
     },
+    /// The broker's disk is full; then it is started again with room.
+    BrokerFullDisk {
+        /// How long.
+        for_ms: u64,
+    },
     /// The connection of one role to the broker is cut, all others keep theirs.
     CutOff {
         /// Which.
         role: Role,
+        /// How long.
+        for_ms: u64,
+    },
+    /// The store of the stateful consumers can't be reached by any of them.
+    StateAway {
         /// How long.
         for_ms: u64,
     },
@@ -207,11 +233,10 @@ impl Schedule {
     /// for the same document for a moment.
     #[must_use]
     pub fn has_zombies(&self) -> bool {
-        self.target == TargetKind::Real
-            && self
-                .steps
-                .iter()
-                .any(|step| matches!(step.fault, Fault::Pause { .. } | Fault::CutOff { .. }))
+        self.steps.iter().any(|step| match step.fault {
+            Fault::Pause { role, .. } | Fault::CutOff { role, .. } => role.is_vectorizer(),
+            _ => false,
+        })
     }
 }
 
@@ -244,6 +269,9 @@ fn embedded(rng: &mut fastrand::Rng) -> Fault {
     }
 }
 
+/// Who is paused and cut off from the broker: another member of the group goes on meanwhile.
+const OVERTAKEN: &[Role] = &[Role::Vectorizer1, Role::Joiner1];
+
 fn real(rng: &mut fastrand::Rng) -> Fault {
     match rng.u32(..100) {
         0..22 => Fault::Kill {
@@ -254,33 +282,52 @@ fn real(rng: &mut fastrand::Rng) -> Fault {
                     Role::Vectorizer1,
                     Role::Vectorizer2,
                     Role::Uploads,
+                    Role::Collector,
+                    Role::Joiner1,
+                    Role::Joiner2,
+                    Role::Profiles,
                 ],
             ),
         },
         22..28 => Fault::Terminate {
-            role: *pick(rng, &[Role::Vectorizer2, Role::Uploads]),
+            role: *pick(
+                rng,
+                &[
+                    Role::Vectorizer2,
+                    Role::Uploads,
+                    Role::Collector,
+                    Role::Joiner2,
+                    Role::Profiles,
+                ],
+            ),
         },
         // Beyond the session time of 6 s: whoever has the partitions meanwhile is overtaken by a
         // process that does not know it yet.
         28..31 => Fault::Pause {
-            role: Role::Vectorizer1,
+            role: *pick(rng, OVERTAKEN),
             for_ms: rng.u64(7_000..9_000),
         },
         31..35 => Fault::Pause {
-            role: Role::Vectorizer1,
+            role: *pick(rng, OVERTAKEN),
             for_ms: rng.u64(200..3_000),
         },
         35..39 => Fault::CutOff {
-            role: Role::Vectorizer1,
+            role: *pick(rng, OVERTAKEN),
             for_ms: rng.u64(2_000..9_000),
         },
-        39..42 => Fault::KillBroker {
+        39..41 => Fault::KillBroker {
             down_ms: rng.u64(0..4_000),
+        },
+        41..42 => Fault::BrokerFullDisk {
+            for_ms: rng.u64(1_000..4_000),
         },
         42..45 => Fault::Stranger {
             for_ms: rng.u64(1_000..5_000),
         },
-        45..62 => storage(rng),
+        45..48 => Fault::StateAway {
+            for_ms: rng.u64(500..4_000),
+        },
+        48..62 => storage(rng),
         _ => Fault::Search {
             fault: *pick(
                 rng,
@@ -352,6 +399,6 @@ mod tests {
             schedule.steps.iter().map(kind).collect()
         };
         assert_eq!(kinds(TargetKind::Embedded).len(), 6);
-        assert_eq!(kinds(TargetKind::Real).len(), 8);
+        assert_eq!(kinds(TargetKind::Real).len(), 10);
     }
 }

@@ -13,6 +13,7 @@ use crate::object_server::ObjectServer;
 use crate::report::{FaultCounts, Violation};
 use crate::schedule::{Fault, Role, Schedule, SearchFault, StorageFault};
 use crate::target::Target;
+use crate::target::kafka_server::KafkaServer;
 use crate::target::member::Left;
 
 /// What a process may take to leave on SIGTERM: its drain of 10 s, and what goes before and after.
@@ -25,8 +26,8 @@ pub struct Injector<'a> {
     counts: FaultCounts,
     violations: Mutex<Vec<Violation>>,
     longest_drain_ms: AtomicU64,
-    /// Faults under way that keep a drain from ending in time.
-    broker_away: AtomicUsize,
+    /// Faults under way that keep a drain from ending in time: a broker or a state that is away.
+    away: AtomicUsize,
 }
 
 impl<'a> Injector<'a> {
@@ -39,7 +40,7 @@ impl<'a> Injector<'a> {
             counts,
             violations: Mutex::default(),
             longest_drain_ms: AtomicU64::new(0),
-            broker_away: AtomicUsize::new(0),
+            away: AtomicUsize::new(0),
         }
     }
 
@@ -97,7 +98,7 @@ impl<'a> Injector<'a> {
             }
             Fault::Terminate { role } => {
                 self.counts.add(&format!("SIGTERM {}", role.name()));
-                let excused = self.broker_away.load(Relaxed) > 0;
+                let excused = self.away.load(Relaxed) > 0;
                 if let Some(left) = self.member(role)?.terminate().await {
                     self.left(role, left, excused);
                 }
@@ -122,21 +123,35 @@ impl<'a> Injector<'a> {
             }
             Fault::KillBroker { down_ms } => {
                 self.counts.add("kill -9 broker");
-                let broker = self.target.broker.as_ref();
-                let broker = broker.context("the embedded broker is killed with `up`")?;
-                self.broker_away.fetch_add(1, Relaxed);
-                let killed = broker.kill(Duration::from_millis(down_ms)).await;
-                self.broker_away.fetch_sub(1, Relaxed);
+                self.away.fetch_add(1, Relaxed);
+                let killed = self.broker()?.kill(Duration::from_millis(down_ms)).await;
+                self.away.fetch_sub(1, Relaxed);
                 killed?;
+            }
+            Fault::BrokerFullDisk { for_ms } => {
+                self.counts.add("full disk of the broker");
+                let lasting = Duration::from_millis(for_ms);
+                self.away.fetch_add(1, Relaxed);
+                let filled = self.broker()?.fill_disk(lasting).await;
+                self.away.fetch_sub(1, Relaxed);
+                filled?;
             }
             Fault::CutOff { role, for_ms } => {
                 self.counts
                     .add(&format!("{} cut off from the broker", role.name()));
                 let relay = self.target.relays.get(&role);
                 let relay = relay.with_context(|| format!("no relay for {}", role.name()))?;
-                self.broker_away.fetch_add(1, Relaxed);
+                self.away.fetch_add(1, Relaxed);
                 relay.cut_for(Duration::from_millis(for_ms)).await;
-                self.broker_away.fetch_sub(1, Relaxed);
+                self.away.fetch_sub(1, Relaxed);
+            }
+            Fault::StateAway { for_ms } => {
+                self.counts.add("state away");
+                let relay = self.target.state_relay.as_ref();
+                let relay = relay.context("the embedded target's state is in its own process")?;
+                self.away.fetch_add(1, Relaxed);
+                relay.cut_for(Duration::from_millis(for_ms)).await;
+                self.away.fetch_sub(1, Relaxed);
             }
             Fault::Storage {
                 fault,
@@ -162,6 +177,11 @@ impl<'a> Injector<'a> {
         Ok(())
     }
 
+    fn broker(&self) -> anyhow::Result<&KafkaServer> {
+        let broker = self.target.broker.as_ref();
+        broker.context("the embedded broker has the process and the disk of `up`")
+    }
+
     fn member(&self, role: Role) -> anyhow::Result<&crate::target::member::Member> {
         self.target.members.get(&role).with_context(|| {
             format!(
@@ -172,9 +192,10 @@ impl<'a> Injector<'a> {
         })
     }
 
-    /// Notes how a process left. Without its broker it can't tell what it did, and may take longer.
+    /// Notes how a process left. Without its broker or its state it can't tell what it did, and may
+    /// take longer.
     fn left(&self, role: Role, left: Left, excused: bool) {
-        let excused = excused || self.broker_away.load(Relaxed) > 0;
+        let excused = excused || self.away.load(Relaxed) > 0;
         let success = left.status.is_some_and(|status| status.success());
         if !excused {
             let took_ms = u64::try_from(left.took.as_millis()).unwrap_or(u64::MAX);
@@ -207,7 +228,9 @@ fn is_short(fault: &Fault) -> bool {
         Fault::Stranger { .. }
         | Fault::FullDisk { .. }
         | Fault::KillBroker { .. }
-        | Fault::CutOff { .. } => false,
+        | Fault::BrokerFullDisk { .. }
+        | Fault::CutOff { .. }
+        | Fault::StateAway { .. } => false,
     }
 }
 

@@ -8,7 +8,9 @@ use millrace_kafka::KafkaConfig;
 use serde_json::json;
 
 use super::member::Member;
-use super::{IndexPlace, Target, common_config, free_port, group, program, session_options};
+use super::{
+    IndexPlace, ProfilesPlace, Target, common_config, free_port, group, program, session_options,
+};
 use crate::object_server::ObjectServer;
 use crate::schedule::{Role, TargetKind};
 
@@ -28,7 +30,7 @@ pub fn start(binary: &Path, folder: &Path, store: &ObjectServer) -> anyhow::Resu
     config["broker"] = json!({ "listen": format!("127.0.0.1:{broker}") });
     config["kafka"] = json!({ "librdkafka_options": session_options() });
     config["uploads"] = json!({ "folders": [watched] });
-    let program = program(binary, folder, Role::Up, &["up"], &config)?;
+    let up = program(binary, folder, Role::Up.name(), &["up"], &config)?;
     let kafka = KafkaConfig {
         bootstrap: format!("127.0.0.1:{broker}"),
         client_id: "judge".to_owned(),
@@ -38,10 +40,10 @@ pub fn start(binary: &Path, folder: &Path, store: &ObjectServer) -> anyhow::Resu
     let api = format!("http://127.0.0.1:{api}");
     Ok(Target {
         kind: TargetKind::Embedded,
-        members: BTreeMap::from([(Role::Up, Member::start(Role::Up, program)?)]),
+        members: BTreeMap::from([(Role::Up, Member::start(Role::Up, up)?)]),
         notices_api: api.clone(),
-        events_api: Some(api.clone()),
-        profiles: Some(data.join("state/profiles")),
+        events_api: api.clone(),
+        profiles: ProfilesPlace::Folder(data.join("state/profiles")),
         search_api: api,
         group: group(&kafka.topic_prefix, INDEX),
         kafka,
@@ -49,7 +51,9 @@ pub fn start(binary: &Path, folder: &Path, store: &ObjectServer) -> anyhow::Resu
         index: IndexPlace::Folder(data.join("index")),
         broker: None,
         relays: BTreeMap::new(),
+        state_relay: None,
         search_proxy: None,
+        reconcile: None,
         watched,
     })
 }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Resource, Rlimit, Signal, kill_process, prlimit};
 use tokio::process::Command;
 
 const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../infra/servers/servers");
@@ -51,15 +51,42 @@ impl KafkaServer {
     /// It does not start again.
     pub async fn kill(&self, down: Duration) -> anyhow::Result<()> {
         let _one = self.killing.lock().await;
+        self.end().await?;
+        tokio::time::sleep(down).await;
+        self.launch().await
+    }
+
+    /// No file of it may grow for `lasting`, as on a full disk: a Kafka whose only folder fails gives
+    /// up. Then a start with room again.
+    ///
+    /// # Errors
+    /// It does not start again.
+    pub async fn fill_disk(&self, lasting: Duration) -> anyhow::Result<()> {
+        let _one = self.killing.lock().await;
         let pid = self.pid().context("the judge's Kafka does not run")?;
-        kill_process(pid, Signal::KILL).context("can't kill the judge's Kafka")?;
+        let limit = Rlimit {
+            current: Some(0),
+            maximum: None,
+        };
+        prlimit(Some(pid), Resource::Fsize, limit)
+            .context("can't limit the files of the judge's Kafka")?;
+        tokio::time::sleep(lasting).await;
+        self.end().await?;
+        self.launch().await
+    }
+
+    /// `kill -9`, where it still runs; returns once it is gone.
+    async fn end(&self) -> anyhow::Result<()> {
+        if let Some(pid) = self.pid() {
+            // Where it has ended meanwhile there is nobody to signal.
+            let _ = kill_process(pid, Signal::KILL);
+        }
         let deadline = Instant::now() + GONE_LIMIT;
         while self.pid().is_some() {
             ensure!(Instant::now() < deadline, "the killed Kafka is still there");
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
-        tokio::time::sleep(down).await;
-        self.launch().await
+        Ok(())
     }
 
     async fn launch(&self) -> anyhow::Result<()> {

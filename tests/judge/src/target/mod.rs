@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, bail, ensure};
 use millrace_index::IndexSpec;
 use millrace_kafka::KafkaConfig;
+use millrace_state::ValkeyConfig;
 use serde_json::{Value, json};
 
 use self::kafka_server::KafkaServer;
@@ -32,6 +33,20 @@ pub enum IndexPlace {
     OpenSearch(String),
 }
 
+/// Where profiles are read once the processes have left.
+#[derive(Clone, Debug)]
+pub enum ProfilesPlace {
+    /// A folder of the embedded state.
+    Folder(PathBuf),
+    /// A namespace of a Redis.
+    Valkey {
+        /// Which Redis, without a relay.
+        config: ValkeyConfig,
+        /// Which keys of it.
+        namespace: String,
+    },
+}
+
 /// A running pipeline.
 pub struct Target {
     /// Which.
@@ -40,10 +55,10 @@ pub struct Target {
     pub members: BTreeMap<Role, Member>,
     /// The API that takes notices.
     pub notices_api: String,
-    /// The API that takes behavior, where it is joined.
-    pub events_api: Option<String>,
-    /// The folder of the profiles' state, where they are kept in one.
-    pub profiles: Option<PathBuf>,
+    /// The API that takes behavior.
+    pub events_api: String,
+    /// Where profiles are kept.
+    pub profiles: ProfilesPlace,
     /// The API that searches.
     pub search_api: String,
     /// Its brokers, without a relay.
@@ -58,8 +73,13 @@ pub struct Target {
     pub broker: Option<KafkaServer>,
     /// Between a role and the broker.
     pub relays: BTreeMap<Role, Relay>,
+    /// Between the roles and the Redis of their states.
+    pub state_relay: Option<Relay>,
     /// Between the roles and OpenSearch.
     pub search_proxy: Option<SearchProxy>,
+    /// `millrace reconcile --repair` but for what to compare; none where two processes never act
+    /// for one document.
+    pub reconcile: Option<Program>,
     /// The watched folder.
     pub watched: PathBuf,
 }
@@ -140,15 +160,15 @@ fn common_config(store: &ObjectServer) -> Value {
     })
 }
 
-/// Writes the configuration of a role; the program that runs it.
+/// Writes a configuration under this name; the program that runs with it.
 fn program(
     binary: &Path,
     folder: &Path,
-    role: Role,
+    name: &str,
     subcommand: &[&str],
     config: &Value,
 ) -> anyhow::Result<Program> {
-    let file = folder.join(format!("{}.toml", role.name()));
+    let file = folder.join(format!("{name}.toml"));
     std::fs::write(&file, toml::to_string(config)?)
         .with_context(|| format!("can't write {}", file.display()))?;
     let mut arguments: Vec<String> = subcommand.iter().map(|&word| word.to_owned()).collect();

@@ -30,8 +30,13 @@ pub struct Expected {
     pub etag: Option<String>,
     /// Its version, where nothing but the notices decides.
     pub version: Option<i64>,
-    /// Whether a zombie could write an older state over a newer one: only where versions lie.
-    pub versions_lie: bool,
+}
+
+impl Expected {
+    /// Whether its content came with its notices, so that no store holds it.
+    pub(super) fn is_inline(&self) -> bool {
+        self.version.is_some()
+    }
 }
 
 /// What every document must be, by URI.
@@ -51,7 +56,6 @@ pub(super) fn expected(
                 .map(|object| String::from_utf8_lossy(&object.bytes).into_owned()),
             etag: object.map(|object| object.etag),
             version: None,
-            versions_lie: promises.skewed.contains(&uri),
         };
         expected.insert(uri, state);
     }
@@ -61,7 +65,6 @@ pub(super) fn expected(
             text: Some(text.clone()),
             etag: None,
             version: None,
-            versions_lie: false,
         };
         expected.insert(uri, state);
     }
@@ -94,7 +97,6 @@ pub(super) fn expected(
             text,
             etag: None,
             version: Some(version),
-            versions_lie: false,
         };
         expected.insert(uri.to_owned(), state);
     }
@@ -161,13 +163,7 @@ async fn check_document(
     let Some(text) = &expected.text else {
         if let Some(header) = live {
             let found = format!("it is there at version {}", header.version);
-            wrong(
-                findings,
-                "no removed document is in the index",
-                uri,
-                expected,
-                found,
-            );
+            findings.violation("no removed document is in the index", uri, found);
         } else if expected.version.is_some()
             && header.map(|header| header.version) != expected.version
         {
@@ -188,13 +184,7 @@ async fn check_document(
             Some(header) => format!("it was removed at version {}", header.version),
             None => "it has no header".to_owned(),
         };
-        wrong(
-            findings,
-            "every acknowledged document is in the index",
-            uri,
-            expected,
-            found,
-        );
+        findings.violation("every acknowledged document is in the index", uri, found);
         return Ok(0);
     };
     if expected
@@ -206,13 +196,7 @@ async fn check_document(
     }
     if expected.etag.is_some() && expected.etag != header.etag {
         let found = format!("tag {:?}, the object has {:?}", header.etag, expected.etag);
-        wrong(
-            findings,
-            "a document is indexed as it is now",
-            uri,
-            expected,
-            found,
-        );
+        findings.violation("a document is indexed as it is now", uri, found);
     }
     let count = header.chunk_count.unwrap_or(0);
     let doc_id = DocId::from_uri(uri);
@@ -239,25 +223,13 @@ async fn check_document(
                     ),
                     header.version
                 );
-                wrong(
-                    findings,
-                    "all chunks of a document are of its version",
-                    uri,
-                    expected,
-                    found,
-                );
+                findings.violation("all chunks of a document are of its version", uri, found);
             }
         }
     }
     if !same_words(&indexed, text) {
         let found = format!("its text is {indexed:?}, the document's {text:?}");
-        wrong(
-            findings,
-            "a document is indexed as it is now",
-            uri,
-            expected,
-            found,
-        );
+        findings.violation("a document is indexed as it is now", uri, found);
     }
     Ok(count.into())
 }
@@ -321,21 +293,6 @@ async fn check_rest(
         );
     }
     Ok(())
-}
-
-/// A wrong state that a zombie can cause only where versions lie.
-fn wrong(
-    findings: &mut Findings,
-    promise: &'static str,
-    uri: &str,
-    expected: &Expected,
-    found: String,
-) {
-    if expected.versions_lie {
-        findings.violation_unless_zombie(promise, uri, found);
-    } else {
-        findings.violation(promise, uri, found);
-    }
 }
 
 fn same_words(one: &str, other: &str) -> bool {

@@ -10,7 +10,7 @@ use crate::object_server::ObjectServer;
 use crate::target::Target;
 use crate::workload::delivery::{Delivery, object_uri};
 use crate::workload::ledger::Ledger;
-use crate::workload::{Notices, Obligation, mark};
+use crate::workload::{Notices, OBJECT_PREFIX, Obligation, mark};
 
 const FOUND_LIMIT: Duration = Duration::from_secs(60);
 /// Of all versions that are gone, this many of the newest are searched for.
@@ -40,7 +40,7 @@ pub(super) async fn a_fresh_document_passes(
     delivery: &Delivery,
     findings: &mut Findings,
 ) -> anyhow::Result<()> {
-    let key = "docs/fresh.txt".to_owned();
+    let key = format!("{OBJECT_PREFIX}fresh.txt");
     let text = "uniquefreshmark lantern".to_owned();
     let notices = Notices {
         late_ms: vec![0],

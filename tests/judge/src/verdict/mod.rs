@@ -10,6 +10,7 @@ mod fresh;
 mod profiles;
 mod signals;
 mod topics;
+mod zombies;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering::Relaxed};
@@ -37,8 +38,10 @@ const LEAVE_LIMIT: Duration = Duration::from_secs(10);
 pub struct Verdict {
     /// Promises that were not kept.
     pub violations: Vec<Violation>,
-    /// A zombie's late write or signal, which only the reconciler can see.
-    pub left_to_reconciler: Vec<Violation>,
+    /// A zombie's late signal of a document that no store holds, so that nothing tells what it is.
+    pub left_by_zombies: Vec<Violation>,
+    /// Documents that the reconciler mended after zombies.
+    pub reconciled: u64,
     /// When everything was worked off.
     pub drained_at: Instant,
     /// The longest that a process took to leave, ms.
@@ -49,9 +52,11 @@ pub struct Verdict {
 #[derive(Default)]
 struct Findings {
     violations: Vec<Violation>,
-    left_to_reconciler: Vec<Violation>,
-    /// Whether a zombie may have acted, so that what only a zombie can do is no violation.
+    left_by_zombies: Vec<Violation>,
+    /// Whether a zombie may have acted.
     zombies: bool,
+    /// Documents that the reconciler found to differ, and mended.
+    reconciled: u64,
 }
 
 impl Findings {
@@ -63,10 +68,11 @@ impl Findings {
         });
     }
 
-    /// As a violation, or as the reconciler's work where a zombie may have done it.
+    /// As a violation, unless a zombie may have done it and no store holds the document, so that the
+    /// reconciler can't have mended it.
     fn violation_unless_zombie(&mut self, promise: &'static str, subject: &str, found: String) {
         let list = if self.zombies {
-            &mut self.left_to_reconciler
+            &mut self.left_by_zombies
         } else {
             &mut self.violations
         };
@@ -110,10 +116,16 @@ pub async fn judge(
         // What is half done breaks every other promise too, and tells nothing.
         return Ok(Verdict {
             violations: findings.violations,
-            left_to_reconciler: findings.left_to_reconciler,
+            left_by_zombies: findings.left_by_zombies,
+            reconciled: 0,
             drained_at,
             longest_drain_ms: 0,
         });
+    }
+    if let (true, Some(reconcile)) = (findings.zombies, &target.reconcile) {
+        progress.phase("reconciling what zombies may have left");
+        zombies::reconcile(target, reconcile, &mut findings).await?;
+        until_worked_off(target, &mut findings).await?;
     }
     progress.phase("a fresh document, end to end");
     fresh::files_are_found(target, ledger, &mut findings).await?;
@@ -123,10 +135,7 @@ pub async fn judge(
     progress.phase("reading topics");
     let topics = Topics::read(&target.kafka).await?;
     behavior::check(target, ledger, &topics, &mut findings).await?;
-    let feedback = match &target.profiles {
-        Some(_) => profiles::until_applied(target, &mut findings).await?,
-        None => Vec::new(),
-    };
+    let feedback = profiles::until_applied(target, &mut findings).await?;
     let feedback_partitions = Admin::connect(&target.kafka)?
         .partitions(&target.kafka.topic(names::FEEDBACK))
         .await?
@@ -138,11 +147,9 @@ pub async fn judge(
     progress.phase("stopping the pipeline");
     let longest_drain_ms = stop(target, &mut findings).await?;
 
-    if let Some(state) = &target.profiles {
-        let partitions = feedback_partitions.try_into()?;
-        let model = &spec.model_version;
-        profiles::check(state, partitions, model, feedback, &mut findings).await?;
-    }
+    let partitions = feedback_partitions.try_into()?;
+    let model = &spec.model_version;
+    profiles::check(&target.profiles, partitions, model, feedback, &mut findings).await?;
     let expected = {
         let promises = ledger.lock();
         topics.check(&promises, &mut findings);
@@ -154,12 +161,14 @@ pub async fn judge(
     signals::check(&topics, &expected, &stored, &mut findings);
     let Findings {
         violations,
-        left_to_reconciler,
+        left_by_zombies,
+        reconciled,
         ..
     } = findings;
     Ok(Verdict {
         violations,
-        left_to_reconciler,
+        left_by_zombies,
+        reconciled,
         drained_at,
         longest_drain_ms,
     })

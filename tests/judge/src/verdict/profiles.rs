@@ -1,7 +1,6 @@
 //! A profile is that of its user's feedback, each origin once, in the topic's order.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -10,11 +9,11 @@ use millrace_features::{FeatureSet, Profile};
 use millrace_kafka::{Admin, topics as names};
 use millrace_profiles::{ProfileReader, profiles_group};
 use millrace_schemas::{Feedback, Origin};
-use millrace_state::{EmbeddedState, FIRST_GENERATION};
+use millrace_state::{EmbeddedState, FIRST_GENERATION, StateStore, ValkeyState};
 
 use super::Findings;
 use super::behavior::read_all;
-use crate::target::Target;
+use crate::target::{ProfilesPlace, Target};
 
 const APPLIED_LIMIT: Duration = Duration::from_secs(60);
 const LOOK_EVERY: Duration = Duration::from_millis(100);
@@ -43,17 +42,15 @@ pub(super) async fn until_applied(
     read_all(&target.kafka, names::FEEDBACK).await
 }
 
-/// Compares the profiles in `state`, the folder of a process that has left, with those that
-/// `feedback` makes.
+/// Compares the profiles in `place`, whose processes have left, with those that `feedback` makes.
 pub(super) async fn check(
-    state: &Path,
+    place: &ProfilesPlace,
     partitions: i32,
     model_version: &str,
     feedback: Vec<(Feedback, Origin)>,
     findings: &mut Findings,
 ) -> anyhow::Result<()> {
-    let store = EmbeddedState::open(state).context("the profiles' state can't be opened")?;
-    let reader = ProfileReader::new(Arc::new(store), partitions);
+    let reader = ProfileReader::new(open(place).await?, partitions);
     let settings = FeatureSet::default_for(model_version).profile_settings();
     let mut applied = BTreeSet::new();
     let mut expected = BTreeMap::<String, Profile>::new();
@@ -91,4 +88,15 @@ pub(super) async fn check(
         );
     }
     Ok(())
+}
+
+async fn open(place: &ProfilesPlace) -> anyhow::Result<Arc<dyn StateStore>> {
+    let context = "the profiles' state can't be opened";
+    Ok(match place {
+        ProfilesPlace::Folder(folder) => Arc::new(EmbeddedState::open(folder).context(context)?),
+        ProfilesPlace::Valkey { config, namespace } => {
+            let opened = ValkeyState::connect(config, namespace).await;
+            Arc::new(opened.context(context)?)
+        }
+    })
 }

@@ -18,7 +18,7 @@ pub(super) fn check(
     stored: &HashMap<String, Record>,
     findings: &mut Findings,
 ) {
-    for uri in expected.keys() {
+    for (uri, state) in expected {
         let doc_id = DocId::from_uri(uri).to_string();
         let (header, last) = (stored.get(uri), topics.last_signals.get(&doc_id));
         match (header, last) {
@@ -51,7 +51,11 @@ pub(super) fn check(
                     header.version,
                     header.deleted
                 );
-                findings.violation_unless_zombie(LAST, uri, found);
+                if state.is_inline() {
+                    findings.violation_unless_zombie(LAST, uri, found);
+                } else {
+                    findings.violation(LAST, uri, found);
+                }
             }
         }
     }

@@ -25,7 +25,7 @@ const SEND_AGAIN_AFTER: Duration = Duration::from_millis(50);
 pub struct Delivery {
     http: reqwest::Client,
     notices_url: String,
-    events_url: Option<String>,
+    events_url: String,
     kafka: KafkaConfig,
     producer: Arc<Mutex<Producer>>,
     store: Arc<ObjectServer>,
@@ -35,14 +35,14 @@ pub struct Delivery {
 }
 
 impl Delivery {
-    /// For the pipeline that takes notices at `notices_api`, behavior at `events_api` where it does,
-    /// and whose brokers `kafka` names.
+    /// For the pipeline that takes notices at `notices_api`, behavior at `events_api`, and
+    /// whose brokers `kafka` names.
     ///
     /// # Errors
     /// A client can't be made.
     pub fn new(
         notices_api: &str,
-        events_api: Option<&str>,
+        events_api: &str,
         kafka: &KafkaConfig,
         store: Arc<ObjectServer>,
         folder: PathBuf,
@@ -55,7 +55,7 @@ impl Delivery {
         Ok(Self {
             http,
             notices_url: format!("{notices_api}/v1/notices"),
-            events_url: events_api.map(|api| format!("{api}/v1/events")),
+            events_url: format!("{events_api}/v1/events"),
             kafka: kafka.clone(),
             producer: Arc::new(Mutex::new(Producer::connect(kafka)?)),
             store,
@@ -97,12 +97,7 @@ impl Delivery {
             }
             Obligation::File { name, text } => self.write_file(&name, &text)?,
             Obligation::Poison(poison) => self.poison(&poison).await?,
-            Obligation::Behavior(behavior) => {
-                let Some(url) = &self.events_url else {
-                    return Ok(());
-                };
-                self.tell(url, behavior).await?;
-            }
+            Obligation::Behavior(behavior) => self.tell(behavior).await?,
         }
         self.ledger.acknowledged(kind);
         Ok(())
@@ -112,13 +107,7 @@ impl Delivery {
     async fn notify(&self, key: &str, etag: Option<&str>, notices: &Notices) -> anyhow::Result<()> {
         let event_time_ms = self.event_time_ms(key, notices);
         let uri = object_uri(key);
-        {
-            let mut promises = self.ledger.lock();
-            promises.objects.insert(key.to_owned());
-            if notices.skew_ms != 0 || notices.same_time {
-                promises.skewed.insert(uri.clone());
-            }
-        }
+        self.ledger.lock().objects.insert(key.to_owned());
         let body = s3_notice(BUCKET, key, etag, event_time_ms);
         let posts = notices.late_ms.iter().map(|&late_ms| {
             let body = &body;
@@ -194,7 +183,7 @@ impl Delivery {
     }
 
     /// Posts the copies of an event, all to their acknowledgement.
-    async fn tell(&self, url: &str, behavior: Behavior) -> anyhow::Result<()> {
+    async fn tell(&self, behavior: Behavior) -> anyhow::Result<()> {
         let event_time_ms = now_ms() + behavior.skew_ms;
         let body = json!({
             "event_id": behavior.event_id,
@@ -216,7 +205,8 @@ impl Delivery {
             let body = &body;
             async move {
                 tokio::time::sleep(Duration::from_millis(late_ms)).await;
-                self.post(url, body, StatusCode::ACCEPTED).await
+                self.post(&self.events_url, body, StatusCode::ACCEPTED)
+                    .await
             }
         });
         for answer in futures::future::try_join_all(posts).await? {

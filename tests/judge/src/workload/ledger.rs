@@ -54,8 +54,6 @@ pub struct Promises {
     pub inline: BTreeSet<String>,
     /// The last content of each file of the watched folder.
     pub files: BTreeMap<String, String>,
-    /// Documents whose event times were not those of the clock.
-    pub skewed: BTreeSet<String>,
     /// Records that the brokers acknowledged.
     pub acknowledged: Vec<Acknowledged>,
     /// Notices that the endpoint acknowledged.

@@ -11,6 +11,8 @@ pub mod poison;
 use self::behavior::Behavior;
 use self::poison::Poison;
 
+/// Of the keys of objects that come, change and go.
+pub const OBJECT_PREFIX: &str = "docs/";
 /// Objects of the bucket that come, change and go.
 const OBJECTS: u32 = 160;
 /// Documents whose content comes with the notice.
@@ -182,7 +184,7 @@ impl Workload {
     }
 
     fn object_key(&mut self) -> String {
-        format!("docs/{}.txt", self.rng.u32(..OBJECTS))
+        format!("{OBJECT_PREFIX}{}.txt", self.rng.u32(..OBJECTS))
     }
 
     fn inline(&mut self) -> Obligation {
