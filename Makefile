@@ -39,7 +39,7 @@ run: ## build, start everything embedded, load the sample and its behavior, show
 	  --recommend-to 53be9740599d49c1f6d38447d200ddd6
 
 .PHONY: test
-test: tools lint model ## everything: lint, then all tests, on real servers that it starts and stops
+test: tools lint alerts model ## everything: lint, then all tests, on real servers that it starts and stops
 	@echo "tests marked ignored are no tests: crash tests start them as child processes to be killed"
 	$(SERVERS) run kafka opensearch redis s3 -- $(NEXTEST)
 
@@ -60,6 +60,11 @@ lint: tools ## formatting, clippy, licences and bans, advisories where they can 
 	cargo deny --log-level error check --hide-inclusion-graph bans licenses sources
 	.ci/advisories
 	RUSTDOCFLAGS="-D warnings" cargo doc $(LOCKED) --workspace --no-deps
+
+.PHONY: alerts
+alerts: ## check the alert rules and run their unit tests
+	promtool check rules infra/alerts/millrace.rules.yaml
+	promtool test rules infra/alerts/millrace.rules.test.yaml
 
 .PHONY: model
 model: ## fetch the sentence encoder's files into the user's cache

@@ -86,6 +86,7 @@ impl Stack {
         let health = Health::default();
         let failed = CancellationToken::new();
         let mut registry = Registry::default();
+        metrics::health::register(&mut registry, &health);
 
         // The model takes longest, so it loads while the rest starts.
         let encoder = needs.search.then(|| {

@@ -2,6 +2,7 @@
 //!
 //! Modules named `real` need the servers that `make test` starts.
 
+mod alerts;
 mod bad_input;
 mod behavior;
 mod buckets;

@@ -55,6 +55,18 @@ impl Health {
         }
     }
 
+    /// Every part, and whether it is ready.
+    pub fn parts(&self) -> Vec<(String, bool)> {
+        let parts = self
+            .parts
+            .read()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        parts
+            .iter()
+            .map(|(name, reason)| (name.clone(), reason.is_none()))
+            .collect()
+    }
+
     fn set(&self, name: &str, reason: Option<String>) {
         let mut parts = self
             .parts
@@ -87,6 +99,8 @@ mod tests {
         let consumer = health.part("consumer");
         index.ready();
         assert_eq!(health.report().waiting["consumer"], "starting");
+        let parts = [("consumer".to_owned(), false), ("index".to_owned(), true)];
+        assert_eq!(health.parts(), parts);
         consumer.ready();
         assert!(health.report().ready);
         index.not_ready("read-only");

@@ -1,6 +1,7 @@
 //! What the parts count, as Prometheus metrics, one file a part. The names are in `docs/metrics.md`.
 
 pub mod collector;
+pub mod health;
 pub mod joiner;
 pub mod notices;
 pub mod pipeline;
