@@ -9,15 +9,22 @@ use crate::error::ModelError;
 
 /// The numbers of a BERT-family sentence encoder, checked against what this crate computes.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) struct ModelConfig {
+pub struct ModelConfig {
+    /// Rows of the word table: ids are below it.
     pub vocab_size: usize,
+    /// Width of the residual stream and of a vector.
     pub hidden_size: usize,
+    /// Encoder layers.
     pub layers: usize,
+    /// Attention heads a layer.
     pub heads: usize,
+    /// Width between the two linear layers behind attention.
     pub intermediate_size: usize,
     /// Rows of the position table: no sequence can be longer.
     pub max_position_embeddings: usize,
+    /// Rows of the token type table; a text alone has only the first type.
     pub type_vocab_size: usize,
+    /// What layer norms add to a variance.
     pub layer_norm_eps: f64,
     /// What the model was trained with and sentence-transformers cuts at, special tokens included.
     pub max_tokens: usize,
@@ -72,6 +79,10 @@ struct SentenceBert {
 
 impl ModelConfig {
     /// Reads the folder's configuration files.
+    ///
+    /// # Errors
+    /// [`ModelError`] when the folder is missing or incomplete, or the model of another kind than
+    /// the encoder computes.
     pub fn read(folder: &Path) -> Result<Self, ModelError> {
         if !folder.is_dir() {
             return Err(ModelError::MissingFolder {
@@ -125,6 +136,7 @@ impl ModelConfig {
     }
 
     /// Width of one attention head.
+    #[must_use]
     pub fn head_size(&self) -> usize {
         self.hidden_size / self.heads
     }

@@ -3,28 +3,37 @@
 use crate::config::ModelConfig;
 
 /// Path of the layer norm after the embeddings.
-pub(crate) const EMBEDDING_NORM: &str = "embeddings.LayerNorm";
+pub const EMBEDDING_NORM: &str = "embeddings.LayerNorm";
 
 /// Name of the table of `kind`: `word`, `position` or `token_type`.
-pub(crate) fn embedding_table(kind: &str) -> String {
+#[must_use]
+pub fn embedding_table(kind: &str) -> String {
     format!("embeddings.{kind}_embeddings.weight")
 }
 
 /// Linear layers of the same input that are computed as one.
-pub(crate) struct LinearLayout {
+pub struct LinearLayout {
     /// Path of each, and what its weights and bias are multiplied by.
     pub parts: Vec<(String, f64)>,
+    /// Columns of each weight, as it is stored.
     pub inputs: usize,
+    /// Rows of each weight, as it is stored.
     pub outputs_each: usize,
 }
 
 /// One encoder layer; norms are named by their paths.
-pub(crate) struct LayerLayout {
+pub struct LayerLayout {
+    /// Query, key and value, side by side.
     pub query_key_value: LinearLayout,
+    /// What the heads' outputs go through.
     pub attention_output: LinearLayout,
+    /// After attention and its residual.
     pub attention_norm: String,
+    /// Before the GELU.
     pub intermediate: LinearLayout,
+    /// After it.
     pub output: LinearLayout,
+    /// After the second residual.
     pub output_norm: String,
 }
 

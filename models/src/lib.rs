@@ -13,24 +13,29 @@
 //!   was found and what to do; it never yields wrong vectors.
 //! - A model in the store is complete and has the pinned checksums: it is installed by one rename.
 //!
+//! What training shares with the encoder is public as well: the checked [`ModelConfig`], where the
+//! tensors are ([`layout`]), their file ([`WeightsFile`]), products and passes on the CPU ([`cpu`]).
+//!
 //! Left to others: cutting documents into chunks, deciding when to embed, and refusing an index that
 //! was built by another model (compare [`ModelFingerprint`]s, not dimensions).
 
 mod config;
-mod cpu;
+pub mod cpu;
 #[cfg(feature = "cuda")]
 mod cuda;
 mod encoder;
 mod error;
 mod fingerprint;
-mod layout;
-mod packing;
+pub mod layout;
+pub mod packing;
 pub mod store;
 mod tokenizer;
 mod weights;
 
+pub use config::ModelConfig;
 pub use encoder::{Device, Encoder, EncoderOptions, version_of};
 pub use error::ModelError;
 pub use fingerprint::ModelFingerprint;
 pub use store::{ModelStore, StoreError};
 pub use tokenizer::{Token, Tokenizer};
+pub use weights::{Weights, WeightsFile};

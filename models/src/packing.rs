@@ -6,7 +6,8 @@ use std::ops::Range;
 ///
 /// Order is kept: packing has no padding, so sorting by length would gain nothing. Runs are equal
 /// rather than full, so that workers that take one each finish together.
-pub(crate) fn micro_batches(lengths: &[usize], count: usize) -> Vec<Range<usize>> {
+#[must_use]
+pub fn micro_batches(lengths: &[usize], count: usize) -> Vec<Range<usize>> {
     let total: usize = lengths.iter().sum();
     let mut batches: Vec<Range<usize>> = Vec::new();
     let (mut before, mut current) = (0, 0);
@@ -25,12 +26,8 @@ pub(crate) fn micro_batches(lengths: &[usize], count: usize) -> Vec<Range<usize>
 
 /// Into how many micro-batches `tokens` are cut for `workers`: a multiple of the workers, each of
 /// at most about `largest` tokens, and not below `smallest` unless one holds them all.
-pub(crate) fn micro_batch_count(
-    tokens: usize,
-    workers: usize,
-    smallest: usize,
-    largest: usize,
-) -> usize {
+#[must_use]
+pub fn micro_batch_count(tokens: usize, workers: usize, smallest: usize, largest: usize) -> usize {
     let wanted = tokens.div_ceil(largest).next_multiple_of(workers);
     wanted.min(tokens / smallest).max(1)
 }

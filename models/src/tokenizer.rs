@@ -54,6 +54,13 @@ impl Tokenizer {
         self.max_tokens
     }
 
+    /// Ids are below this number.
+    #[must_use]
+    pub fn id_bound(&self) -> usize {
+        let largest = self.inner.get_vocab(true).into_values().max();
+        largest.map_or(0, |id| id as usize + 1)
+    }
+
     /// How many tokens the model adds to every text (`[CLS]` and `[SEP]`: 2).
     #[must_use]
     pub fn special_tokens(&self) -> usize {

@@ -11,19 +11,23 @@ use crate::error::ModelError;
 ///
 /// Read, not mapped: a mapping would need `unsafe` (the file may change underneath), and its pages
 /// would count twice once the tensors are copied out.
-pub(crate) struct WeightsFile {
+pub struct WeightsFile {
     path: PathBuf,
     bytes: Vec<u8>,
 }
 
 /// The tensors by name.
-pub(crate) struct Weights<'a> {
+pub struct Weights<'a> {
     path: &'a Path,
     tensors: SafeTensors<'a>,
     prefix: &'static str,
 }
 
 impl WeightsFile {
+    /// Reads the file.
+    ///
+    /// # Errors
+    /// [`ModelError::Read`].
     pub fn read(path: PathBuf) -> Result<Self, ModelError> {
         match std::fs::read(&path) {
             Ok(bytes) => Ok(Self { path, bytes }),
@@ -31,6 +35,10 @@ impl WeightsFile {
         }
     }
 
+    /// The tensors in it.
+    ///
+    /// # Errors
+    /// [`ModelError::Weights`] when it is no safetensors file.
     pub fn tensors(&self) -> Result<Weights<'_>, ModelError> {
         let tensors =
             SafeTensors::deserialize(&self.bytes).map_err(|error| ModelError::Weights {
@@ -51,6 +59,9 @@ impl WeightsFile {
 
 impl Weights<'_> {
     /// The tensor `name`, which must have this shape, as f32 on the CPU.
+    ///
+    /// # Errors
+    /// [`ModelError::Weights`] when it is missing or of another shape.
     pub fn tensor(&self, name: &str, shape: &[usize]) -> Result<Tensor, ModelError> {
         let name = format!("{}{name}", self.prefix);
         let wrong = |reason: String| ModelError::Weights {
@@ -74,6 +85,9 @@ impl Weights<'_> {
     }
 
     /// The values of the tensor `name` in row-major order.
+    ///
+    /// # Errors
+    /// As [`Self::tensor`].
     pub fn values(&self, name: &str, shape: &[usize]) -> Result<Vec<f32>, ModelError> {
         self.tensor(name, shape)?
             .flatten_all()

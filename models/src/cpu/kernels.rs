@@ -12,11 +12,13 @@ const LANES: usize = 16;
 
 /// The vectorised passes for this machine.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Kernels {
+pub struct Kernels {
     arch: Arch,
 }
 
 impl Kernels {
+    /// Picks the instructions once.
+    #[must_use]
     pub fn detect() -> Self {
         Self { arch: Arch::new() }
     }
@@ -24,6 +26,15 @@ impl Kernels {
     /// `x ← x·Φ(x)`, the exact GELU (by the error function, not the tanh approximation).
     pub fn gelu(self, values: &mut [f32]) {
         self.arch.dispatch(Gelu(values));
+    }
+
+    /// The same, with the derivative Φ(x) + x·φ(x) of each value in `slopes`.
+    ///
+    /// # Panics
+    /// When the lengths differ.
+    pub fn gelu_with_slope(self, values: &mut [f32], slopes: &mut [f32]) {
+        assert_eq!(values.len(), slopes.len());
+        self.arch.dispatch(GeluWithSlope { values, slopes });
     }
 
     /// Softmax of each row of `columns` values.
@@ -52,6 +63,27 @@ impl WithSimd for Gelu<'_> {
     fn with_simd<S: Simd>(self, _: S) {
         for value in self.0.iter_mut() {
             *value *= 0.5 + 0.5 * erf::<S>(*value * std::f32::consts::FRAC_1_SQRT_2);
+        }
+    }
+}
+
+struct GeluWithSlope<'a> {
+    values: &'a mut [f32],
+    slopes: &'a mut [f32],
+}
+
+impl WithSimd for GeluWithSlope<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _: S) {
+        /// 1/√(2π)
+        const DENSITY: f32 = 0.398_942_3;
+        for (value, slope) in self.values.iter_mut().zip(self.slopes.iter_mut()) {
+            let x = *value;
+            let below = 0.5 + 0.5 * erf::<S>(x * std::f32::consts::FRAC_1_SQRT_2);
+            *value = x * below;
+            *slope = below + x * DENSITY * exp::<S>(-0.5 * x * x);
         }
     }
 }
@@ -276,6 +308,26 @@ mod tests {
                     error <= 1e-6 * x.abs().max(1.0),
                     "gelu({x}) = {y}, exactly {exact}"
                 );
+            }
+        }
+    }
+
+    #[test]
+    fn the_slope_is_that_of_the_exact_gelu() {
+        for kernels in both() {
+            let inputs = ramp(40_001, -12.0, 12.0);
+            let mut outputs = inputs.clone();
+            let mut slopes = vec![0.0; inputs.len()];
+            kernels.gelu_with_slope(&mut outputs, &mut slopes);
+            let mut plain = inputs.clone();
+            kernels.gelu(&mut plain);
+            assert_eq!(outputs, plain);
+            for (x, slope) in inputs.iter().zip(&slopes) {
+                let x = f64::from(*x);
+                let density = (-x * x / 2.0).exp() / (2.0 * std::f64::consts::PI).sqrt();
+                let exact = 0.5 * (1.0 + exact_erf(x / std::f64::consts::SQRT_2)) + x * density;
+                let error = (f64::from(*slope) - exact).abs();
+                assert!(error <= 2e-6, "gelu'({x}) = {slope}, exactly {exact}");
             }
         }
     }

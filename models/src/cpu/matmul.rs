@@ -1,11 +1,11 @@
 //! Matrix products over slices: the one door to the `gemm` crate, whose interface is raw pointers.
 #![allow(unsafe_code)]
 
-pub(crate) use gemm::Parallelism;
+pub use gemm::Parallelism;
 
 /// A strided view of a matrix in a slice.
 #[derive(Clone, Copy)]
-pub(crate) struct Matrix<'a> {
+pub struct Matrix<'a> {
     data: &'a [f32],
     rows: usize,
     columns: usize,
@@ -14,7 +14,7 @@ pub(crate) struct Matrix<'a> {
 }
 
 /// A mutable view of a matrix in a slice, its rows contiguous.
-pub(crate) struct MatrixMut<'a> {
+pub struct MatrixMut<'a> {
     data: &'a mut [f32],
     rows: usize,
     columns: usize,
@@ -23,6 +23,10 @@ pub(crate) struct MatrixMut<'a> {
 
 impl<'a> Matrix<'a> {
     /// Rows of `columns` values, `row_stride` values apart.
+    ///
+    /// # Panics
+    /// When the view is empty or reaches beyond its slice.
+    #[must_use]
     pub fn new(data: &'a [f32], rows: usize, columns: usize, row_stride: usize) -> Self {
         assert!(last_index(rows, columns, row_stride) < data.len());
         Self {
@@ -35,6 +39,7 @@ impl<'a> Matrix<'a> {
     }
 
     /// The same values with rows and columns exchanged.
+    #[must_use]
     pub fn transposed(self) -> Self {
         Self {
             data: self.data,
@@ -48,6 +53,10 @@ impl<'a> Matrix<'a> {
 
 impl<'a> MatrixMut<'a> {
     /// Rows of `columns` values, `row_stride` values apart.
+    ///
+    /// # Panics
+    /// When the view is empty or reaches beyond its slice.
+    #[must_use]
     pub fn new(data: &'a mut [f32], rows: usize, columns: usize, row_stride: usize) -> Self {
         assert!(last_index(rows, columns, row_stride) < data.len());
         assert!(rows == 1 || row_stride >= columns, "rows must not overlap");
@@ -66,7 +75,10 @@ fn last_index(rows: usize, columns: usize, row_stride: usize) -> usize {
 }
 
 /// `destination = left × right`, or `destination += left × right` when `accumulate`.
-pub(crate) fn multiply(
+///
+/// # Panics
+/// When the shapes do not agree.
+pub fn multiply(
     destination: &mut MatrixMut<'_>,
     accumulate: bool,
     left: Matrix<'_>,

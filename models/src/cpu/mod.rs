@@ -15,4 +15,5 @@ mod kernels;
 mod matmul;
 
 pub(crate) use bert::CpuBert;
-pub(crate) use matmul::Parallelism;
+pub use kernels::Kernels;
+pub use matmul::{Matrix, MatrixMut, Parallelism, multiply};
