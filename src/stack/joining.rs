@@ -52,7 +52,7 @@ impl Joining {
         ] {
             readiness::follow_consumer(health.part(part), consumer.health(), failed.clone());
         }
-        readiness::follow_joiner(joiner.state(), failed.clone());
+        readiness::follow_stateful(joiner.state(), failed.clone());
         Ok(Self {
             joiner: Arc::new(joiner),
             producer,

@@ -96,7 +96,7 @@ impl Profiling {
         .await?;
         let consumer = profiles.consumer().health();
         readiness::follow_consumer(health.part("profiles"), consumer, failed.clone());
-        readiness::follow_profiles(profiles.state(), failed.clone());
+        readiness::follow_stateful(profiles.state(), failed.clone());
         Ok(Self {
             profiles: Arc::new(profiles),
         })

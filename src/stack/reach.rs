@@ -45,18 +45,15 @@ pub async fn start(
 /// Wherever in the chain it is: consumers wrap what their stores said.
 fn is_out_of_reach(error: &anyhow::Error) -> bool {
     error.chain().any(|cause| {
-        let joiner = cause.downcast_ref::<millrace_joiner::StartError>();
-        let profiles = cause.downcast_ref::<millrace_profiles::StartError>();
+        let stateful = cause.downcast_ref::<millrace_stateful::StartError>();
         let recommender = cause.downcast_ref::<millrace_recommender::StartError>();
-        let admin = match (joiner, profiles, recommender) {
-            (Some(millrace_joiner::StartError::Admin(admin)), ..)
-            | (_, Some(millrace_profiles::StartError::Admin(admin)), _)
-            | (.., Some(millrace_recommender::StartError::Admin(admin))) => Some(admin),
+        let admin = match (stateful, recommender) {
+            (Some(millrace_stateful::StartError::Admin(admin)), _)
+            | (_, Some(millrace_recommender::StartError::Admin(admin))) => Some(admin),
             _ => cause.downcast_ref::<AdminError>(),
         };
-        let state = match (joiner, profiles) {
-            (Some(millrace_joiner::StartError::State(state)), _)
-            | (_, Some(millrace_profiles::StartError::State(state))) => Some(state),
+        let state = match stateful {
+            Some(millrace_stateful::StartError::State(state)) => Some(state),
             _ => cause.downcast_ref::<StateError>(),
         };
         matches!(admin, Some(AdminError::Kafka { .. }))

@@ -1,9 +1,8 @@
 //! Parts tell `/readyz` whether they can work.
 
 use millrace_index::SinkState;
-use millrace_joiner::JoinerState;
 use millrace_kafka::ConsumerState;
-use millrace_profiles::ProfilesState;
+use millrace_stateful::RunState;
 use millrace_telemetry::Part;
 use millrace_vectorizer::VectorizerState;
 use tokio::sync::watch;
@@ -67,31 +66,14 @@ pub fn follow_vectorizer(mut state: watch::Receiver<VectorizerState>, failed: Ca
     });
 }
 
-/// Cancels `failed` when the joiner can't go on.
-pub fn follow_joiner(mut state: watch::Receiver<JoinerState>, failed: CancellationToken) {
+/// Cancels `failed` when a stateful consumer can't go on.
+pub fn follow_stateful(mut state: watch::Receiver<RunState>, failed: CancellationToken) {
     tokio::spawn(async move {
         let failure = state
-            .wait_for(|state| matches!(state, JoinerState::Failed { .. }))
+            .wait_for(|state| matches!(state, RunState::Failed { .. }))
             .await;
-        if let Ok(state) = failure
-            && let JoinerState::Failed { reason } = &*state
-        {
-            tracing::error!(reason, "the joiner can't go on; restart the process");
-            failed.cancel();
-        }
-    });
-}
-
-/// Cancels `failed` when profiles can't be kept any more.
-pub fn follow_profiles(mut state: watch::Receiver<ProfilesState>, failed: CancellationToken) {
-    tokio::spawn(async move {
-        let failure = state
-            .wait_for(|state| matches!(state, ProfilesState::Failed { .. }))
-            .await;
-        if let Ok(state) = failure
-            && let ProfilesState::Failed { reason } = &*state
-        {
-            tracing::error!(reason, "profiles can't be kept; restart the process");
+        // It has said why itself.
+        if failure.is_ok() {
             failed.cancel();
         }
     });

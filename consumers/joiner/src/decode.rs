@@ -1,33 +1,15 @@
 //! Records to what they say, or to the reason why they are dead letters.
 
 use millrace_kafka::{DeadLetterReason, Record};
-use millrace_retry::while_unavailable;
-use millrace_schemas::{
-    BehaviorByItem, BehaviorEvent, Message, SchemaError, SchemaRegistry, Signal, decode_with,
-};
+use millrace_schemas::{BehaviorByItem, BehaviorEvent, SchemaRegistry, Signal};
+use millrace_stateful::{refusal, value};
 
 use crate::batch::SignalInput;
 use crate::signals::split_key;
 
-const SCHEMA_ERROR: &str = "millrace_schemas::SchemaError";
 const EVENT_ERROR: &str = "millrace_joiner::EventError";
 /// The end of the year 9999.
 const LAST_MS: i64 = 253_402_300_799_999;
-
-/// Reads a value. An unreachable schema registry makes this wait: nothing is wrong with the record.
-pub(crate) async fn value<M: Message>(
-    record: &Record,
-    registry: Option<&dyn SchemaRegistry>,
-) -> Result<M, DeadLetterReason> {
-    let Some(value) = record.value.as_deref() else {
-        return Err(refusal("no_value", SCHEMA_ERROR, "the record has no value"));
-    };
-    let read = || decode_with::<M>(value, registry);
-    while_unavailable("reading a schema", SchemaError::is_retryable, read)
-        .await
-        // Without its source, which may quote the value.
-        .map_err(|error| refusal(error.error_type(), SCHEMA_ERROR, error.to_string()))
-}
 
 /// Refuses events that no batch may hold.
 pub(crate) fn check_event(
@@ -103,15 +85,5 @@ pub(crate) async fn signal(
             EVENT_ERROR,
             "a tombstone's key is not {item_id}@{model_version}",
         )),
-    }
-}
-
-fn refusal(error_type: &str, class: &str, message: impl Into<String>) -> DeadLetterReason {
-    DeadLetterReason {
-        error_type: error_type.to_owned(),
-        class: class.to_owned(),
-        message: message.into(),
-        http_status: None,
-        attempts: 1,
     }
 }

@@ -5,10 +5,10 @@ use std::sync::Arc;
 
 use millrace_kafka::{Admin, AdminError, KafkaConfig, java_partition, topics};
 use millrace_state::{Shard, StateError, StateStore};
+use millrace_stateful::read;
 
 use crate::signals::ItemSignals;
 use crate::tables::SIGNALS;
-use crate::values::read;
 
 /// Reads the joiner's table of signals, by whoever reaches its state; cheap to clone.
 #[derive(Clone)]

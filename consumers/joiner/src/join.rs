@@ -18,12 +18,13 @@ use millrace_schemas::{
     BehaviorByItem, Feedback, ItemCounters, ItemStats, Origin, UnmatchedBehavior,
 };
 use millrace_state::{Cache, Change, Table};
+use millrace_stateful::{BrokenValue, read, write};
 
 use crate::batch::{Batch, BehaviorInput, Output, SignalInput, Step};
 use crate::config::JoinerConfig;
 use crate::signals::ItemSignals;
 use crate::tables::{COUNTERS, FORGETTING, Offsets, PROGRESS, SEEN, SIGNALS, WAITING};
-use crate::values::{BrokenValue, Progress, Seen, SeenKey, SeenOutcome, read, seen_key, write};
+use crate::values::{Progress, Seen, SeenKey, SeenOutcome, seen_key};
 use crate::waiting::{WaitingEvent, WaitingIndex};
 use crate::watermark::Watermark;
 

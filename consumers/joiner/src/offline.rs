@@ -12,12 +12,12 @@ use millrace_schemas::{
     BehaviorByItem, BehaviorEvent, Feedback, ItemStats, Origin, Signal, UnmatchedBehavior,
 };
 use millrace_state::{Change, FIRST_GENERATION, Table};
+use millrace_stateful::BrokenValue;
 
 use crate::batch::{Batch, BehaviorInput, Output, SignalInput};
 use crate::config::{InvalidConfig, JoinerConfig};
 use crate::join::{Join, Writer};
 use crate::tables::{FORGETTING, Offsets};
-use crate::values::BrokenValue;
 
 /// What became of records, in the order in which it would be published.
 #[derive(Clone, Debug, Default)]

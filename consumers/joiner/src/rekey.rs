@@ -8,10 +8,11 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use futures::FutureExt as _;
 use millrace_kafka::{
-    Consumer, DeadLetterReason, DeadLetters, Delivery, Enqueued, ProduceError, Producer,
+    Consumer, ConsumerState, DeadLetterReason, Delivery, Enqueued, ProduceError, Producer,
 };
 use millrace_retry::{error_chain, while_unavailable};
 use millrace_schemas::{BehaviorByItem, BehaviorEvent, EventHeaders, SchemaRegistry};
+use millrace_stateful::{Refusals, refusal, value};
 
 use crate::decode;
 use crate::stats::Counters;
@@ -22,7 +23,7 @@ const SOURCE: &str = "millrace/consumers/joiner";
 
 pub(crate) struct Rekey {
     pub producer: Producer,
-    pub dead_letters: DeadLetters,
+    pub refusals: Refusals,
     pub registry: Option<Arc<dyn SchemaRegistry>>,
     pub counters: Arc<Counters>,
     pub max_skew_ms: i64,
@@ -46,22 +47,26 @@ fn refused(delivery: Delivery, error: ProduceError) -> Result<Begun, ProduceErro
     if matches!(error, ProduceError::Fatal { .. }) {
         return Err(error);
     }
-    let reason = DeadLetterReason {
-        error_type: "publish_refused".to_owned(),
-        class: "millrace_kafka::ProduceError".to_owned(),
-        message: error_chain(&error),
-        http_status: None,
-        attempts: 1,
-    };
+    let class = "millrace_kafka::ProduceError";
+    let reason = refusal("publish_refused", class, error_chain(&error));
     Ok(Begun::Refused { delivery, reason })
+}
+
+/// Why re-keying cannot go on.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum RekeyError {
+    #[error(transparent)]
+    Produce(#[from] ProduceError),
+    #[error("the consumer of `behavior` has failed: {reason}")]
+    Consumer { reason: String },
 }
 
 impl Rekey {
     /// Works until the consumer ends.
     ///
     /// # Errors
-    /// The producer has failed for good.
-    pub async fn run(&self, mut consumer: Consumer) -> Result<(), ProduceError> {
+    /// The producer or the consumer has failed for good.
+    pub async fn run(&self, mut consumer: Consumer) -> Result<(), RekeyError> {
         while let Some(first) = consumer.recv().await {
             let mut batch = vec![first];
             while batch.len() < MAX_BATCH
@@ -79,12 +84,17 @@ impl Rekey {
                 self.finish(rekeyed).await?;
             }
         }
-        Ok(())
+        match &*consumer.health().borrow() {
+            ConsumerState::Fatal { reason } => Err(RekeyError::Consumer {
+                reason: reason.clone(),
+            }),
+            _ => Ok(()),
+        }
     }
 
     async fn begin(&self, delivery: Delivery) -> Result<Begun, ProduceError> {
         let registry = self.registry.as_deref();
-        let read = match decode::value::<BehaviorEvent>(&delivery, registry).await {
+        let read = match value::<BehaviorEvent>(&delivery, registry).await {
             Ok(event) => decode::check_event(&event, &delivery, self.max_skew_ms).map(|()| event),
             Err(reason) => Err(reason),
         };
@@ -154,25 +164,9 @@ impl Rekey {
             refused @ Begun::Refused { .. } => refused,
         };
         if let Begun::Refused { delivery, reason } = ended {
-            self.refuse(&delivery, &reason).await?;
+            self.refusals.refuse(&delivery, &reason).await?;
             delivery.ack();
         }
-        Ok(())
-    }
-
-    async fn refuse(
-        &self,
-        delivery: &Delivery,
-        reason: &DeadLetterReason,
-    ) -> Result<(), ProduceError> {
-        tracing::warn!(
-            origin = %delivery.origin(),
-            error_type = reason.error_type,
-            message = reason.message,
-            "dead letter"
-        );
-        self.dead_letters.publish(delivery, "rekey", reason).await?;
-        self.counters.dead_lettered.fetch_add(1, Relaxed);
         Ok(())
     }
 }

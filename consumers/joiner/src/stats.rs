@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{Mutex, PoisonError};
 
 use serde::Serialize;
 
@@ -49,14 +48,11 @@ pub struct PartitionStats {
 #[derive(Debug, Default)]
 pub(crate) struct Counters {
     pub rekeyed: AtomicU64,
-    joined: AtomicU64,
-    unmatched: AtomicU64,
-    duplicates: AtomicU64,
-    signals: AtomicU64,
+    pub joined: AtomicU64,
+    pub unmatched: AtomicU64,
+    pub duplicates: AtomicU64,
+    pub signals: AtomicU64,
     pub unreadable_signals: AtomicU64,
-    pub dead_lettered: AtomicU64,
-    pub refused_writes: AtomicU64,
-    partitions: Mutex<BTreeMap<i32, PartitionStats>>,
 }
 
 impl Counters {
@@ -65,35 +61,5 @@ impl Counters {
         self.unmatched.fetch_add(done.unmatched, Relaxed);
         self.duplicates.fetch_add(done.duplicates, Relaxed);
         self.signals.fetch_add(done.signals, Relaxed);
-    }
-
-    /// `None` where the partition is no longer ours.
-    pub fn partition(&self, partition: i32, stats: Option<PartitionStats>) {
-        let mut partitions = self
-            .partitions
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        match stats {
-            Some(stats) => partitions.insert(partition, stats),
-            None => partitions.remove(&partition),
-        };
-    }
-
-    pub fn snapshot(&self) -> JoinerStats {
-        let partitions = self
-            .partitions
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        JoinerStats {
-            rekeyed: self.rekeyed.load(Relaxed),
-            joined: self.joined.load(Relaxed),
-            unmatched: self.unmatched.load(Relaxed),
-            duplicates: self.duplicates.load(Relaxed),
-            signals: self.signals.load(Relaxed),
-            unreadable_signals: self.unreadable_signals.load(Relaxed),
-            dead_lettered: self.dead_lettered.load(Relaxed),
-            refused_writes: self.refused_writes.load(Relaxed),
-            partitions: partitions.clone(),
-        }
     }
 }

@@ -3,8 +3,7 @@
 use std::collections::BTreeSet;
 
 use millrace_schemas::ItemCounters;
-use millrace_state::Table;
-use serde::de::DeserializeOwned;
+use millrace_stateful::{BrokenValue, read};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
@@ -35,24 +34,6 @@ pub(crate) struct Progress {
     pub forget_hours: BTreeSet<i64>,
     /// Of all items of the partition.
     pub totals: ItemCounters,
-}
-
-/// A value of the state that cannot be read.
-#[derive(Debug, thiserror::Error)]
-#[error("a value of the table {table} cannot be read")]
-pub(crate) struct BrokenValue {
-    table: Table,
-    #[source]
-    source: postcard::Error,
-}
-
-pub(crate) fn read<T: DeserializeOwned>(table: Table, value: &[u8]) -> Result<T, BrokenValue> {
-    postcard::from_bytes(value).map_err(|source| BrokenValue { table, source })
-}
-
-pub(crate) fn write<T: Serialize>(value: &T) -> Vec<u8> {
-    postcard::to_stdvec(value)
-        .unwrap_or_else(|_| unreachable!("these types are encodable, and memory grows as needed"))
 }
 
 /// The counters of an item, as the state holds them.

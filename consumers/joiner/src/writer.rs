@@ -1,30 +1,18 @@
 //! The join of one partition together with its state: what a batch needs is read, what it changes
 //! is written. Still without topics, so that tests can stop it between any two steps.
 
-use std::sync::Arc;
 use std::time::Instant;
 
-use millrace_state::{Change, Shard, ShardWriter, StateError, StateStore, Table};
+use millrace_state::{Change, ShardWriter, StateError, Table};
+use millrace_stateful::WorkError;
 
 use crate::batch::{Batch, Step};
 use crate::config::JoinerConfig;
 use crate::join::{Join, Writer};
 use crate::tables::{FORGETTING, Offsets, PROGRESS, WAITING};
-use crate::values::BrokenValue;
 
 /// Lists of ids that one write forgets; each is of one batch.
 const MAX_FORGOTTEN_CHUNKS: usize = 8;
-
-/// The state cannot be used.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum WriterError {
-    /// The store refuses or does not answer.
-    #[error(transparent)]
-    State(#[from] StateError),
-    /// A value is not what this version writes.
-    #[error("the state cannot be read; remove it, and it is rebuilt from the topics")]
-    Broken(#[from] BrokenValue),
-}
 
 /// The one join that writes a shard.
 pub(crate) struct JoinWriter {
@@ -34,16 +22,14 @@ pub(crate) struct JoinWriter {
 }
 
 impl JoinWriter {
-    /// Claims the shard, and reads what is kept in memory. `topic` is the full name of
-    /// `behavior.by-item`. Waits while the store does not answer.
-    pub async fn claim(
-        state: Arc<dyn StateStore>,
-        shard: Shard,
+    /// Reads what is kept in memory. `topic` is the full name of `behavior.by-item`. Waits while the
+    /// store does not answer.
+    pub async fn open(
+        shard: ShardWriter,
         topic: &str,
         config: &JoinerConfig,
         now: Instant,
-    ) -> Result<Self, WriterError> {
-        let shard = ShardWriter::claim(state, shard).await?;
+    ) -> Result<Self, WorkError> {
         let progress = shard.get(vec![(PROGRESS, Vec::new())]).await?;
         let progress = progress.into_iter().next().flatten();
         let waiting = shard.scan(WAITING, usize::MAX).await?;
@@ -54,13 +40,6 @@ impl JoinWriter {
             topic: topic.to_owned(),
         };
         let join = Join::open(config, writer, progress.as_deref(), &waiting, now)?;
-        tracing::info!(
-            partition = shard.shard().partition,
-            epoch = shard.epoch(),
-            position = %shard.position(),
-            waiting = waiting.len(),
-            "claimed"
-        );
         Ok(Self {
             shard,
             join,
@@ -74,7 +53,12 @@ impl JoinWriter {
     }
 
     /// The join, as of the last batch.
-    pub fn join(&mut self) -> &mut Join {
+    pub fn join(&self) -> &Join {
+        &self.join
+    }
+
+    /// As [`JoinWriter::join`], to tell it of the clock and of the end.
+    pub fn join_mut(&mut self) -> &mut Join {
         &mut self.join
     }
 
@@ -90,7 +74,7 @@ impl JoinWriter {
         batch: Batch,
         totals: bool,
         now: Instant,
-    ) -> Result<Step, WriterError> {
+    ) -> Result<Step, WorkError> {
         let next = batch.next;
         let keys = self.join.wanted(&batch);
         self.load(keys).await?;
@@ -109,13 +93,13 @@ impl JoinWriter {
         self.shard.commit(next.into(), changes).await
     }
 
-    async fn load(&mut self, keys: Vec<(Table, Vec<u8>)>) -> Result<(), WriterError> {
+    async fn load(&mut self, keys: Vec<(Table, Vec<u8>)>) -> Result<(), WorkError> {
         let values = self.shard.get(keys.clone()).await?;
         self.join.load(&keys, values)?;
         Ok(())
     }
 
-    async fn forget(&mut self, hour: i64) -> Result<(), WriterError> {
+    async fn forget(&mut self, hour: i64) -> Result<(), WorkError> {
         let table = FORGETTING.part(hour);
         let mut chunks = self.shard.scan(table, MAX_FORGOTTEN_CHUNKS + 1).await?;
         let all = chunks.len() <= MAX_FORGOTTEN_CHUNKS;

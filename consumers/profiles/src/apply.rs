@@ -15,10 +15,11 @@ use bytes::Bytes;
 use millrace_features::{Profile, ProfileSettings};
 use millrace_schemas::Feedback;
 use millrace_state::{Cache, Change, Table};
+use millrace_stateful::{BrokenValue, read, write};
 
 use crate::values::{
-    BrokenValue, ChunkKey, FORGETTING, PROFILES, PROGRESS, Progress, SEEN, SeenChunk, chunk_key,
-    hour, read, read_profile, write,
+    ChunkKey, FORGETTING, PROFILES, PROGRESS, Progress, SEEN, SeenChunk, chunk_key, hour,
+    read_profile,
 };
 
 /// How feedback is applied.

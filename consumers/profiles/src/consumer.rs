@@ -1,31 +1,22 @@
-//! The consumer as a whole: the group, and a task for each partition.
+//! The consumer as a whole, and what it stands on.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use millrace_features::Field;
-use millrace_kafka::{
-    Admin, AdminError, ConsumerConfig, ConsumerError, ConsumerHandle, ConsumerState, DeadLetters,
-    Drained, KafkaConfig, PartitionedConsumer, Producer, topics,
-};
-use millrace_retry::error_chain;
+use millrace_kafka::{AdminError, ConsumerHandle, Drained, KafkaConfig, Producer};
 use millrace_schemas::SchemaRegistry;
-use millrace_state::{StateError, StateStore};
+use millrace_state::StateStore;
+use millrace_stateful::{Deps, Refusals, RunState, StartError, StatefulConsumer, Work as _, group};
 use tokio::sync::watch;
-use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 
 use crate::apply::Applies;
-use crate::config::{InvalidConfig, ProfilesConfig};
-use crate::partition::{self, Context};
+use crate::config::ProfilesConfig;
+use crate::partition::{Keeps, Shared};
 use crate::reader::ProfileReader;
 use crate::space::{ItemVectors, Space};
-use crate::stats::{Counters, ProfilesStats};
-
-/// How often an end of input looks whether it was reached.
-const LOOK_EVERY: Duration = Duration::from_millis(20);
-/// Bytes of a partition's records that wait in memory.
-const QUEUED_BYTES: usize = 16 << 20;
+use crate::stats::{Counters, PartitionStats, ProfilesStats};
+use crate::values;
 
 /// What the consumer stands on.
 pub struct ProfilesDeps {
@@ -48,44 +39,13 @@ pub struct ProfilesDeps {
     pub config: ProfilesConfig,
 }
 
-/// Why the consumer does not start.
-#[derive(Debug, thiserror::Error)]
-pub enum StartError {
-    /// A setting cannot work.
-    #[error(transparent)]
-    Config(#[from] InvalidConfig),
-    /// The brokers cannot be asked, or the topic is missing.
-    #[error(transparent)]
-    Admin(#[from] AdminError),
-    /// The group cannot be joined.
-    #[error(transparent)]
-    Consumer(#[from] ConsumerError),
-    /// The state cannot be used.
-    #[error(transparent)]
-    State(#[from] StateError),
-}
-
-/// How the consumer is.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum ProfilesState {
-    /// It works, or waits for brokers and store.
-    Running,
-    /// It was asked to stop and has.
-    Stopped,
-    /// It can do nothing more; the process should restart.
-    Failed {
-        /// Why.
-        reason: String,
-    },
-}
-
 /// The consumer of `feedback`.
 pub struct Profiles;
 
 /// The group that writes this generation of the state.
 #[must_use]
 pub fn profiles_group(kafka: &KafkaConfig, generation: u32) -> String {
-    format!("{}profiles.{generation:06}", kafka.topic_prefix)
+    group(kafka, Keeps::NAME, generation)
 }
 
 impl Profiles {
@@ -120,81 +80,82 @@ impl Profiles {
             fields,
             config,
         } = deps;
-        config.validate()?;
-        let admin = Admin::connect(&kafka)?;
-        let topic = kafka.topic(topics::FEEDBACK);
-        let partitions = admin.partitions(&topic).await?;
+        config
+            .validate()
+            .map_err(|error| StartError::Config(error.into()))?;
         let space = Space {
             model_version: model_version.clone(),
             vectors,
         };
-        let partition_count = i32::try_from(partitions.len()).unwrap_or(i32::MAX);
-        let reader =
-            ProfileReader::within(Some(space.clone()), Arc::clone(&state), partition_count);
-        let mut group =
-            ConsumerConfig::new(profiles_group(&kafka, generation), &[topics::FEEDBACK]);
-        // While one batch is written the next one gathers.
-        group.max_queued_messages_per_partition = 2 * config.batch_records;
-        group.max_queued_bytes_per_partition = QUEUED_BYTES.max(2 * config.batch_bytes);
-        let consumer = PartitionedConsumer::start(&kafka, &group)?;
-        let running = Arc::new(Running {
-            context: Arc::new(Context {
-                dead_letters: DeadLetters::new(producer, "profiles"),
+        let keeps = Keeps {
+            shared: Arc::new(Shared {
                 registry,
-                state,
-                admin,
-                generation,
-                space,
-                applying: Applies {
-                    settings: config.settings(fields),
-                    model_version,
-                    deduplication_hours: config.deduplication_hours,
-                    cached_users: config.cached_users,
-                },
-                batch_records: config.batch_records,
-                batch_bytes: config.batch_bytes,
-                counters: Arc::new(Counters::default()),
+                refusals: Refusals::new(producer.clone(), Keeps::NAME, "profile"),
+                counters: Counters::default(),
             }),
-            topic,
-            reader,
-            consumer: consumer.handle(),
-            state: watch::Sender::new(ProfilesState::Running),
-            stop: CancellationToken::new(),
-            tasks: TaskTracker::new(),
-        });
-        running.tasks.spawn(Arc::clone(&running).work(consumer));
-        Ok(ProfilesHandle { running })
+            space: space.clone(),
+            applying: Applies {
+                settings: config.settings(fields),
+                model_version,
+                deduplication_hours: config.deduplication_hours,
+                cached_users: config.cached_users,
+            },
+        };
+        let deps = Deps {
+            kafka,
+            producer,
+            state: Arc::clone(&state),
+            batch_records: config.batch_records,
+            batch_bytes: config.batch_bytes,
+        };
+        let consumer = StatefulConsumer::start(deps, keeps, generation).await?;
+        let reader = ProfileReader::within(Some(space), state, consumer.partition_count());
+        Ok(ProfilesHandle { consumer, reader })
     }
 }
 
 /// Watches and stops a running consumer. Dropped, it stops at once without waiting.
 pub struct ProfilesHandle {
-    running: Arc<Running>,
+    consumer: StatefulConsumer<Keeps>,
+    reader: ProfileReader,
 }
 
 impl ProfilesHandle {
     /// What was done so far.
     #[must_use]
     pub fn stats(&self) -> ProfilesStats {
-        self.running.context.counters.snapshot()
+        let shared = &self.consumer.work().shared;
+        let standings = self.consumer.standings().into_iter();
+        let partitions = standings.map(|(partition, standing)| {
+            let offset = values::offset(&standing.position);
+            (partition, PartitionStats { offset })
+        });
+        let (applied, duplicates) = shared.counters.get();
+        ProfilesStats {
+            applied,
+            duplicates,
+            dead_lettered: shared.refusals.count(),
+            refused_writes: self.consumer.refused_writes(),
+            partitions: partitions.collect(),
+        }
     }
 
     /// How it is.
     #[must_use]
-    pub fn state(&self) -> watch::Receiver<ProfilesState> {
-        self.running.state.subscribe()
+    pub fn state(&self) -> watch::Receiver<RunState> {
+        self.consumer.state()
     }
 
     /// The consumer of `feedback`.
     #[must_use]
     pub fn consumer(&self) -> &ConsumerHandle {
-        &self.running.consumer
+        self.consumer.member()
     }
 
     /// Reads the profiles of all members, of the live generation, in the space of this one's model.
     #[must_use]
     pub fn reader(&self) -> ProfileReader {
-        self.running.reader.clone()
+        self.reader.clone()
     }
 
     /// Waits until all that `feedback` holds now is applied. Covers the partitions of this process.
@@ -202,88 +163,13 @@ impl ProfilesHandle {
     /// # Errors
     /// The brokers cannot be asked.
     pub async fn end_of_input(&self) -> Result<(), AdminError> {
-        let running = &self.running;
-        let ends = running.context.admin.end_offsets(&running.topic).await?;
-        while !self.has_reached(&ends) {
-            tokio::time::sleep(LOOK_EVERY).await;
-        }
-        Ok(())
-    }
-
-    fn has_reached(&self, ends: &std::collections::BTreeMap<i32, i64>) -> bool {
-        let assigned = self.running.consumer.metrics().partitions;
-        let stats = self.stats().partitions;
-        // Before the first assignment there is nothing that could have been reached.
-        !assigned.is_empty()
-            && assigned.iter().all(|assigned| {
-                let end = ends.get(&assigned.partition).copied().unwrap_or(0);
-                let stands = stats.get(&assigned.partition);
-                stands.is_some_and(|stands| stands.offset.unwrap_or(0) >= end)
-            })
+        self.consumer.end_of_input().await
     }
 
     /// Takes nothing more, finishes what was begun within `deadline`, commits, leaves the group.
     pub async fn shutdown(&self, deadline: Duration) -> Drained {
-        let running = &self.running;
-        let drained = running.consumer.shutdown(deadline).await;
-        running.stop.cancel();
-        running.tasks.close();
-        running.tasks.wait().await;
-        running.state.send_if_modified(|state| {
-            let was_running = *state == ProfilesState::Running;
-            if was_running {
-                *state = ProfilesState::Stopped;
-            }
-            was_running
-        });
+        let drained = self.consumer.drain(deadline).await;
+        self.consumer.stop().await;
         drained
-    }
-}
-
-impl Drop for ProfilesHandle {
-    fn drop(&mut self) {
-        self.running.stop.cancel();
-    }
-}
-
-struct Running {
-    context: Arc<Context>,
-    /// Full name of `feedback`.
-    topic: String,
-    reader: ProfileReader,
-    consumer: ConsumerHandle,
-    state: watch::Sender<ProfilesState>,
-    stop: CancellationToken,
-    tasks: TaskTracker,
-}
-
-impl Running {
-    async fn work(self: Arc<Self>, mut consumer: PartitionedConsumer) {
-        while let Some(Some(assigned)) = self
-            .stop
-            .run_until_cancelled(consumer.next_assignment())
-            .await
-        {
-            let number = assigned.partition();
-            let running = Arc::clone(&self);
-            self.tasks.spawn(async move {
-                let work = partition::run(Arc::clone(&running.context), assigned);
-                if let Some(Err(error)) = running.stop.run_until_cancelled(work).await {
-                    running.fail(format!("partition {number}: {}", error_chain(&error)));
-                }
-            });
-        }
-        if let ConsumerState::Fatal { reason } = &*consumer.health().borrow() {
-            self.fail(reason.clone());
-        }
-        // Its partitions are given the time to finish by whoever asked it to stop.
-        self.stop.cancelled().await;
-        drop(consumer);
-    }
-
-    fn fail(&self, reason: String) {
-        tracing::error!(reason, "profiles can't be kept; restart the process");
-        self.state.send_replace(ProfilesState::Failed { reason });
-        self.stop.cancel();
     }
 }

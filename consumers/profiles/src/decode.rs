@@ -1,10 +1,9 @@
 //! Records to feedback, or to the reason why they are dead letters.
 
 use millrace_kafka::{DeadLetterReason, Record};
-use millrace_retry::while_unavailable;
-use millrace_schemas::{Feedback, SchemaError, SchemaRegistry, decode_with};
+use millrace_schemas::{Feedback, SchemaRegistry};
+use millrace_stateful::{refusal, value};
 
-const SCHEMA_ERROR: &str = "millrace_schemas::SchemaError";
 const FEEDBACK_ERROR: &str = "millrace_profiles::FeedbackError";
 /// The end of the year 9999.
 const LAST_MS: i64 = 253_402_300_799_999;
@@ -15,14 +14,7 @@ pub(crate) async fn feedback(
     record: &Record,
     registry: Option<&dyn SchemaRegistry>,
 ) -> Result<Feedback, DeadLetterReason> {
-    let Some(value) = record.value.as_deref() else {
-        return Err(refusal("no_value", SCHEMA_ERROR, "the record has no value"));
-    };
-    let read = || decode_with::<Feedback>(value, registry);
-    let feedback = while_unavailable("reading a schema", SchemaError::is_retryable, read)
-        .await
-        // Without its source, which may quote the value.
-        .map_err(|error| refusal(error.error_type(), SCHEMA_ERROR, error.to_string()))?;
+    let feedback = value(record, registry).await?;
     check(&feedback, record)?;
     Ok(feedback)
 }
@@ -61,14 +53,4 @@ fn check(feedback: &Feedback, record: &Record) -> Result<(), DeadLetterReason> {
         );
     }
     Ok(())
-}
-
-fn refusal(error_type: &str, class: &str, message: impl Into<String>) -> DeadLetterReason {
-    DeadLetterReason {
-        error_type: error_type.to_owned(),
-        class: class.to_owned(),
-        message: message.into(),
-        http_status: None,
-        attempts: 1,
-    }
 }

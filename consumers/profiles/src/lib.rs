@@ -1,21 +1,19 @@
 //! What is known of each user: the consumer that applies feedback to profiles, and their reader.
 //!
-//! The dataflow, room by room: `consumer` (the group, a task for each partition of `feedback`) →
-//! `partition` (claim, read, write, in this order) → `decode` → `apply` (feedback to profiles,
-//! without any input or output; `values` is what the state holds, `writer` puts the state under it) →
-//! the state (profiles, origins and offset in one write) → [`ProfileReader`]. `space` takes a profile from
-//! one model's vectors to another's.
+//! The dataflow, room by room: `consumer` (what it is started with) → `partition` (one of `feedback`, as
+//! `millrace-stateful` gives them) → `decode` → `apply` (feedback to profiles, without any input or
+//! output; `values` is what the state holds, `writer` puts the state under it) → the state (profiles,
+//! origins and offset) → [`ProfileReader`]. `space` takes a profile from one model's vectors to another's.
 //!
 //! Promises:
-//! - *Profile and offset are one write*, of one writer, and an origin is applied once: after any
-//!   crash, rebalance, doubled record or failed-over store a profile is that of each event once, in
-//!   the topic's order, bit for bit.
+//! - An origin is applied once: after any crash, rebalance, doubled record or failed-over store a
+//!   profile is that of each event once, in the topic's order, bit for bit.
 //! - What was written is what the next [`ProfileReader::get`] finds. A batch is what came while the
 //!   one before was written, so a single click is written at once.
 //! - Feedback that cannot be read is in `feedback.dlq` before the state moves past it.
 //!
-//! Left to others: what an event does to a profile (`millrace-features`), offsets and groups
-//! (`millrace-kafka`), where the state is kept and who may write it (`millrace-state`).
+//! Left to others: what an event does to a profile (`millrace-features`), partitions whose state
+//! and offsets are one write (`millrace-stateful`).
 
 mod apply;
 mod config;
@@ -31,9 +29,8 @@ mod values;
 mod writer;
 
 pub use config::{InvalidConfig, ProfilesConfig};
-pub use consumer::{
-    Profiles, ProfilesDeps, ProfilesHandle, ProfilesState, StartError, profiles_group,
-};
+pub use consumer::{Profiles, ProfilesDeps, ProfilesHandle, profiles_group};
+pub use millrace_stateful::{RunState, StartError};
 pub use reader::{ProfileReader, ReadError};
 pub use space::ItemVectors;
 pub use stats::{PartitionStats, ProfilesStats};

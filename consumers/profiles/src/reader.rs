@@ -6,9 +6,10 @@ use std::time::{Duration, Instant};
 use millrace_features::Profile;
 use millrace_kafka::{Admin, AdminError, KafkaConfig, java_partition, topics};
 use millrace_state::{Shard, StateError, StateStore};
+use millrace_stateful::BrokenValue;
 
 use crate::space::{ItemVectors, Space};
-use crate::values::{BrokenValue, PROFILES, read_profile};
+use crate::values::{PROFILES, read_profile};
 
 /// How long a generation is taken for the live one without asking.
 const LIVE_FOR: Duration = Duration::from_secs(1);
@@ -37,13 +38,7 @@ pub enum ReadError {
     State(#[from] StateError),
     /// A value is not what this version writes.
     #[error("the state holds a profile of another version of millrace")]
-    Broken(#[source] Box<dyn std::error::Error + Send + Sync>),
-}
-
-impl From<BrokenValue> for ReadError {
-    fn from(error: BrokenValue) -> Self {
-        Self::Broken(error.into())
-    }
+    Broken(#[from] BrokenValue),
 }
 
 impl ProfileReader {

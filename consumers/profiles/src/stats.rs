@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{Mutex, PoisonError};
 
 use serde::Serialize;
 
@@ -34,9 +33,6 @@ pub struct PartitionStats {
 pub(crate) struct Counters {
     applied: AtomicU64,
     duplicates: AtomicU64,
-    pub dead_lettered: AtomicU64,
-    pub refused_writes: AtomicU64,
-    partitions: Mutex<BTreeMap<i32, PartitionStats>>,
 }
 
 impl Counters {
@@ -45,29 +41,8 @@ impl Counters {
         self.duplicates.fetch_add(done.duplicates, Relaxed);
     }
 
-    /// `None` where the partition is no longer ours.
-    pub fn partition(&self, partition: i32, stats: Option<PartitionStats>) {
-        let mut partitions = self
-            .partitions
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        match stats {
-            Some(stats) => partitions.insert(partition, stats),
-            None => partitions.remove(&partition),
-        };
-    }
-
-    pub fn snapshot(&self) -> ProfilesStats {
-        let partitions = self
-            .partitions
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        ProfilesStats {
-            applied: self.applied.load(Relaxed),
-            duplicates: self.duplicates.load(Relaxed),
-            dead_lettered: self.dead_lettered.load(Relaxed),
-            refused_writes: self.refused_writes.load(Relaxed),
-            partitions: partitions.clone(),
-        }
+    /// Applied, duplicates.
+    pub fn get(&self) -> (u64, u64) {
+        (self.applied.load(Relaxed), self.duplicates.load(Relaxed))
     }
 }

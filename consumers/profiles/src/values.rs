@@ -3,9 +3,10 @@
 use std::collections::BTreeSet;
 
 use millrace_features::Profile;
+use millrace_kafka::topics;
 use millrace_schemas::Origin;
 use millrace_state::{Position, Table};
-use serde::de::DeserializeOwned;
+use millrace_stateful::BrokenValue;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
@@ -21,7 +22,6 @@ pub(crate) const FORGETTING: Table = Table::new("forgetting");
 /// Offsets of a chunk. A partition of `feedback` has a share of each partition that behavior is
 /// joined in, so a chunk of it is neither empty nor full, and a byte holds about one origin.
 const CHUNK: i64 = 4_096;
-const SOURCE: &str = "feedback";
 const HOUR_MS: i64 = 3_600_000;
 
 /// A chunk's key: 4 bytes of the topic's SHA-256, the partition, the chunk's number.
@@ -59,22 +59,6 @@ pub(crate) struct Progress {
     pub forget_hours: BTreeSet<i64>,
 }
 
-/// A value of the state that cannot be read.
-#[derive(Debug, thiserror::Error)]
-#[error("a value of the table {table} cannot be read")]
-pub(crate) struct BrokenValue {
-    table: Table,
-    #[source]
-    source: Box<dyn std::error::Error + Send + Sync>,
-}
-
-pub(crate) fn read<T: DeserializeOwned>(table: Table, value: &[u8]) -> Result<T, BrokenValue> {
-    postcard::from_bytes(value).map_err(|source| BrokenValue {
-        table,
-        source: source.into(),
-    })
-}
-
 pub(crate) fn read_profile(value: &[u8]) -> Result<Profile, BrokenValue> {
     Profile::from_bytes(value).map_err(|source| BrokenValue {
         table: PROFILES,
@@ -82,18 +66,13 @@ pub(crate) fn read_profile(value: &[u8]) -> Result<Profile, BrokenValue> {
     })
 }
 
-pub(crate) fn write<T: Serialize>(value: &T) -> Vec<u8> {
-    postcard::to_stdvec(value)
-        .unwrap_or_else(|_| unreachable!("these types are encodable, and memory grows as needed"))
-}
-
 /// The next offset of `feedback`; `None` where nothing was read yet.
 pub(crate) fn offset(position: &Position) -> Option<i64> {
-    position.get(SOURCE)
+    position.get(topics::FEEDBACK)
 }
 
 pub(crate) fn position(offset: Option<i64>) -> Position {
-    Position::default().with(SOURCE, offset)
+    Position::default().with(topics::FEEDBACK, offset)
 }
 
 pub(crate) fn hour(time_ms: i64) -> i64 {
@@ -113,6 +92,7 @@ pub(crate) fn chunk_key(origin: &Origin) -> ChunkKey {
 mod tests {
     use std::collections::{BTreeMap, BTreeSet};
 
+    use millrace_stateful::{read, write};
     use proptest::prelude::*;
 
     use super::*;

@@ -1,28 +1,16 @@
 //! The profiles of one partition together with their state: what a batch needs is read, what it
 //! changes is written. Still without topics, so that tests can stop it between any two steps.
 
-use std::sync::Arc;
-
 use millrace_retry::while_unavailable;
-use millrace_state::{Change, Shard, ShardWriter, StateError, StateStore};
+use millrace_state::{Change, ShardWriter, StateError};
+use millrace_stateful::WorkError;
 
 use crate::apply::{Applies, Applying, Input, Step};
 use crate::space::Space;
-use crate::values::{BrokenValue, FORGETTING, PROGRESS, SEEN, offset, position};
+use crate::values::{FORGETTING, PROGRESS, SEEN, offset, position};
 
 /// Chunks of origins that one write forgets.
 const MAX_FORGOTTEN_CHUNKS: usize = 256;
-
-/// The state cannot be used.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum WriterError {
-    /// The store refuses or does not answer.
-    #[error(transparent)]
-    State(#[from] StateError),
-    /// A value is not what this version writes.
-    #[error("the state cannot be read; remove it, and it is rebuilt from `feedback`")]
-    Broken(#[from] BrokenValue),
-}
 
 /// The one writer of a partition's profiles.
 pub(crate) struct ProfileWriter {
@@ -32,23 +20,15 @@ pub(crate) struct ProfileWriter {
 }
 
 impl ProfileWriter {
-    /// Claims the shard. Waits while the store does not answer.
-    pub async fn claim(
-        state: Arc<dyn StateStore>,
-        shard: Shard,
+    /// Reads how far it has come. Waits while the store does not answer.
+    pub async fn open(
+        shard: ShardWriter,
         space: Space,
         applies: Applies,
-    ) -> Result<Self, WriterError> {
-        let shard = ShardWriter::claim(state, shard).await?;
+    ) -> Result<Self, WorkError> {
         let progress = shard.get(vec![(PROGRESS, Vec::new())]).await?;
         let progress = progress.into_iter().next().flatten();
         let applying = Applying::open(applies, progress.as_deref())?;
-        tracing::info!(
-            partition = shard.shard().partition,
-            epoch = shard.epoch(),
-            position = %shard.position(),
-            "claimed"
-        );
         Ok(Self {
             shard,
             space,
@@ -63,7 +43,7 @@ impl ProfileWriter {
 
     /// Applies a batch. What comes out is to be given to
     /// [`ProfileWriter::commit`]; where that fails, this writer is to be thrown away.
-    pub async fn step(&mut self, batch: Vec<Input>) -> Result<Step, WriterError> {
+    pub async fn step(&mut self, batch: Vec<Input>) -> Result<Step, WorkError> {
         let keys = self.applying.wanted(&batch);
         let values = self.shard.get(keys.clone()).await?;
         self.applying.load(keys, values)?;
@@ -87,7 +67,7 @@ impl ProfileWriter {
     }
 
     /// Moves a profile into the space of the vectors that are now to be added to it.
-    async fn take_along(&mut self, user_id: String) -> Result<(), WriterError> {
+    async fn take_along(&mut self, user_id: String) -> Result<(), WorkError> {
         if let Some(profile) = self.applying.profile(&user_id) {
             let take = || self.space.take(profile);
             let taken = while_unavailable("reading items", StateError::is_retryable, take).await?;
@@ -97,7 +77,7 @@ impl ProfileWriter {
     }
 
     /// A part of one hour at a time: whatever came in a long outage is forgotten batch by batch.
-    async fn forget(&mut self, hour: i64) -> Result<(), WriterError> {
+    async fn forget(&mut self, hour: i64) -> Result<(), WorkError> {
         let table = FORGETTING.part(hour);
         let entries = self.shard.scan(table, MAX_FORGOTTEN_CHUNKS + 1).await?;
         let all = entries.len() <= MAX_FORGOTTEN_CHUNKS;

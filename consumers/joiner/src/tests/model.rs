@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use millrace_features::counters::count;
 use millrace_schemas::{BehaviorByItem, BehaviorEvent, BehaviorKind, ItemCounters};
-use millrace_state::{EmbeddedState, Shard, StateError, StateStore};
+use millrace_state::{EmbeddedState, Shard, ShardWriter, StateError, StateStore};
 use proptest::prelude::*;
 
 use crate::batch::{Batch, BehaviorInput, Output, SignalInput, Step};
@@ -102,7 +102,10 @@ impl Play {
 
     fn claim(&self) -> JoinWriter {
         let state = Arc::clone(&STORE.1);
-        let claim = JoinWriter::claim(state, self.shard, "by-item", &self.config, self.now);
+        let claim = async {
+            let shard = ShardWriter::claim(state, self.shard).await?;
+            JoinWriter::open(shard, "by-item", &self.config, self.now).await
+        };
         self.runtime.block_on(claim).unwrap()
     }
 
@@ -260,7 +263,7 @@ proptest! {
             }
         }
         play.finish(&mut writer);
-        writer.join().end_of_input();
+        writer.join_mut().end_of_input();
         play.finish(&mut writer);
 
         let known: BTreeSet<String> = play.signals.iter().map(|s| s.item_id().to_owned()).collect();
@@ -319,11 +322,11 @@ fn an_event_waits_for_its_grace_of_event_time_and_passes_when_it_is_driven_again
 
     // Nothing comes for half an hour: the clock gives up what waits.
     play.now += Duration::from_secs(29);
-    writer.join().tick(play.now);
+    writer.join_mut().tick(play.now);
     play.write(&mut writer, 0, 0);
     assert_eq!(play.unmatched, BTreeSet::from([0]));
     play.now += Duration::from_secs(30 * 60);
-    writer.join().tick(play.now);
+    writer.join_mut().tick(play.now);
     play.write(&mut writer, 0, 0);
     assert_eq!(play.unmatched, BTreeSet::from([0, 3]));
     assert_eq!(writer.join().waiting(), 0);

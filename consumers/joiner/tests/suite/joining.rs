@@ -3,23 +3,21 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::{Context as _, Result, ensure};
-use millrace_joiner::{ItemReader, JoinerState, StartError, join_group};
-use millrace_kafka::{
-    ConsumerConfig, DeadLetter, PartitionedConsumer, ReadFrom, read_dead_letters, topics,
-};
+use millrace_joiner::{ItemReader, RunState, StartError, join_group};
+use millrace_kafka::{ConsumerConfig, PartitionedConsumer, topics};
 use millrace_schemas::{
     BehaviorByItem, BehaviorKind, Framing, ItemStats, Origin, UnmatchedBehavior, encode,
 };
+use millrace_stateful::testing::{DEADLINE, Place, now_ms, publish_raw, until};
 
 use crate::stack::{
-    DEADLINE, Place, TRACE, event, item_id, now_ms, publish, publish_raw, publish_signal, signal,
-    until,
+    TRACE, event, feedback_of, item_id, joiner_of, publish, publish_signal, signal, start, stats_of,
 };
 
 pub async fn behavior_becomes_feedback_and_counts(place: &Place) -> Result<()> {
     place.with_topics().await?;
     let producer = place.producer()?;
-    let joiner = place.joiner().await?;
+    let joiner = joiner_of(place).await?;
 
     // Behavior before its signal waits for it, and passes at once when that comes.
     let shown = event("shown", 1, BehaviorKind::Expose);
@@ -69,7 +67,7 @@ pub async fn behavior_becomes_feedback_and_counts(place: &Place) -> Result<()> {
     publish(&producer, std::slice::from_ref(&lost)).await?;
     joiner.end_of_input().await?;
 
-    let feedback = place.feedback().await?;
+    let feedback = feedback_of(place).await?;
     let by_id: BTreeMap<&str, _> = feedback
         .values()
         .map(|feedback| (feedback.event.event_id.as_str(), feedback))
@@ -102,7 +100,7 @@ pub async fn behavior_becomes_feedback_and_counts(place: &Place) -> Result<()> {
         ensure!(record.header("traceparent") == Some(TRACE.as_bytes()));
     }
 
-    let stats = place.stats().await?;
+    let stats = stats_of(place).await?;
     let counters = &stats[&item_id(1)].counters;
     for buckets in [&counters.minutes, &counters.hours, &counters.days] {
         let sum = |of: fn(&millrace_schemas::Bucket) -> i64| buckets.iter().map(of).sum::<i64>();
@@ -143,17 +141,17 @@ pub async fn behavior_becomes_feedback_and_counts(place: &Place) -> Result<()> {
     .await?;
     publish(&producer, &[lost.clone(), lost.clone()]).await?;
     joiner.end_of_input().await?;
-    ensure!(place.feedback().await?.len() == 4);
-    ensure!(place.stats().await?[&item_id(2)].counters.days[0].others["buy"] == 1);
+    ensure!(feedback_of(place).await?.len() == 4);
+    ensure!(stats_of(place).await?[&item_id(2)].counters.days[0].others["buy"] == 1);
     ensure!(joiner.shutdown(DEADLINE).await.unfinished == 0);
-    ensure!(*joiner.state().borrow() == JoinerState::Stopped);
+    ensure!(*joiner.state().borrow() == RunState::Stopped);
     Ok(())
 }
 
 pub async fn what_cannot_be_read_is_a_dead_letter(place: &Place) -> Result<()> {
     place.with_topics().await?;
     let producer = place.producer()?;
-    let joiner = place.joiner().await?;
+    let joiner = joiner_of(place).await?;
     publish_raw(
         &producer,
         topics::BEHAVIOR,
@@ -163,7 +161,7 @@ pub async fn what_cannot_be_read_is_a_dead_letter(place: &Place) -> Result<()> {
     .await?;
     publish_raw(&producer, topics::BEHAVIOR, "u", None).await?;
     let mut future = event("future", 1, BehaviorKind::Click);
-    future.event_time_ms = now_ms() + 3_600_000;
+    future.event_time_ms = now_ms()? + 3_600_000;
     let mut ancient = event("ancient", 1, BehaviorKind::Click);
     ancient.event_time_ms = -1;
     let nameless = event("", 1, BehaviorKind::Click);
@@ -191,18 +189,7 @@ pub async fn what_cannot_be_read_is_a_dead_letter(place: &Place) -> Result<()> {
     publish(&producer, &[event("good", 1, BehaviorKind::Click)]).await?;
     joiner.end_of_input().await?;
 
-    let letters = async |topic: &str| -> Result<BTreeMap<String, String>> {
-        let reader = read_dead_letters(&place.kafka, topic, &ReadFrom::Beginning).await?;
-        let letters = reader
-            .collect()
-            .await?
-            .into_iter()
-            .map(DeadLetter::from_record);
-        Ok(letters
-            .map(|letter| (letter.error_type, letter.message))
-            .collect())
-    };
-    let behavior = letters(topics::BEHAVIOR).await?;
+    let behavior = place.dead_letters(topics::BEHAVIOR).await?;
     let expected = [
         "event_time_in_future",
         "event_time_out_of_range",
@@ -215,10 +202,9 @@ pub async fn what_cannot_be_read_is_a_dead_letter(place: &Place) -> Result<()> {
         behavior["event_time_in_future"].contains("joiner.max_skew_ms"),
         "{behavior:?}"
     );
-    let by_item = letters(topics::BEHAVIOR_BY_ITEM).await?;
+    let by_item = place.dead_letters(topics::BEHAVIOR_BY_ITEM).await?;
     ensure!(by_item.keys().eq(["key_mismatch"].iter()), "{by_item:?}");
-    let ids: Vec<String> = place
-        .feedback()
+    let ids: Vec<String> = feedback_of(place)
         .await?
         .into_values()
         .map(|feedback| feedback.event.event_id)
@@ -235,7 +221,7 @@ pub async fn what_cannot_be_read_is_a_dead_letter(place: &Place) -> Result<()> {
 pub async fn a_moved_committed_offset_changes_nothing(place: &Place) -> Result<()> {
     let admin = place.with_topics().await?;
     let producer = place.producer()?;
-    let joiner = place.joiner().await?;
+    let joiner = joiner_of(place).await?;
     publish_signal(&producer, &signal(1, 1)).await?;
     let events: Vec<_> = (0..50)
         .map(|id| event(&id, 1, BehaviorKind::Click))
@@ -271,13 +257,13 @@ pub async fn a_moved_committed_offset_changes_nothing(place: &Place) -> Result<(
         .await?;
     ensure!(lags.iter().any(|lag| lag.lag == 49), "{lags:?}");
 
-    let joiner = place.joiner().await?;
+    let joiner = joiner_of(place).await?;
     publish(&producer, &[event("new", 1, BehaviorKind::Click)]).await?;
     joiner.end_of_input().await?;
     ensure!(place.records(topics::FEEDBACK).await?.len() == 51);
     let stats = joiner.stats();
     ensure!((stats.joined, stats.duplicates) == (1, 0), "{stats:?}");
-    let clicks = place.stats().await?[&item_id(1)]
+    let clicks = stats_of(place).await?[&item_id(1)]
         .counters
         .days
         .iter()
@@ -303,9 +289,9 @@ pub async fn a_second_joiner_takes_partitions_over_and_nothing_counts_twice(
             .collect();
         publish(&producer, &events).await
     };
-    let first = place.joiner().await?;
+    let first = joiner_of(place).await?;
     publish_some(0..1_000).await?;
-    let second = place.joiner().await?;
+    let second = joiner_of(place).await?;
     publish_some(1_000..2_000).await?;
     let partitions = |handle: &millrace_joiner::JoinerHandle| handle.stats().partitions.len();
     until("both have partitions", async || {
@@ -322,7 +308,7 @@ pub async fn a_second_joiner_takes_partitions_over_and_nothing_counts_twice(
     publish_some(3_000..3_500).await?;
     second.end_of_input().await?;
 
-    let feedback = place.feedback().await?;
+    let feedback = feedback_of(place).await?;
     let ids: BTreeSet<&str> = feedback
         .values()
         .map(|f| f.event.event_id.as_str())
@@ -333,7 +319,7 @@ pub async fn a_second_joiner_takes_partitions_over_and_nothing_counts_twice(
         feedback.len(),
         ids.len()
     );
-    let stats = place.stats().await?;
+    let stats = stats_of(place).await?;
     for item in 0..ITEMS {
         let clicks: i64 = stats[&item_id(item)]
             .counters
@@ -360,7 +346,7 @@ pub async fn topics_that_are_not_partitioned_alike_are_refused(place: &Place) ->
     spec.partitions = 3;
     admin.create_topic(&spec).await?;
     place.with_topics().await?;
-    match place.try_joiner().await? {
+    match start(&place.kafka, place.state().await?).await {
         Ok(_) => anyhow::bail!("it started"),
         Err(error @ StartError::NotCopartitioned { .. }) => {
             let message = error.to_string();

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicI32, Ordering};
 use std::sync::{Arc, LazyLock};
 
 use millrace_features::{Profile, ProfileSettings};
-use millrace_state::{EmbeddedState, Shard, StateError, StateStore};
+use millrace_state::{EmbeddedState, Shard, ShardWriter, StateError, StateStore};
 use proptest::prelude::*;
 
 use crate::apply::{Applies, Input, Step};
@@ -61,7 +61,10 @@ impl Play {
             model_version: MODEL.to_owned(),
             vectors: None,
         };
-        let claim = ProfileWriter::claim(state, self.shard, space, self.applies.clone());
+        let claim = async {
+            let shard = ShardWriter::claim(state, self.shard).await?;
+            ProfileWriter::open(shard, space, self.applies.clone()).await
+        };
         self.runtime.block_on(claim).unwrap()
     }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use millrace_features::{Profile, ProfileSettings};
 use millrace_schemas::Feedback;
-use millrace_state::{EmbeddedState, FIRST_GENERATION, Shard, StateError, StateStore};
+use millrace_state::{EmbeddedState, FIRST_GENERATION, Shard, ShardWriter, StateError, StateStore};
 
 use crate::apply::{Applies, Input};
 use crate::reader::ProfileReader;
@@ -54,8 +54,8 @@ async fn apply(state: &Arc<dyn StateStore>, model_version: &str, feedback: Vec<F
         deduplication_hours: 168,
         cached_users: 100,
     };
-    let claim = ProfileWriter::claim(Arc::clone(state), shard, space, applies);
-    let mut writer = claim.await.unwrap();
+    let shard = ShardWriter::claim(Arc::clone(state), shard).await.unwrap();
+    let mut writer = ProfileWriter::open(shard, space, applies).await.unwrap();
     let next = writer.offset().unwrap_or(0) + i64::try_from(feedback.len()).unwrap();
     let input = |feedback| Input {
         written_ms: START_MS,

@@ -1,55 +1,12 @@
 //! `kill -9`, with real processes.
 
-use std::io::{BufRead, BufReader, Write};
-use std::process::{Child, Command, Stdio};
-use std::sync::Arc;
+use std::io::Write as _;
 
-use anyhow::{Context as _, Result, ensure};
-use millrace_kafka::KafkaConfig;
-use millrace_state::EmbeddedState;
+use anyhow::{Result, ensure};
+use millrace_stateful::testing::{Child, DEADLINE, Place, member, of_parent, until};
 
 use crate::profiles::{clicks, ensure_all};
-use crate::stack::{DEADLINE, Place, publish, start, until};
-
-const FOLDER: &str = "MILLRACE_TEST_STATE_FOLDER";
-const BOOTSTRAP: &str = "MILLRACE_TEST_PROFILES_BOOTSTRAP";
-const PREFIX: &str = "MILLRACE_TEST_PROFILES_PREFIX";
-
-/// Runs the ignored test below in a process of its own.
-fn child(environment: &[(&str, &str)]) -> Result<Child> {
-    let test = "crash::child_applies_until_killed";
-    let mut command = Command::new(std::env::current_exe()?);
-    command
-        .args(["--exact", test, "--ignored", "--nocapture"])
-        .envs(environment.iter().copied())
-        .stdout(Stdio::piped());
-    Ok(command.spawn()?)
-}
-
-/// Reads the child's lines until one holds a number of at least `enough` after `word`.
-fn wait_for(child: &mut Child, word: &str, enough: u64) -> Result<()> {
-    let lines = BufReader::new(child.stdout.take().context("no output")?).lines();
-    for line in lines {
-        if let Some((_, number)) = line?.split_once(word)
-            && number.trim().parse::<u64>()? >= enough
-        {
-            return Ok(());
-        }
-    }
-    anyhow::bail!("the child ended before it said {word:?} {enough}")
-}
-
-fn variable(name: &str) -> Result<String> {
-    std::env::var(name).with_context(|| format!("{name} is not set"))
-}
-
-/// A stable member: after a kill it has its partitions back at once.
-fn member(kafka: &KafkaConfig) -> KafkaConfig {
-    KafkaConfig {
-        group_instance_id: Some("one".to_owned()),
-        ..kafka.clone()
-    }
-}
+use crate::stack::{publish, start};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn kill_9_applies_nothing_twice_and_loses_nothing() -> Result<()> {
@@ -58,21 +15,12 @@ async fn kill_9_applies_nothing_twice_and_loses_nothing() -> Result<()> {
     let mut place = Place::embedded()?;
     place.with_topics().await?;
     let producer = place.producer()?;
-    let folder = place.state_folder();
-    let environment = [
-        (FOLDER, folder.to_str().context("a path of text")?),
-        (BOOTSTRAP, place.kafka.bootstrap.as_str()),
-        (PREFIX, place.kafka.topic_prefix.as_str()),
-    ];
     let feedback = clicks(0..ROUNDS * A_ROUND);
     for round in feedback.chunks(A_ROUND) {
-        let mut child = child(&environment)?;
+        let child = Child::start("crash::child_applies_until_killed", &place)?;
         publish(&producer, round).await?;
         // SIGKILL, somewhere in one of the next writes.
-        let waited = wait_for(&mut child, "applied", 50);
-        child.kill()?;
-        child.wait()?;
-        waited?;
+        child.kill_once("applied", 50)?;
     }
     // The last one finishes what is left.
     let handle = start(&member(&place.kafka), place.state().await?).await?;
@@ -88,13 +36,8 @@ async fn kill_9_applies_nothing_twice_and_loses_nothing() -> Result<()> {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "run as a child process by the test above"]
 async fn child_applies_until_killed() -> Result<()> {
-    let kafka = KafkaConfig {
-        bootstrap: variable(BOOTSTRAP)?,
-        topic_prefix: variable(PREFIX)?,
-        ..KafkaConfig::default()
-    };
-    let state = EmbeddedState::open(variable(FOLDER)?.as_ref())?;
-    let handle = start(&member(&kafka), Arc::new(state)).await?;
+    let (kafka, state) = of_parent()?;
+    let handle = start(&kafka, state).await?;
     let mut told = 0;
     loop {
         until(

@@ -14,7 +14,7 @@ macro_rules! on_both {
             $(
                 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
                 async fn $scenario() -> anyhow::Result<()> {
-                    crate::profiles::$scenario(&crate::stack::Place::embedded()?).await
+                    crate::profiles::$scenario(&millrace_stateful::testing::Place::embedded()?).await
                 }
             )+
         }
@@ -22,7 +22,7 @@ macro_rules! on_both {
             $(
                 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
                 async fn $scenario() -> anyhow::Result<()> {
-                    crate::profiles::$scenario(&crate::stack::Place::real()?).await
+                    crate::profiles::$scenario(&millrace_stateful::testing::Place::real()?).await
                 }
             )+
         }

@@ -1,17 +1,15 @@
 //! The consumer from its topic to its reader.
 
-use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
 
 use anyhow::{Context as _, Result, ensure};
-use millrace_kafka::{
-    ConsumerConfig, DeadLetter, PartitionedConsumer, ReadFrom, read_dead_letters, topics,
-};
-use millrace_profiles::{ProfileReader, Profiles, ProfilesHandle, ProfilesState, profiles_group};
+use millrace_kafka::{ConsumerConfig, PartitionedConsumer, topics};
+use millrace_profiles::{ProfileReader, Profiles, ProfilesHandle, RunState, profiles_group};
 use millrace_schemas::{Feedback, Framing, encode};
+use millrace_stateful::testing::{DEADLINE, Place, publish_raw, until};
 
-use crate::stack::{DEADLINE, Place, click, deps, expected, publish, publish_raw, until};
+use crate::stack::{click, deps, expected, profiles, publish};
 
 const USERS: usize = 11;
 
@@ -37,7 +35,7 @@ pub async fn ensure_all(reader: &ProfileReader, feedback: &[Feedback]) -> Result
 pub async fn a_click_is_read_from_its_users_profile(place: &Place) -> Result<()> {
     place.with_topics().await?;
     let producer = place.producer()?;
-    let handle = place.profiles().await?;
+    let handle = profiles(place).await?;
     // Another process's, on a server; the same one's, on a folder.
     let reader = ProfileReader::connect(&place.kafka, place.state().await?).await?;
     ensure!(reader.get("user").await?.is_none());
@@ -58,7 +56,7 @@ pub async fn a_click_is_read_from_its_users_profile(place: &Place) -> Result<()>
     ensure!(handle.reader().get("user").await? == Some(both));
     ensure!(reader.get("another").await?.is_none());
     ensure!(handle.shutdown(DEADLINE).await.unfinished == 0);
-    ensure!(*handle.state().borrow() == ProfilesState::Stopped);
+    ensure!(*handle.state().borrow() == RunState::Stopped);
     Ok(())
 }
 
@@ -67,7 +65,7 @@ pub async fn an_origin_is_applied_once_and_a_moved_committed_offset_changes_noth
 ) -> Result<()> {
     let admin = place.with_topics().await?;
     let producer = place.producer()?;
-    let handle = place.profiles().await?;
+    let handle = profiles(place).await?;
     let feedback = clicks(0..200);
     publish(&producer, &feedback).await?;
     // As a joiner does that crashed before its state was written.
@@ -98,7 +96,7 @@ pub async fn an_origin_is_applied_once_and_a_moved_committed_offset_changes_noth
         .await?;
     ensure!(lags.iter().any(|lag| lag.lag > 0), "{lags:?}");
 
-    let handle = place.profiles().await?;
+    let handle = profiles(place).await?;
     let more = clicks(200..210);
     publish(&producer, &more).await?;
     handle.end_of_input().await?;
@@ -112,7 +110,7 @@ pub async fn an_origin_is_applied_once_and_a_moved_committed_offset_changes_noth
 pub async fn what_cannot_be_read_is_a_dead_letter(place: &Place) -> Result<()> {
     place.with_topics().await?;
     let producer = place.producer()?;
-    let handle = place.profiles().await?;
+    let handle = profiles(place).await?;
     let raw = async |value| publish_raw(&producer, topics::FEEDBACK, "user", value).await;
     raw(Some(b"no feedback".to_vec())).await?;
     raw(None).await?;
@@ -126,12 +124,7 @@ pub async fn what_cannot_be_read_is_a_dead_letter(place: &Place) -> Result<()> {
     publish(&producer, &[poisoned, ancient, nobodys, good.clone()]).await?;
     handle.end_of_input().await?;
 
-    let reader = read_dead_letters(&place.kafka, topics::FEEDBACK, &ReadFrom::Beginning).await?;
-    let letters = reader.collect().await?.into_iter();
-    let letters: BTreeMap<String, String> = letters
-        .map(DeadLetter::from_record)
-        .map(|letter| (letter.error_type, letter.message))
-        .collect();
+    let letters = place.dead_letters(topics::FEEDBACK).await?;
     let reasons = [
         "event_time_out_of_range",
         "key_mismatch",
@@ -153,9 +146,9 @@ pub async fn a_second_member_takes_partitions_over_and_nothing_applies_twice(
     place.with_topics().await?;
     let producer = place.producer()?;
     let feedback = clicks(0..1_500);
-    let first = place.profiles().await?;
+    let first = profiles(place).await?;
     publish(&producer, &feedback[..500]).await?;
-    let second = place.profiles().await?;
+    let second = profiles(place).await?;
     publish(&producer, &feedback[500..1_000]).await?;
     let partitions = |handle: &ProfilesHandle| handle.stats().partitions.len();
     until("both have partitions", async || {
@@ -176,7 +169,7 @@ pub async fn a_second_member_takes_partitions_over_and_nothing_applies_twice(
 pub async fn a_generation_is_rebuilt_beside_the_live_one(place: &Place) -> Result<()> {
     place.with_topics().await?;
     let producer = place.producer()?;
-    let live = place.profiles().await?;
+    let live = profiles(place).await?;
     let feedback = clicks(0..100);
     publish(&producer, &feedback).await?;
     live.end_of_input().await?;
@@ -192,7 +185,7 @@ pub async fn a_generation_is_rebuilt_beside_the_live_one(place: &Place) -> Resul
     next.end_of_input().await?;
     // Who wrote the old generation is told to start anew.
     live.state()
-        .wait_for(|state| matches!(state, ProfilesState::Failed { .. }))
+        .wait_for(|state| matches!(state, RunState::Failed { .. }))
         .await?;
     let all = [feedback, more].concat();
     let reader = live.reader();

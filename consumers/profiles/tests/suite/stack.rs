@@ -1,103 +1,21 @@
-//! Brokers and a store to test against, and questions to ask them with a deadline.
+//! What the tests of profiles publish and expect.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use anyhow::{Result, bail};
-use millrace_broker::{Broker, BrokerConfig};
+use anyhow::Result;
 use millrace_features::{Profile, ProfileSettings};
-use millrace_kafka::{Admin, KafkaConfig, Producer, RawRecord};
+use millrace_kafka::{KafkaConfig, Producer};
 use millrace_profiles::{Profiles, ProfilesConfig, ProfilesDeps, ProfilesHandle, StartError};
 use millrace_schemas::{BehaviorEvent, BehaviorKind, EventHeaders, Feedback, FeedbackItem, Origin};
-use millrace_state::{EmbeddedState, StateStore, ValkeyConfig, ValkeyState};
-use tokio::sync::OnceCell;
+use millrace_state::StateStore;
+use millrace_stateful::testing::{Place, now_ms};
 
-/// How long anything may take: generous, since the machine may be busy.
-pub const DEADLINE: Duration = Duration::from_secs(60);
 const MODEL: &str = "model";
 
-/// Brokers and a store that no other test uses.
-pub struct Place {
-    pub kafka: KafkaConfig,
-    store: Store,
-    state: OnceCell<Arc<dyn StateStore>>,
-    broker: Option<Broker>,
-    folder: tempfile::TempDir,
-}
-
-enum Store {
-    Folder,
-    Valkey(ValkeyConfig),
-}
-
-impl Place {
-    /// The embedded broker and a folder.
-    pub fn embedded() -> Result<Self> {
-        let folder = tempfile::tempdir()?;
-        let broker = Broker::start(BrokerConfig::new(folder.path().join("broker")))?;
-        Ok(Self {
-            kafka: kafka(broker.bootstrap()),
-            store: Store::Folder,
-            state: OnceCell::new(),
-            broker: Some(broker),
-            folder,
-        })
-    }
-
-    /// The real Kafka and Redis.
-    pub fn real() -> Result<Self> {
-        let valkey = ValkeyConfig {
-            url: millrace_servers::redis()?,
-            ..ValkeyConfig::default()
-        };
-        Ok(Self {
-            kafka: kafka(millrace_servers::kafka()?),
-            store: Store::Valkey(valkey),
-            state: OnceCell::new(),
-            broker: None,
-            folder: tempfile::tempdir()?,
-        })
-    }
-
-    pub fn state_folder(&self) -> PathBuf {
-        self.folder.path().join("state")
-    }
-
-    /// The store, opened once.
-    pub async fn state(&self) -> Result<Arc<dyn StateStore>> {
-        let open = || async {
-            Ok::<Arc<dyn StateStore>, anyhow::Error>(match &self.store {
-                Store::Folder => Arc::new(EmbeddedState::open(&self.state_folder())?),
-                Store::Valkey(config) => {
-                    let namespace = self.kafka.topic_prefix.trim_end_matches('.');
-                    Arc::new(ValkeyState::connect(config, namespace).await?)
-                }
-            })
-        };
-        Ok(Arc::clone(self.state.get_or_try_init(open).await?))
-    }
-
-    pub async fn with_topics(&self) -> Result<Admin> {
-        let admin = Admin::connect(&self.kafka)?;
-        admin.create_declared().await?;
-        Ok(admin)
-    }
-
-    pub async fn profiles(&self) -> Result<ProfilesHandle> {
-        Ok(start(&self.kafka, self.state().await?).await?)
-    }
-
-    pub fn producer(&self) -> Result<Producer> {
-        Ok(Producer::connect(&self.kafka)?)
-    }
-
-    pub fn stop_broker(&mut self) {
-        if let Some(broker) = self.broker.take() {
-            broker.stop();
-        }
-    }
+/// A consumer of this place.
+pub async fn profiles(place: &Place) -> Result<ProfilesHandle> {
+    Ok(start(&place.kafka, place.state().await?).await?)
 }
 
 pub fn deps(kafka: &KafkaConfig, state: Arc<dyn StateStore>) -> ProfilesDeps {
@@ -120,19 +38,6 @@ pub async fn start(
     Profiles::start(deps(kafka, state)).await
 }
 
-fn kafka(bootstrap: String) -> KafkaConfig {
-    KafkaConfig {
-        bootstrap,
-        topic_prefix: format!("{}.", millrace_servers::unique_name("profiles-test")),
-        ..KafkaConfig::default()
-    }
-}
-
-fn now_ms() -> i64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
-    i64::try_from(since.as_millis()).unwrap()
-}
-
 /// A click of `user` on an item of its own; the number is the origin's offset.
 pub fn click(number: usize, user: &str) -> Feedback {
     let (sin, cos) = f32::from(u16::try_from(number % 1_000).unwrap()).sin_cos();
@@ -144,7 +49,7 @@ pub fn click(number: usize, user: &str) -> Feedback {
             item: number.to_string(),
             kind: BehaviorKind::Click,
             value: None,
-            event_time_ms: now_ms(),
+            event_time_ms: now_ms().unwrap(),
             request_id: None,
             trace_info: None,
             scene_id: None,
@@ -192,34 +97,6 @@ pub async fn publish(producer: &Producer, feedback: &[Feedback]) -> Result<()> {
     }
     for enqueued in enqueued {
         enqueued.acknowledged().await?;
-    }
-    Ok(())
-}
-
-pub async fn publish_raw(
-    producer: &Producer,
-    topic: &str,
-    key: &str,
-    value: Option<Vec<u8>>,
-) -> Result<()> {
-    let record = RawRecord {
-        topic: producer.config().topic(topic),
-        key: Some(key.as_bytes().to_vec().into()),
-        value: value.map(Into::into),
-        ..RawRecord::default()
-    };
-    producer.send_raw(record).await?;
-    Ok(())
-}
-
-/// Asks until the answer is yes.
-pub async fn until(what: &str, mut ask: impl AsyncFnMut() -> Result<bool>) -> Result<()> {
-    let deadline = Instant::now() + DEADLINE;
-    while !ask().await? {
-        if Instant::now() > deadline {
-            bail!("{what}: not in time");
-        }
-        tokio::time::sleep(Duration::from_millis(5)).await;
     }
     Ok(())
 }
