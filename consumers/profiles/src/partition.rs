@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use millrace_features::FeedbackPosition;
 use millrace_kafka::{
     Admin, AdminError, AssignedPartition, DeadLetterReason, DeadLetters, Delivery, ProduceError,
     Record,
@@ -164,6 +165,10 @@ impl Partition {
                 Ok(feedback) => batch.push(Input {
                     // A joiner's clock that is ahead must not make this one forget.
                     written_ms: delivery.timestamp_ms.map_or(now_ms, |ms| ms.min(now_ms)),
+                    position: FeedbackPosition {
+                        partition: delivery.partition,
+                        offset: delivery.offset + 1,
+                    },
                     feedback,
                 }),
                 Err(reason) => self.context.refuse(delivery, &reason).await?,
