@@ -50,6 +50,10 @@ pub struct Impression {
     /// Up to where the topics were read that the features were computed from.
     #[serde(default)]
     pub read_up_to: Vec<ReadUpTo>,
+    /// What the user's profile was computed from; absent where none was read, as `fallback` then
+    /// says.
+    #[serde(default)]
+    pub profile: Option<ProfileRead>,
 }
 
 /// One item of an answer.
@@ -100,6 +104,23 @@ pub struct ReadUpTo {
     pub offset: i64,
 }
 
+/// Which records of `feedback` a profile was computed from: those of its user in this partition and
+/// below this offset, each origin once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProfileRead {
+    /// The partition of `feedback`.
+    pub partition: i32,
+    /// The offset after the user's last record that was applied.
+    pub offset: i64,
+    /// How many of the user's records were applied. Where fewer are left below the offset, the
+    /// profile can't be computed again.
+    pub events: i64,
+    /// Its vectors were once made anew for another encoder, from signals of then: they are not those
+    /// of the records.
+    #[serde(default)]
+    pub rebuilt: bool,
+}
+
 fn default_bm25_weight() -> f64 {
     0.3
 }
@@ -112,4 +133,4 @@ fn one() -> f64 {
     1.0
 }
 
-message!(Impression, "impressions", older: [], newest: "v1");
+message!(Impression, "impressions", older: ["v1"], newest: "v2");

@@ -42,7 +42,7 @@ pub use feedback::{Feedback, FeedbackItem, UnmatchedBehavior};
 pub use framing::{Framing, decode, decode_with, encode};
 pub use headers::{EventHeaders, HeaderError};
 pub use identity::{DocId, DocumentVersion, VersionError};
-pub use impressions::{Impression, ImpressionItem, ReadUpTo};
+pub use impressions::{Impression, ImpressionItem, ProfileRead, ReadUpTo};
 pub use inspect::to_json;
 pub use item_stats::{Bucket, ItemCounters, ItemStats, PositionCounts};
 pub use origin::Origin;

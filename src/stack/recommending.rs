@@ -4,13 +4,13 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use axum::Router;
-use millrace_features::FeatureSet;
+use millrace_features::{FeatureSet, Profile};
 use millrace_index::SearchIndex;
 use millrace_kafka::{HttpSchemaRegistry, KafkaConfig, Producer};
 use millrace_producers::behavior::RowReader;
 use millrace_profiles::ProfileReader;
 use millrace_recommender::http::{self, HttpState};
-use millrace_recommender::{BoxError, KnownProfile, Profiles, Recommender, RecommenderDeps};
+use millrace_recommender::{BoxError, Profiles, Recommender, RecommenderDeps};
 use millrace_telemetry::{Health, Part};
 use tokio::sync::watch;
 
@@ -102,12 +102,8 @@ struct Stored(ProfileReader);
 
 #[async_trait]
 impl Profiles for Stored {
-    async fn get(&self, user_id: &str) -> Result<Option<KnownProfile>, BoxError> {
-        let profile = self.0.get(user_id).await?;
-        Ok(profile.map(|profile| KnownProfile {
-            profile: Arc::new(profile),
-            read_up_to: Vec::new(),
-        }))
+    async fn get(&self, user_id: &str) -> Result<Option<Arc<Profile>>, BoxError> {
+        Ok(self.0.get(user_id).await?.map(Arc::new))
     }
 }
 

@@ -189,6 +189,7 @@ fn impression(n: usize, version: &str, columns: usize, at_ms: i64) -> Impression
         weight_probability: 1.0,
         fallback: None,
         read_up_to: vec![],
+        profile: None,
     }
 }
 

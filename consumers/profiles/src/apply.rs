@@ -12,7 +12,7 @@
 use std::collections::{BTreeSet, HashMap};
 
 use bytes::Bytes;
-use millrace_features::{Profile, ProfileSettings};
+use millrace_features::{FeedbackPosition, Profile, ProfileSettings};
 use millrace_schemas::Feedback;
 use millrace_state::{Cache, Change, Table};
 use millrace_stateful::{BrokenValue, read, write};
@@ -37,6 +37,8 @@ pub(crate) struct Applies {
 pub(crate) struct Input {
     /// When it was written, ms since 1970; not ahead of this machine's clock.
     pub written_ms: i64,
+    /// Where a profile stands after it.
+    pub position: FeedbackPosition,
     pub feedback: Feedback,
 }
 
@@ -154,6 +156,7 @@ impl Applying {
     fn apply_one(&mut self, input: Input) {
         let Input {
             written_ms,
+            position,
             feedback,
         } = input;
         let newest_ms = self.progress.newest_ms.max(Some(written_ms));
@@ -178,9 +181,10 @@ impl Applying {
         let Some(profile) = self.profiles.get_mut(user_id) else {
             unreachable!("the profile of {user_id} was wanted and loaded")
         };
-        profile
-            .get_or_insert_with(|| Profile::new(user_id, &self.applies.model_version))
-            .apply(&feedback, &self.applies.settings);
+        let profile =
+            profile.get_or_insert_with(|| Profile::new(user_id, &self.applies.model_version));
+        profile.apply(&feedback, &self.applies.settings);
+        profile.stand_at(position);
         self.changed_users.insert(feedback.event.user_id);
         self.step.done.applied += 1;
     }

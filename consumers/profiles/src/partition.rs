@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use async_trait::async_trait;
+use millrace_features::FeedbackPosition;
 use millrace_kafka::{Record, topics};
 use millrace_schemas::SchemaRegistry;
 use millrace_state::{Change, Position, ShardWriter, StateError};
@@ -98,6 +99,10 @@ impl Partition {
                 Ok(feedback) => batch.push(Input {
                     // A joiner's clock that is ahead must not make this one forget.
                     written_ms: record.timestamp_ms.map_or(now_ms, |ms| ms.min(now_ms)),
+                    position: FeedbackPosition {
+                        partition: record.partition,
+                        offset: record.offset + 1,
+                    },
                     feedback,
                 }),
                 Err(reason) => self.shared.refusals.refuse(record, &reason).await?,

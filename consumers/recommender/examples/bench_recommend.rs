@@ -19,8 +19,7 @@ use millrace_features::{FeatureSet, Profile};
 use millrace_index::{BulkAction, EmbeddedIndex, IndexSpec, KnnEngine, Record, SearchIndex};
 use millrace_kafka::{Admin, KafkaConfig, Producer};
 use millrace_recommender::{
-    BoxError, KnownProfile, Profiles, RecommendRequest, Recommender, RecommenderConfig,
-    RecommenderDeps,
+    BoxError, Profiles, RecommendRequest, Recommender, RecommenderConfig, RecommenderDeps,
 };
 use millrace_schemas::{
     BehaviorEvent, BehaviorKind, Bucket, EventHeaders, Feedback, FeedbackItem, ItemCounters,
@@ -128,11 +127,8 @@ struct InMemory(HashMap<String, Arc<Profile>>);
 
 #[async_trait]
 impl Profiles for InMemory {
-    async fn get(&self, user_id: &str) -> Result<Option<KnownProfile>, BoxError> {
-        Ok(self.0.get(user_id).map(|profile| KnownProfile {
-            profile: Arc::clone(profile),
-            read_up_to: Vec::new(),
-        }))
+    async fn get(&self, user_id: &str) -> Result<Option<Arc<Profile>>, BoxError> {
+        Ok(self.0.get(user_id).cloned())
     }
 }
 

@@ -34,7 +34,7 @@ pub use catalog::{CatalogStats, context};
 pub use config::{ConfigChange, HybridRanking, InstanceConfig, InvalidConfig, RecommenderConfig};
 pub use deployments::{DeployError, DeploymentStatus, MODEL_EXTENSION, SetConfigError, WEIGHTED};
 pub use impressions::ImpressionStats;
-pub use profiles::{BoxError, KnownProfile, Profiles};
+pub use profiles::{BoxError, Profiles};
 pub use recommender::{Recommender, RecommenderDeps, StartError};
 pub use request::{ItemRef, MAX_ID_BYTES, RecommendRequest, RequestError, RerankRequest};
 pub use stats::RecommenderStats;

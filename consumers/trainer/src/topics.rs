@@ -285,6 +285,7 @@ mod tests {
             weight_probability: 1.0,
             fallback: None,
             read_up_to: vec![],
+            profile: None,
         }
     }
 

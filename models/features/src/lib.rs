@@ -50,8 +50,9 @@ pub use defaults::DEFAULT_WEIGHTS;
 pub use field::{Field, MAX_VALUE_BYTES, MAX_VALUES, UnknownField};
 pub use item::Item;
 pub use profile::{
-    Affinity, LONG_TERM_HALF_LIFE_MS, Profile, ProfileFormatError, ProfileSettings, RECENT_ITEMS,
-    RecentItem, SESSION_GAP_MS, SESSION_HALF_LIFE_MS, SeenItem, interest,
+    Affinity, FeedbackPosition, LONG_TERM_HALF_LIFE_MS, Profile, ProfileFormatError,
+    ProfileSettings, RECENT_ITEMS, RecentItem, SESSION_GAP_MS, SESSION_HALF_LIFE_MS, SeenItem,
+    interest,
 };
 pub use set::{FeatureSet, MAX_FEATURES};
 pub use spec::FeatureSpec;

@@ -84,6 +84,12 @@ const PINNED: &[(&str, &str, &str, &str)] = &[
         "3b32cb78febeb616a7dbc5b30671cc0626826c2a29e2fdaa345b433b98727f49",
     ),
     (
+        "impressions",
+        "v2",
+        "f8adbc87bcb78d88",
+        "dad9eb353b945a74edab032b4c5bbee7d1256917e64e040f8ea925e5c617f860",
+    ),
+    (
         "users",
         "v1",
         "d8282cdb0fab95c7",

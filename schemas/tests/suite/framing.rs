@@ -7,8 +7,8 @@ use std::task::{Context, Poll, Waker};
 use millrace_schemas::{
     BehaviorByItem, BehaviorEvent, BehaviorKind, Bucket, DocumentEvent, DocumentNotice,
     DocumentOutcome, Feedback, Framing, Impression, ImpressionItem, ItemCounters, ItemStats,
-    Layout, Message, Origin, OutcomeKind, PositionCounts, ReadUpTo, SchemaError, SchemaRegistry,
-    Signal, UnmatchedBehavior, User, WriterSchema, decode, decode_with, encode,
+    Layout, Message, Origin, OutcomeKind, PositionCounts, ProfileRead, ReadUpTo, SchemaError,
+    SchemaRegistry, Signal, UnmatchedBehavior, User, WriterSchema, decode, decode_with, encode,
 };
 use proptest::prelude::*;
 
@@ -186,10 +186,16 @@ fn every_message_round_trips() {
         weight_probability: 1.0,
         fallback: Some("unknown_user".into()),
         read_up_to: vec![ReadUpTo {
-            topic: "feedback".into(),
+            topic: "signals".into(),
             partition: 0,
             offset: 9,
         }],
+        profile: Some(ProfileRead {
+            partition: 2,
+            offset: 7,
+            events: 3,
+            rebuilt: true,
+        }),
     });
     round_trip(&User {
         user_id: "u".into(),

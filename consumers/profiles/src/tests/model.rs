@@ -11,7 +11,7 @@ use proptest::prelude::*;
 
 use crate::apply::{Applies, Input, Step};
 use crate::space::Space;
-use crate::tests::samples::{HOUR_MS, MODEL, START_MS, feedback};
+use crate::tests::samples::{HOUR_MS, MODEL, START, START_MS, feedback};
 use crate::values::{FORGETTING, PROFILES, SEEN};
 use crate::writer::ProfileWriter;
 
@@ -39,7 +39,10 @@ struct Play {
 }
 
 impl Play {
-    fn new(deduplication_hours: i64, log: Vec<Input>) -> Self {
+    fn new(deduplication_hours: i64, mut log: Vec<Input>) -> Self {
+        for (input, offset) in log.iter_mut().zip(1..) {
+            input.position.offset = offset;
+        }
         Self {
             runtime: tokio::runtime::Builder::new_current_thread()
                 .build()
@@ -97,13 +100,17 @@ impl Play {
     fn model(&self) -> BTreeMap<String, Profile> {
         let mut applied = BTreeSet::new();
         let mut profiles = BTreeMap::<String, Profile>::new();
-        for Input { feedback, .. } in &self.log {
+        for Input {
+            position, feedback, ..
+        } in &self.log
+        {
             if applied.insert(feedback.origin.clone()) {
                 let user_id = &feedback.event.user_id;
-                profiles
+                let profile = profiles
                     .entry(user_id.clone())
-                    .or_insert_with(|| Profile::new(user_id, MODEL))
-                    .apply(feedback, &self.applies.settings);
+                    .or_insert_with(|| Profile::new(user_id, MODEL));
+                profile.apply(feedback, &self.applies.settings);
+                profile.stand_at(*position);
             }
         }
         profiles
@@ -135,6 +142,7 @@ fn log() -> impl Strategy<Value = Vec<Input>> {
     // Few origins, so that many are repetitions.
     let input = |number| Input {
         written_ms: START_MS,
+        position: START,
         feedback: feedback(number),
     };
     prop::collection::vec((0..30_usize).prop_map(input), 0..60)
@@ -182,6 +190,7 @@ proptest! {
 fn an_origin_is_forgotten_after_the_window_of_the_records_time_and_not_before() {
     let at = |number, hour| Input {
         written_ms: START_MS + hour * HOUR_MS,
+        position: START,
         feedback: feedback(number),
     };
     let log = vec![

@@ -2,11 +2,17 @@
 
 use std::collections::BTreeMap;
 
+use millrace_features::FeedbackPosition;
 use millrace_schemas::{BehaviorEvent, BehaviorKind, Feedback, FeedbackItem, Origin};
 
 pub(crate) const HOUR_MS: i64 = 3_600_000;
 pub(crate) const START_MS: i64 = 1_700_000_000_000;
 pub(crate) const MODEL: &str = "model";
+/// Where a log begins.
+pub(crate) const START: FeedbackPosition = FeedbackPosition {
+    partition: 0,
+    offset: 0,
+};
 
 /// What the joiner publishes of one record; the same number is the same record.
 pub(crate) fn feedback(number: usize) -> Feedback {

@@ -11,7 +11,7 @@ use millrace_state::{EmbeddedState, FIRST_GENERATION, Shard, ShardWriter, StateE
 use crate::apply::{Applies, Input};
 use crate::reader::ProfileReader;
 use crate::space::{ItemVectors, Space};
-use crate::tests::samples::{MODEL, START_MS, feedback};
+use crate::tests::samples::{MODEL, START, START_MS, feedback};
 use crate::writer::ProfileWriter;
 
 const NEW_MODEL: &str = "new model";
@@ -59,6 +59,7 @@ async fn apply(state: &Arc<dyn StateStore>, model_version: &str, feedback: Vec<F
     let next = writer.offset().unwrap_or(0) + i64::try_from(feedback.len()).unwrap();
     let input = |feedback| Input {
         written_ms: START_MS,
+        position: START,
         feedback,
     };
     let batch = feedback.into_iter().map(input).collect();
@@ -102,8 +103,10 @@ async fn a_profile_moves_with_the_first_vector_of_a_new_model_and_is_read_in_its
     let settings = ProfileSettings::default();
     let mut first = moved(&profiles["u-0"]);
     first.apply(&new, &settings);
+    first.stand_at(START);
     assert_eq!(stored.get("u-0").await.unwrap(), Some(first));
     let mut second = profiles["u-1"].clone();
     second.apply(&late, &settings);
+    second.stand_at(START);
     assert_eq!(stored.get("u-1").await.unwrap(), Some(second));
 }

@@ -81,6 +81,17 @@ pub fn expected(user: &str, feedback: &[Feedback]) -> Profile {
     profile
 }
 
+/// Whether the profile that was read is this one, wherever in the topic it stands.
+pub fn is_same(read: Option<&Profile>, expected: &Profile) -> bool {
+    read.is_some_and(|read| {
+        let mut expected = expected.clone();
+        if let Some(position) = read.position() {
+            expected.stand_at(position);
+        }
+        *read == expected
+    })
+}
+
 /// Publishes in this order, which is what profiles depend on.
 pub async fn publish(producer: &Producer, feedback: &[Feedback]) -> Result<()> {
     let headers = EventHeaders {

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use millrace_schemas::{Impression, ImpressionItem, ReadUpTo, TraceParent};
+use millrace_schemas::{Impression, ImpressionItem, ProfileRead, ReadUpTo, TraceParent};
 
 use super::plan::Plan;
 use crate::answer::{
@@ -22,6 +22,7 @@ pub(super) struct Answered {
     pub fallback: Option<Fallback>,
     pub failed_sources: Vec<FailedSource>,
     pub read_up_to: Vec<ReadUpTo>,
+    pub profile: Option<ProfileRead>,
     pub explain: bool,
     /// The time that features were computed for.
     pub served_at_ms: i64,
@@ -159,6 +160,7 @@ impl Core {
                 .as_ref()
                 .map(|fallback| fallback.reason.as_str().to_owned()),
             read_up_to: answered.read_up_to.clone(),
+            profile: answered.profile,
         }
     }
 }

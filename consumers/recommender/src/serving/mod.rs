@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 use millrace_features::{Context, Profile, Scores};
 use millrace_index::Filter;
 use millrace_retry::error_chain;
-use millrace_schemas::ReadUpTo;
+use millrace_schemas::{ProfileRead, ReadUpTo};
 
 use crate::admission::Admission;
 use crate::answer::{Answer, Fallback, FallbackReason, Source, SourceRank};
@@ -27,7 +27,6 @@ use crate::catalog::cosine;
 use crate::config::Rules;
 use crate::deployments::Deployments;
 use crate::merge::{Candidate, Merged, distinct, merge, reciprocal_rank};
-use crate::profiles::KnownProfile;
 use crate::rank::{self, Placed, Scored};
 use crate::recall::{Found, Wanted, own_vector, recall};
 use crate::recommender::{Core, now_ms};
@@ -38,7 +37,8 @@ use plan::{FALLBACK_SOURCES, Plan};
 /// What is known of a user.
 struct User {
     profile: Arc<Profile>,
-    read_up_to: Vec<ReadUpTo>,
+    /// What it was computed from.
+    read: Option<ProfileRead>,
     /// Why the answer can't be personal, where it can't.
     impersonal: Option<FallbackReason>,
 }
@@ -152,6 +152,7 @@ impl Core {
             unknown: Vec::new(),
             failed_sources,
             read_up_to,
+            profile: user.read,
             explain: request.explain,
             served_at_ms: now_ms,
         };
@@ -228,6 +229,7 @@ impl Core {
             unknown,
             failed_sources: Vec::new(),
             read_up_to,
+            profile: user.read,
             explain: request.explain,
             served_at_ms: now_ms,
         };
@@ -246,7 +248,7 @@ impl Core {
         let LookedUp {
             candidates,
             context,
-            mut read_up_to,
+            read_up_to,
         } = looked_up;
         let own = own_vector(&user.profile, now_ms);
         let nearness =
@@ -268,7 +270,6 @@ impl Core {
             &context,
         );
         let (scored, problem) = rank::score(&plan.ranker, candidates, &rows, self.features.len());
-        read_up_to.extend(user.read_up_to.iter().cloned());
         Ranked {
             scored,
             problem,
@@ -281,11 +282,11 @@ impl Core {
         let limit = Duration::from_millis(self.config.limits.profile_timeout_ms);
         let nobody = |reason| User {
             profile: Arc::new(Profile::new(user_id, &self.embedding_version)),
-            read_up_to: Vec::new(),
+            read: None,
             impersonal: Some(reason),
         };
-        let known = match tokio::time::timeout(limit, self.profiles.get(user_id)).await {
-            Ok(Ok(Some(known))) => known,
+        let mut profile = match tokio::time::timeout(limit, self.profiles.get(user_id)).await {
+            Ok(Ok(Some(profile))) => profile,
             Ok(Ok(None)) => return nobody(FallbackReason::UnknownUser),
             Ok(Err(error)) => {
                 let error = error_chain(&*error);
@@ -297,10 +298,6 @@ impl Core {
                 return nobody(FallbackReason::ProfilesUnavailable);
             }
         };
-        let KnownProfile {
-            mut profile,
-            read_up_to,
-        } = known;
         if profile.model_version() != self.embedding_version {
             // As the present encoder sees what the user acted on.
             let inner = self.catalog.read();
@@ -312,8 +309,8 @@ impl Core {
         }
         let comparable = profile.long_term().is_some() || !profile.interest_terms(1).is_empty();
         User {
+            read: read(&profile),
             profile,
-            read_up_to,
             impersonal: (!comparable).then_some(FallbackReason::ColdUser),
         }
     }
@@ -389,6 +386,17 @@ impl Core {
             read_up_to: inner.read_up_to(),
         }
     }
+}
+
+/// What a profile says of where it comes from.
+fn read(profile: &Profile) -> Option<ProfileRead> {
+    let position = profile.position()?;
+    Some(ProfileRead {
+        partition: position.partition,
+        offset: position.offset,
+        events: i64::try_from(profile.events()).unwrap_or(i64::MAX),
+        rebuilt: profile.is_rebuilt(),
+    })
 }
 
 fn ranking_failed(problem: Option<String>) -> Option<FallbackReason> {

@@ -1,17 +1,22 @@
 //! Every answer is told on `impressions`.
 
 use anyhow::Result;
+use millrace_features::FeedbackPosition;
 use millrace_recommender::InstanceConfig;
 use millrace_schemas::BehaviorKind::Click;
+use millrace_schemas::ProfileRead;
 
 use crate::stack::{SPACE, Stack, ids, item, profile, request, until};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_answer_is_told_with_what_it_was_made_from() -> Result<()> {
     let (stack, recommender) = Stack::with_sixty_items("").await?;
-    stack
-        .profiles
-        .give(profile("u", &[(item(SPACE, 1), Click)]));
+    let mut known = profile("u", &[(item(SPACE, 1), Click)]);
+    known.stand_at(FeedbackPosition {
+        partition: 3,
+        offset: 7,
+    });
+    stack.profiles.give(known);
     recommender.set_config(InstanceConfig::default())?;
     until("the index has said what it is", async || {
         let mut asked = request("nobody");
@@ -58,13 +63,13 @@ async fn an_answer_is_told_with_what_it_was_made_from() -> Result<()> {
         assert!((told.propensity - shown.propensity).abs() < 1e-12);
         assert!(!told.sources.is_empty());
     }
-    // All three topics, the profile's among them.
-    let topics: std::collections::BTreeSet<&str> = told
-        .read_up_to
-        .iter()
-        .map(|read| read.topic.as_str())
-        .collect();
-    assert!(topics.contains("feedback"), "{topics:?}");
+    let profile = ProfileRead {
+        partition: 3,
+        offset: 7,
+        events: 1,
+        rebuilt: false,
+    };
+    assert_eq!(told.profile, Some(profile));
     let signals = stack.kafka.topic("signals");
     let read: i64 = told
         .read_up_to

@@ -18,12 +18,11 @@ use millrace_kafka::{
     Admin, KafkaConfig, Producer, RawRecord, ReadFrom, ReadUntil, TopicReader, topics,
 };
 use millrace_recommender::{
-    Answer, BoxError, KnownProfile, Profiles, RecommendRequest, Recommender, RecommenderConfig,
-    RecommenderDeps,
+    Answer, BoxError, Profiles, RecommendRequest, Recommender, RecommenderConfig, RecommenderDeps,
 };
 use millrace_schemas::{
     BehaviorEvent, BehaviorKind, Bucket, EventHeaders, Feedback, FeedbackItem, Impression,
-    ItemCounters, ItemStats, Origin, ReadUpTo, Signal, decode,
+    ItemCounters, ItemStats, Origin, Signal, decode,
 };
 
 /// How long anything may take: generous, since the machine may be busy.
@@ -87,23 +86,34 @@ impl Stack {
         self.folder.path().join("models")
     }
 
+    pub fn state_dir(&self) -> PathBuf {
+        self.folder.path().join("state")
+    }
+
     /// A recommender that has read all that is there.
     pub async fn recommender(&self, config: &str) -> Result<Recommender> {
-        let recommender = self.starting(config).await?;
-        let mut ready = recommender.ready();
-        tokio::time::timeout(DEADLINE, ready.wait_for(|ready| *ready)).await??;
-        Ok(recommender)
+        ready(self.starting(config).await?).await
     }
 
     /// A recommender that has just been started.
     pub async fn starting(&self, config: &str) -> Result<Recommender> {
+        let profiles = Arc::clone(&self.profiles) as Arc<dyn Profiles>;
+        self.starting_with(config, profiles).await
+    }
+
+    /// The same with other profiles than those that tests give.
+    pub async fn starting_with(
+        &self,
+        config: &str,
+        profiles: Arc<dyn Profiles>,
+    ) -> Result<Recommender> {
         let config: RecommenderConfig = toml::from_str(&generous(config))?;
         Ok(Recommender::start(RecommenderDeps {
             kafka: self.kafka.clone(),
             registry: None,
             producer: self.producer.clone(),
             index: Arc::clone(&self.index) as Arc<dyn SearchIndex>,
-            profiles: Arc::clone(&self.profiles) as Arc<dyn Profiles>,
+            profiles,
             features: self.features.clone(),
             embedding_version: MODEL.to_owned(),
             models_dir: self.models_dir(),
@@ -175,6 +185,13 @@ impl Stack {
         let recommender = stack.recommender(config).await?;
         Ok((stack, recommender))
     }
+}
+
+/// The recommender, once it has read all that is there.
+pub async fn ready(recommender: Recommender) -> Result<Recommender> {
+    let mut ready = recommender.ready();
+    tokio::time::timeout(DEADLINE, ready.wait_for(|ready| *ready)).await??;
+    Ok(recommender)
 }
 
 /// Timings decide no test: unless it says otherwise, a source has a minute.
@@ -315,22 +332,14 @@ impl GivenProfiles {
 
 #[async_trait]
 impl Profiles for GivenProfiles {
-    async fn get(&self, user_id: &str) -> Result<Option<KnownProfile>, BoxError> {
+    async fn get(&self, user_id: &str) -> Result<Option<Arc<Profile>>, BoxError> {
         if self.hangs.load(Relaxed) {
             std::future::pending::<()>().await;
         }
         if self.down.load(Relaxed) {
             return Err("the store was taken down".into());
         }
-        let profile = self.profiles.lock().unwrap().get(user_id).cloned();
-        Ok(profile.map(|profile| KnownProfile {
-            profile,
-            read_up_to: vec![ReadUpTo {
-                topic: topics::FEEDBACK.to_owned(),
-                partition: 0,
-                offset: 7,
-            }],
-        }))
+        Ok(self.profiles.lock().unwrap().get(user_id).cloned())
     }
 }
 
@@ -459,7 +468,7 @@ fn origin() -> Origin {
     }
 }
 
-fn headers() -> EventHeaders {
+pub fn headers() -> EventHeaders {
     EventHeaders {
         id: "test".to_owned(),
         source: "test".to_owned(),

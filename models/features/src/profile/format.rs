@@ -3,7 +3,11 @@
 use super::Profile;
 
 /// The first byte of a stored profile. Raised with every change of shape.
-const FORMAT: u8 = 1;
+const FORMAT: u8 = 2;
+/// The format before, which had no position. Its fields are the first of today's.
+const WITHOUT_POSITION: u8 = 1;
+/// What follows them where nobody knows: no position, and vectors that may have been made anew.
+const UNKNOWN_POSITION: [u8; 2] = [0, 1];
 
 /// A value that is no profile of this version.
 #[derive(Debug, thiserror::Error)]
@@ -29,7 +33,7 @@ impl Profile {
             .expect("a profile's parts all have postcard's shapes")
     }
 
-    /// What [`Profile::to_bytes`] made.
+    /// What [`Profile::to_bytes`] made, of this version or the one before.
     ///
     /// # Errors
     /// [`ProfileFormatError`] when it was made by another version, or is broken.
@@ -37,6 +41,10 @@ impl Profile {
         match bytes.split_first() {
             Some((&FORMAT, profile)) => {
                 postcard::from_bytes(profile).map_err(ProfileFormatError::Broken)
+            }
+            Some((&WITHOUT_POSITION, profile)) => {
+                let profile = [profile, &UNKNOWN_POSITION].concat();
+                postcard::from_bytes(&profile).map_err(ProfileFormatError::Broken)
             }
             found => Err(ProfileFormatError::Format {
                 found: found.map_or(0, |(&format, _)| format),

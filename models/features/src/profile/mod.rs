@@ -100,6 +100,17 @@ pub struct Profile {
     items: Items,
     recent: Recent,
     seen: Seen,
+    position: Option<FeedbackPosition>,
+    rebuilt: bool,
+}
+
+/// Where in `feedback` a profile stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FeedbackPosition {
+    /// The partition.
+    pub partition: i32,
+    /// The offset after the last record that was applied.
+    pub offset: i64,
 }
 
 impl Profile {
@@ -121,6 +132,8 @@ impl Profile {
             items: Items::default(),
             recent: Recent::default(),
             seen: Seen::default(),
+            position: None,
+            rebuilt: false,
         }
     }
 
@@ -240,6 +253,7 @@ impl Profile {
             long_term: VectorSum::default(),
             session: VectorSum::default(),
             residual: VectorSum::default(),
+            rebuilt: true,
             ..self.clone()
         };
         for item in self.items.iter() {
@@ -279,6 +293,32 @@ impl Profile {
     #[must_use]
     pub fn updated_at_ms(&self) -> Option<i64> {
         self.updated_at_ms
+    }
+
+    /// Where in `feedback` the profile stands, as whoever applied it has said.
+    #[must_use]
+    pub fn position(&self) -> Option<FeedbackPosition> {
+        self.position
+    }
+
+    /// Says where the record stands that was applied last. Kept with the profile, so that whoever
+    /// reads it knows exactly which records it is made of; nothing is computed from it.
+    pub fn stand_at(&mut self, position: FeedbackPosition) {
+        self.position = Some(position);
+    }
+
+    /// Whether vectors were made anew for another encoder, by [`Profile::rebuilt`]: then they are not
+    /// those of the feedback alone.
+    #[must_use]
+    pub fn is_rebuilt(&self) -> bool {
+        self.rebuilt
+    }
+
+    /// Events that were applied.
+    #[must_use]
+    pub fn events(&self) -> u64 {
+        let counts = self.counts.values();
+        counts.fold(0, |sum, count| sum.saturating_add(*count))
     }
 
     /// The vector of what the user is interested in, `[dimension]`, length 1.

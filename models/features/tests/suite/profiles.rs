@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 
 use millrace_features::{
-    FeatureSet, Field, Profile, ProfileFormatError, ProfileSettings, RECENT_ITEMS, SESSION_GAP_MS,
+    FeatureSet, FeedbackPosition, Field, Profile, ProfileFormatError, ProfileSettings,
+    RECENT_ITEMS, SESSION_GAP_MS,
 };
 use millrace_schemas::{BehaviorKind, Feedback};
 use proptest::prelude::*;
@@ -137,6 +138,39 @@ fn a_profile_of_another_format_says_so() {
     let error = Profile::from_bytes(&stored).unwrap_err();
     assert!(matches!(error, ProfileFormatError::Format { found: 99 }));
     assert!(error.to_string().contains("rebuild profiles from feedback"));
+}
+
+#[test]
+fn a_profile_of_the_format_before_is_read_without_a_position() {
+    let profile = profile_of(&[feedback(BehaviorKind::Click, 1, NOW_MS)]);
+    let mut stored = profile.to_bytes();
+    // Neither a position nor whether vectors were made anew was kept.
+    assert_eq!(stored.split_off(stored.len() - 2), [0, 0]);
+    stored[0] = 1;
+    let read = Profile::from_bytes(&stored).unwrap();
+    assert_eq!((read.position(), read.is_rebuilt()), (None, true));
+    assert_eq!(read.long_term(), profile.long_term());
+    assert_eq!(read.events(), 1);
+}
+
+#[test]
+fn a_profile_knows_where_it_stands() {
+    let mut profile = profile_of(&[feedback(BehaviorKind::Click, 1, NOW_MS)]);
+    let position = FeedbackPosition {
+        partition: 3,
+        offset: 8,
+    };
+    profile.stand_at(position);
+    let read = Profile::from_bytes(&profile.to_bytes()).unwrap();
+    assert_eq!(
+        (read.position(), read.is_rebuilt()),
+        (Some(position), false)
+    );
+    let moved = read.rebuilt("other", |_| None);
+    assert_eq!(
+        (moved.position(), moved.is_rebuilt()),
+        (Some(position), true)
+    );
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
-use millrace_features::{FeatureSet, Profile};
+use millrace_features::{FeatureSet, FeedbackPosition, Profile};
 use millrace_kafka::{Admin, topics as names};
 use millrace_profiles::{ProfileReader, profiles_group};
 use millrace_schemas::{Feedback, Origin};
@@ -54,29 +54,26 @@ pub(super) async fn check(
     let settings = FeatureSet::default_for(model_version).profile_settings();
     let mut applied = BTreeSet::new();
     let mut expected = BTreeMap::<String, Profile>::new();
-    for (feedback, _) in feedback {
+    for (feedback, at) in feedback {
         if !applied.insert(feedback.origin.clone()) {
             continue;
         }
         let user_id = &feedback.event.user_id;
-        expected
+        let profile = expected
             .entry(user_id.clone())
-            .or_insert_with(|| Profile::new(user_id, model_version))
-            .apply(&feedback, &settings);
+            .or_insert_with(|| Profile::new(user_id, model_version));
+        profile.apply(&feedback, &settings);
+        profile.stand_at(FeedbackPosition {
+            partition: at.partition,
+            offset: at.offset + 1,
+        });
     }
     for (user_id, expected) in expected {
         let found = reader.get(&user_id).await?;
         if found.as_ref() == Some(&expected) {
             continue;
         }
-        let counts = |profile: &Profile| {
-            let kinds = millrace_schemas::BehaviorKind::ALL;
-            kinds
-                .map(|kind| profile.count(kind))
-                .iter()
-                .sum::<u64>()
-                .to_string()
-        };
+        let counts = |profile: &Profile| profile.events().to_string();
         let found = found.as_ref().map_or_else(|| "none".to_owned(), counts);
         findings.violation(
             "a profile is that of its feedback, bit for bit",
