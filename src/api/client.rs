@@ -13,10 +13,12 @@ use serde::de::DeserializeOwned;
 
 use super::control::AllowRoot;
 use super::items::ItemStatsAnswer;
+use super::rebuild::{RebuildAnswer, RebuildQuery};
 use super::records::{DocumentHeader, HeadersQuery, Info, MAX_IDS, RecordsQuery};
 use super::search::{SearchAnswer, SearchQuery};
 use super::users::ProfileAnswer;
 use crate::stack::address::RunningAddress;
+use crate::stack::rebuilding::RebuildStatus;
 
 /// Speaks to a running `up`, or to this process's own stack.
 #[derive(Clone, Debug)]
@@ -95,6 +97,27 @@ impl ApiClient {
     ) -> anyhow::Result<Recommendation> {
         let url = self.instance(airec, "recommend");
         self.answer(self.http.get(url).query(query)).await
+    }
+
+    /// What a rebuild of this state would read, and how the last one is.
+    pub async fn rebuild_status(&self, consumer: &str) -> anyhow::Result<RebuildAnswer> {
+        let request = self
+            .http
+            .get(format!("{}/v1/rebuild/{consumer}", self.base));
+        self.answer(request.bearer_auth(&self.control_token)).await
+    }
+
+    /// Begins to build this state anew.
+    pub async fn rebuild(
+        &self,
+        consumer: &str,
+        query: RebuildQuery,
+    ) -> anyhow::Result<RebuildStatus> {
+        let request = self
+            .http
+            .post(format!("{}/v1/rebuild/{consumer}", self.base));
+        let request = request.query(&query).bearer_auth(&self.control_token);
+        self.answer(request).await
     }
 
     /// Which ranker serves.

@@ -44,6 +44,15 @@ impl ApiError {
         }
     }
 
+    /// What there is does not allow it.
+    pub fn conflict(error: &dyn std::error::Error) -> Self {
+        Self {
+            status: StatusCode::CONFLICT,
+            error_type: "conflict",
+            message: error_chain(error),
+        }
+    }
+
     /// Another process has what was asked for.
     pub fn not_served_here(message: &str) -> Self {
         Self {

@@ -7,6 +7,7 @@ pub mod client;
 pub mod control;
 pub mod error;
 pub mod items;
+pub mod rebuild;
 pub mod records;
 pub mod search;
 mod snippet;
@@ -26,6 +27,7 @@ use millrace_recommender::http::rejection::MAX_BODY_BYTES;
 
 use self::control::Administrators;
 use self::error::{ApiError, Body};
+use crate::stack::rebuilding::Rebuilds;
 
 /// What the handlers share.
 #[derive(Clone)]
@@ -57,6 +59,15 @@ pub fn behavior_router(state: BehaviorState, administrators: &Administrators) ->
     items
         .with_state(state.clone())
         .merge(administrators.protect(users.with_state(state)))
+}
+
+/// The routes that build states anew: the administrators' alone.
+pub fn rebuild_router(rebuilds: Rebuilds, administrators: &Administrators) -> Router {
+    let routes = Router::new().route(
+        "/v1/rebuild/{consumer}",
+        get(rebuild::status).post(rebuild::begin),
+    );
+    administrators.protect(routes.with_state(rebuilds))
 }
 
 /// Search as an instance of AIRec's is asked, with its weights.

@@ -12,6 +12,7 @@ pub mod model;
 pub mod peek;
 pub mod profile;
 pub mod publish;
+pub mod rebuild;
 pub mod recommend;
 pub mod reconcile;
 pub mod run;

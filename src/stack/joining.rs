@@ -47,10 +47,10 @@ impl Joining {
         })
         .await?;
         for (part, consumer) in [
-            ("rekey", joiner.rekey_consumer()),
-            ("joiner", joiner.join_consumer()),
+            ("rekey", joiner.rekey_consumer().health()),
+            ("joiner", joiner.join_health()),
         ] {
-            readiness::follow_consumer(health.part(part), consumer.health(), failed.clone());
+            readiness::follow_consumer(health.part(part), consumer, failed.clone());
         }
         readiness::follow_stateful(joiner.state(), failed.clone());
         Ok(Self {

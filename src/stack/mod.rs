@@ -15,6 +15,7 @@ mod pipeline;
 mod profiling;
 pub mod reach;
 mod readiness;
+pub mod rebuilding;
 pub mod recommending;
 mod reconciler;
 pub mod states;
@@ -44,6 +45,7 @@ pub use self::needs::Needs;
 pub use self::pipeline::vectorizer_group;
 use self::pipeline::{Pipeline, Shared};
 use self::profiling::Profiling;
+use self::rebuilding::{Rebuilds, Stateful};
 use self::recommending::Recommending;
 use self::reconciler::Compares;
 use self::uploads::Uploads;
@@ -230,7 +232,15 @@ impl Stack {
             joiner: joining.as_ref().map(|joining| Arc::clone(&joining.joiner)),
             profiles,
         };
-        let behavior = api::behavior_router(known, &administrators);
+        let stateful = [
+            known.joiner.clone().map(Stateful::Joiner),
+            profiling
+                .as_ref()
+                .map(|profiling| Stateful::Profiles(Arc::clone(&profiling.profiles))),
+        ];
+        let rebuilds = Rebuilds::new(stateful.into_iter().flatten());
+        let behavior = api::behavior_router(known, &administrators)
+            .merge(api::rebuild_router(rebuilds, &administrators));
         if let (Some(recommending), Some(state)) = (&recommending, &state) {
             recommendations =
                 recommending

@@ -66,6 +66,12 @@ impl Needs {
         joiner: true,
         ..Self::NOTHING
     };
+    /// All that takes feedback to profiles.
+    pub const FEEDBACK: Self = Self {
+        topics: true,
+        profiles: true,
+        ..Self::NOTHING
+    };
     /// What profiles are read with.
     pub const PROFILES: Self = Self {
         topics: true,

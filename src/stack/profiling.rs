@@ -94,7 +94,7 @@ impl Profiling {
             config: config.profiles.clone(),
         })
         .await?;
-        let consumer = profiles.consumer().health();
+        let consumer = profiles.health();
         readiness::follow_consumer(health.part("profiles"), consumer, failed.clone());
         readiness::follow_stateful(profiles.state(), failed.clone());
         Ok(Self {

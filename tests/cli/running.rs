@@ -389,6 +389,24 @@ fn behavior_of_a_known_item_is_counted_and_makes_a_profile() -> anyhow::Result<(
     let bare = pipeline.json(&["profile", USER])?;
     ensure!(bare.get("vectors").is_none(), "{bare}");
     ensure!(unknown["known"] == false, "{unknown}");
+    // Built anew beside what serves, both are what they were.
+    for consumer in ["joiner", "profiles"] {
+        let dry = pipeline.json(&["rebuild", consumer, "--dry-run"])?;
+        ensure!(dry["rebuilt"] == false && dry["new"] == 1, "{dry}");
+        ensure!(dry["records_gone"] == 0, "{dry}");
+        let rebuilt = pipeline.json(&["rebuild", consumer])?;
+        ensure!(rebuilt["old"] == 1 && rebuilt["new"] == 2, "{rebuilt}");
+    }
+    let again = stats()?;
+    ensure!(
+        again["clicks"] == counted["clicks"] && again["coec"] == counted["coec"],
+        "{again}"
+    );
+    let again = profile()?;
+    ensure!(
+        again["counts"] == known["counts"] && again["vectors"] == known["vectors"],
+        "{again}"
+    );
     // It outlives the process.
     drop(up);
     ensure!(profile()?["heaviest"] == known["heaviest"]);

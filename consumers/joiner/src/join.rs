@@ -15,10 +15,10 @@ use std::time::{Duration, Instant};
 use millrace_features::counters::{HOURS, count};
 use millrace_features::rates::{BetaPrior, HalfLife, smoothed_ctr};
 use millrace_schemas::{
-    BehaviorByItem, Feedback, ItemCounters, ItemStats, Origin, UnmatchedBehavior,
+    BehaviorByItem, BehaviorEvent, Feedback, ItemCounters, ItemStats, Origin, UnmatchedBehavior,
 };
 use millrace_state::{Cache, Change, Table};
-use millrace_stateful::{BrokenValue, read, write};
+use millrace_stateful::{BrokenValue, Watermark, read, write};
 
 use crate::batch::{Batch, BehaviorInput, Output, SignalInput, Step};
 use crate::config::JoinerConfig;
@@ -26,7 +26,6 @@ use crate::signals::ItemSignals;
 use crate::tables::{COUNTERS, FORGETTING, Offsets, PROGRESS, SEEN, SIGNALS, WAITING};
 use crate::values::{Progress, Seen, SeenKey, SeenOutcome, seen_key};
 use crate::waiting::{WaitingEvent, WaitingIndex};
-use crate::watermark::Watermark;
 
 /// Forgotten, given up, joined in one write: a bound on what one batch makes of the past.
 const MAX_EXPIRED: usize = 2_000;
@@ -56,6 +55,8 @@ pub(crate) struct Join {
     waiting: WaitingIndex,
     items: Cache<ItemSignals>,
     counters: Cache<ItemCounters>,
+    /// While a generation is replayed: what it has made of the batch's events.
+    past: Option<HashMap<SeenKey, SeenOutcome>>,
     /// The batch's own, from here on.
     seen: HashMap<SeenKey, Option<Seen>>,
     events: HashMap<i64, WaitingEvent>,
@@ -104,6 +105,7 @@ impl Join {
             waiting: index,
             items: Cache::new(config.cached_items),
             counters: Cache::new(config.cached_items),
+            past: None,
             seen: HashMap::new(),
             events: HashMap::new(),
             changed: Changed::default(),
@@ -162,7 +164,8 @@ impl Join {
     }
 
     fn expired(&self) -> Vec<i64> {
-        let watermark = self.watermark.ms();
+        // Whether an event of the past was given up in time is found in the past.
+        let watermark = self.watermark.ms().filter(|_| self.past.is_none());
         watermark.map_or_else(Vec::new, |ms| self.waiting.expired(ms, MAX_EXPIRED))
     }
 
@@ -230,7 +233,8 @@ impl Join {
         }
         let known = item.choose(self.model_version.as_deref()).is_some();
         self.changed.items.insert(item_id.clone());
-        if !known {
+        // What waited in the past is decided last.
+        if !known || self.past.is_some() {
             return;
         }
         for offset in self.waiting.of_item(&item_id) {
@@ -265,10 +269,28 @@ impl Join {
             .entry(forget_hour)
             .or_default()
             .push(key);
-        let Some(item) = self.items.get(&event.item_id) else {
-            unreachable!("the signals of {} were wanted and loaded", event.item_id)
-        };
-        if item.choose(self.model_version.as_deref()).is_some() {
+        let known = self.knows_item(&event.item_id);
+        if let Some(past) = &self.past {
+            let outcome = past.get(&key).copied();
+            // Forgotten is what was seen too long ago for its outcome to matter but to the counters.
+            let forgotten = if known {
+                SeenOutcome::Joined
+            } else {
+                SeenOutcome::Unmatched
+            };
+            match outcome.unwrap_or(forgotten) {
+                SeenOutcome::Joined => {
+                    self.remember(key, SeenOutcome::Joined, forget_hour);
+                    self.count(&input.record.event);
+                    return;
+                }
+                SeenOutcome::Unmatched => {
+                    self.remember(key, SeenOutcome::Unmatched, forget_hour);
+                    return;
+                }
+                SeenOutcome::Waiting => {}
+            }
+        } else if known {
             self.remember(key, SeenOutcome::Joined, forget_hour);
             self.join(input.offset, input.record, input.traceparent);
             return;
@@ -284,6 +306,92 @@ impl Join {
         self.waiting.insert(input.offset, &event);
         self.events.insert(input.offset, event.clone());
         self.changed.waiting.insert(input.offset, Some(event));
+    }
+
+    fn knows_item(&self, item_id: &str) -> bool {
+        let Some(item) = self.items.get(item_id) else {
+            unreachable!("the signals of {item_id} were wanted and loaded")
+        };
+        item.choose(self.model_version.as_deref()).is_some()
+    }
+
+    /// From here on events are those of a past, which has made this of them: what it published is not
+    /// published again.
+    pub fn replay(&mut self, past: HashMap<SeenKey, SeenOutcome>) {
+        self.past = Some(past);
+    }
+
+    /// The keys whose values [`Join::load`] must be given before [`Join::settle`].
+    pub fn wanted_to_settle(&mut self) -> Vec<(Table, Vec<u8>)> {
+        let mut keys = BTreeSet::new();
+        for (offset, item_id) in self.waiting.all() {
+            if !self.events.contains_key(&offset) {
+                keys.insert((WAITING, offset.to_be_bytes().to_vec()));
+            }
+            if !self.items.touch(&item_id) {
+                keys.insert((SIGNALS, item_id.clone().into_bytes()));
+            }
+            if !self.counters.touch(&item_id) {
+                keys.insert((COUNTERS, item_id.into_bytes()));
+            }
+        }
+        keys.into_iter().collect()
+    }
+
+    /// The ids of the events that wait.
+    pub fn waiting_ids(&self) -> Vec<SeenKey> {
+        let ids = self.events.values();
+        ids.map(|event| seen_key(&event.record.event.event_id))
+            .collect()
+    }
+
+    /// Ends the replay of a past that has decided all it will. What waits still is joined here, where
+    /// the signal came before the event did.
+    pub fn settle(&mut self, past: &HashMap<SeenKey, SeenOutcome>) {
+        self.past = None;
+        for (offset, item_id) in self.waiting.all() {
+            let known = self.knows_item(&item_id);
+            let Some(event) = self.events.get(&offset) else {
+                continue;
+            };
+            let key = seen_key(&event.record.event.event_id);
+            let outcome = past.get(&key).copied().unwrap_or(SeenOutcome::Waiting);
+            if outcome == SeenOutcome::Waiting && !known {
+                continue;
+            }
+            let Some(event) = self.stop_waiting(offset, &item_id) else {
+                continue;
+            };
+            match outcome {
+                SeenOutcome::Unmatched => {
+                    self.remember(key, SeenOutcome::Unmatched, event.forget_hour);
+                }
+                SeenOutcome::Joined => {
+                    self.remember(key, SeenOutcome::Joined, event.forget_hour);
+                    self.count(&event.record.event);
+                }
+                SeenOutcome::Waiting => {
+                    self.remember(key, SeenOutcome::Joined, event.forget_hour);
+                    self.join(offset, event.record, event.traceparent);
+                }
+            }
+        }
+    }
+
+    /// Publishes counters as the state has them: what the generation before has published may be
+    /// other ones.
+    pub fn publish_counters(
+        &mut self,
+        counters: Vec<(Vec<u8>, bytes::Bytes)>,
+        next: Offsets,
+    ) -> Result<(), BrokenValue> {
+        let offset = next.behavior.map_or(-1, |next| next - 1);
+        for (item_id, value) in counters {
+            let item_id = String::from_utf8_lossy(&item_id).into_owned();
+            let stats = self.stats(item_id, read(COUNTERS, &value)?, offset);
+            self.step.outputs.push(stats);
+        }
+        Ok(())
     }
 
     fn remember(&mut self, key: SeenKey, outcome: SeenOutcome, forget_hour: i64) {
@@ -315,22 +423,30 @@ impl Join {
         let Some(item) = item.and_then(|item| item.choose(self.model_version.as_deref())) else {
             unreachable!("an event is joined only where its signal is there")
         };
-        let Some(counters) = self.counters.get_mut(&event.item_id) else {
+        let Some(counters) = self.counters.get(&event.item_id) else {
             unreachable!("the counters of {} were wanted and loaded", event.item_id)
         };
         let expected_ctr = expected_ctr(counters, &self.progress.totals, event.event_time_ms);
-        count(counters, &event);
-        count(&mut self.progress.totals, &event);
-        self.changed.counters.insert(event.item_id.clone());
+        let item = item.clone();
+        self.count(&event);
         self.step.done.joined += 1;
         let feedback = Feedback {
-            item: item.clone(),
+            item,
             origin: self.origin(offset),
             event,
             expected_ctr: Some(expected_ctr),
         };
         let output = Output::Feedback(Box::new(feedback), traceparent);
         self.step.outputs.push(output);
+    }
+
+    fn count(&mut self, event: &BehaviorEvent) {
+        let Some(counters) = self.counters.get_mut(&event.item_id) else {
+            unreachable!("the counters of {} were wanted and loaded", event.item_id)
+        };
+        count(counters, event);
+        count(&mut self.progress.totals, event);
+        self.changed.counters.insert(event.item_id.clone());
     }
 
     /// Lets the watermark go on with the clock.
@@ -451,7 +567,9 @@ impl Join {
         }
         self.progress.watermark_ms = self.watermark.ms();
         put(PROGRESS, Vec::new(), Some(write(&self.progress)));
-        for item_id in changed.counters {
+        // Of a past that is not all replayed they would be too few.
+        let published = changed.counters.into_iter().filter(|_| self.past.is_none());
+        for item_id in published {
             if let Some(counters) = self.counters.get(&item_id).cloned() {
                 let stats = self.stats(item_id, counters, offset);
                 step.outputs.push(stats);

@@ -5,13 +5,13 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use millrace_kafka::{
-    AdminError, Consumer, ConsumerConfig, ConsumerHandle, Drained, KafkaConfig, Producer,
-    java_partition, topics,
+    AdminError, Consumer, ConsumerConfig, ConsumerHandle, ConsumerState, Drained, KafkaConfig,
+    Producer, java_partition, topics,
 };
 use millrace_schemas::{ItemCounters, SchemaRegistry};
 use millrace_state::{StateError, StateStore};
 use millrace_stateful::{
-    BrokenValue, Deps, Refusals, RunState, StartError, StatefulConsumer, Work as _, group,
+    BrokenValue, Deps, Rebuild, Refusals, RunState, StartError, StatefulConsumer, Work as _, group,
 };
 use tokio::sync::watch;
 
@@ -81,7 +81,6 @@ impl Joiner {
         config
             .validate()
             .map_err(|error| StartError::Config(error.into()))?;
-        let generation = state.live_generation().await?;
         let counters = Arc::new(Counters::default());
         let max_skew_ms = config.max_skew_ms;
         let refusals = |stage| Refusals::new(producer.clone(), Joins::NAME, stage);
@@ -109,7 +108,7 @@ impl Joiner {
             batch_records,
             batch_bytes,
         };
-        let join = StatefulConsumer::start(deps, joins, generation).await?;
+        let join = StatefulConsumer::start(deps, joins).await?;
         let rekeying = Consumer::start(
             &kafka,
             &ConsumerConfig::new(rekey_group(&kafka), &[topics::BEHAVIOR]),
@@ -177,8 +176,20 @@ impl JoinerHandle {
 
     /// The consumer of `behavior.by-item`.
     #[must_use]
-    pub fn join_consumer(&self) -> &ConsumerHandle {
+    pub fn join_consumer(&self) -> ConsumerHandle {
         self.join.member()
+    }
+
+    /// Whether that one works, whichever generation's it is.
+    #[must_use]
+    pub fn join_health(&self) -> watch::Receiver<ConsumerState> {
+        self.join.health()
+    }
+
+    /// Its state, to be built anew.
+    #[must_use]
+    pub fn rebuilds(&self) -> &dyn Rebuild {
+        &self.join
     }
 
     /// What was counted of an item, by all members; `None` where nothing was.

@@ -30,6 +30,7 @@ mod offline;
 mod partition;
 mod publish;
 mod rekey;
+mod replay;
 mod signals;
 mod stats;
 mod tables;
@@ -37,7 +38,6 @@ mod tables;
 mod tests;
 mod values;
 mod waiting;
-mod watermark;
 mod writer;
 
 pub use config::{InvalidConfig, JoinerConfig};

@@ -7,12 +7,13 @@ use std::time::{Duration, Instant};
 use async_trait::async_trait;
 use millrace_kafka::{DeadLetterReason, Record, topics};
 use millrace_schemas::SchemaRegistry;
-use millrace_state::{Change, Position, ShardWriter, StateError};
+use millrace_state::{Change, Position, Shard, ShardWriter, StateError, StateStore};
 use millrace_stateful::{Batch, PartitionWork, Refusals, Step, Work, WorkError, traceparent};
 
 use crate::batch::{self, BehaviorInput, Done, Output};
 use crate::config::JoinerConfig;
 use crate::decode;
+use crate::replay::Replay;
 use crate::stats::Counters;
 use crate::writer::JoinWriter;
 
@@ -48,8 +49,14 @@ impl Work for Joins {
     const TOPIC: &'static str = topics::BEHAVIOR_BY_ITEM;
     const BESIDE: Option<&'static str> = Some(topics::SIGNALS);
 
-    async fn open(&self, shard: ShardWriter, topic: &str) -> Result<Partition, WorkError> {
-        let writer = JoinWriter::open(shard, topic, &self.config, Instant::now()).await?;
+    async fn open(
+        &self,
+        shard: ShardWriter,
+        topic: &str,
+        replays: Option<u32>,
+    ) -> Result<Partition, WorkError> {
+        let now = Instant::now();
+        let writer = JoinWriter::open(shard, topic, &self.config, replays, now).await?;
         Ok(Partition {
             shared: Arc::clone(&self.shared),
             // Those of the epoch before may not have been published.
@@ -58,6 +65,10 @@ impl Work for Joins {
             totals_published: None,
             done: Done::default(),
         })
+    }
+
+    async fn is_replaying(&self, store: &dyn StateStore, shard: Shard) -> Result<bool, StateError> {
+        Replay::is_marked(store, shard).await
     }
 }
 
@@ -87,11 +98,14 @@ impl PartitionWork for Partition {
             && self
                 .totals_published
                 .is_none_or(|published| now.duration_since(published) >= TOTALS_EVERY);
+        let replayed = self.writer.is_replaying();
         let step = self.writer.step(batch, totals, now).await?;
         if totals {
             self.totals_published = Some(now);
         }
-        self.totals_due = !totals && (self.totals_due || step.done.joined > 0);
+        let due = !totals && (self.totals_due || step.done.joined > 0);
+        // While a past is replayed nothing is published of it.
+        self.totals_due = due || replayed;
         self.done = step.done;
         // A batch that moved nothing has nothing to say but the clock's watermark, which is as true
         // at the next one.

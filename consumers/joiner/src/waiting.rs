@@ -50,6 +50,15 @@ impl WaitingIndex {
         }
     }
 
+    /// All, with their items, in the order of arrival.
+    pub fn all(&self) -> Vec<(i64, String)> {
+        let by_item = self.by_item.iter();
+        let all = by_item
+            .flat_map(|(item_id, offsets)| offsets.iter().map(|&offset| (offset, item_id.clone())));
+        let all: BTreeMap<i64, String> = all.collect();
+        all.into_iter().collect()
+    }
+
     /// In the order of arrival.
     pub fn of_item(&self, item_id: &str) -> Vec<i64> {
         let offsets = self.by_item.get(item_id);

@@ -4,10 +4,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use millrace_features::Field;
-use millrace_kafka::{AdminError, ConsumerHandle, Drained, KafkaConfig, Producer};
+use millrace_kafka::{AdminError, ConsumerHandle, ConsumerState, Drained, KafkaConfig, Producer};
 use millrace_schemas::SchemaRegistry;
 use millrace_state::StateStore;
-use millrace_stateful::{Deps, Refusals, RunState, StartError, StatefulConsumer, Work as _, group};
+use millrace_stateful::{
+    Deps, Rebuild, Refusals, RunState, StartError, StatefulConsumer, Work as _, group,
+};
 use tokio::sync::watch;
 
 use crate::apply::Applies;
@@ -54,22 +56,6 @@ impl Profiles {
     /// # Errors
     /// [`StartError`]; nothing was read or written.
     pub async fn start(deps: ProfilesDeps) -> Result<ProfilesHandle, StartError> {
-        let generation = deps.state.live_generation().await?;
-        Self::start_on(deps, generation).await
-    }
-
-    /// Joins the group of the generation `next` and begins to build it from the beginning of
-    /// `feedback`, beside the live one. Once [`ProfilesHandle::end_of_input`] returns it can be made
-    /// live with [`StateStore::switch`]; the members of the old one then fail and are to be
-    /// restarted.
-    ///
-    /// # Errors
-    /// As [`Profiles::start`].
-    pub async fn rebuild(deps: ProfilesDeps, next: u32) -> Result<ProfilesHandle, StartError> {
-        Self::start_on(deps, next).await
-    }
-
-    async fn start_on(deps: ProfilesDeps, generation: u32) -> Result<ProfilesHandle, StartError> {
         let ProfilesDeps {
             kafka,
             producer,
@@ -108,7 +94,7 @@ impl Profiles {
             batch_records: config.batch_records,
             batch_bytes: config.batch_bytes,
         };
-        let consumer = StatefulConsumer::start(deps, keeps, generation).await?;
+        let consumer = StatefulConsumer::start(deps, keeps).await?;
         let reader = ProfileReader::within(Some(space), state, consumer.partition_count());
         Ok(ProfilesHandle { consumer, reader })
     }
@@ -148,8 +134,20 @@ impl ProfilesHandle {
 
     /// The consumer of `feedback`.
     #[must_use]
-    pub fn consumer(&self) -> &ConsumerHandle {
+    pub fn consumer(&self) -> ConsumerHandle {
         self.consumer.member()
+    }
+
+    /// Whether that one works, whichever generation's it is.
+    #[must_use]
+    pub fn health(&self) -> watch::Receiver<ConsumerState> {
+        self.consumer.health()
+    }
+
+    /// Its state, to be built anew.
+    #[must_use]
+    pub fn rebuilds(&self) -> &dyn Rebuild {
+        &self.consumer
     }
 
     /// Reads the profiles of all members, of the live generation, in the space of this one's model.

@@ -38,7 +38,12 @@ impl Work for Keeps {
     const NAME: &'static str = "profiles";
     const TOPIC: &'static str = topics::FEEDBACK;
 
-    async fn open(&self, shard: ShardWriter, _: &str) -> Result<Partition, WorkError> {
+    async fn open(
+        &self,
+        shard: ShardWriter,
+        _: &str,
+        _: Option<u32>,
+    ) -> Result<Partition, WorkError> {
         let (space, applies) = (self.space.clone(), self.applying.clone());
         Ok(Partition {
             shared: Arc::clone(&self.shared),

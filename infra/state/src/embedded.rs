@@ -246,6 +246,11 @@ impl StateStore for EmbeddedState {
         .await
     }
 
+    async fn position(&self, shard: Shard) -> Result<Position, StateError> {
+        self.run(move |inner| Ok(inner.claimed(shard)?.unwrap_or_default().position))
+            .await
+    }
+
     async fn get(
         &self,
         shard: Shard,

@@ -116,6 +116,9 @@ pub trait StateStore: Send + Sync {
     /// [`StateError::Superseded`] where its generation is older than the live one.
     async fn claim(&self, shard: Shard) -> Result<Claim, StateError>;
 
+    /// Where a shard stands, without becoming its writer; the beginning where it has none.
+    async fn position(&self, shard: Shard) -> Result<Position, StateError>;
+
     /// The values of these keys, in their order.
     async fn get(
         &self,

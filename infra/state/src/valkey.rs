@@ -234,6 +234,18 @@ impl StateStore for ValkeyState {
         self.read_claim(shard, &found)
     }
 
+    async fn position(&self, shard: Shard) -> Result<Position, StateError> {
+        let mut command = redis::cmd("HMGET");
+        command
+            .arg(self.shard_key(shard, "claim"))
+            .arg("epoch")
+            .arg("position");
+        let mut connection = self.connection.clone();
+        let found: Vec<Option<String>> =
+            failed(&self.address, command.query_async(&mut connection).await)?;
+        Ok(self.read_claim(shard, &found)?.position)
+    }
+
     async fn get(
         &self,
         shard: Shard,

@@ -31,6 +31,12 @@ impl ShardWriter {
         })
     }
 
+    /// Where it writes.
+    #[must_use]
+    pub fn store(&self) -> Arc<dyn StateStore> {
+        Arc::clone(&self.store)
+    }
+
     /// What it writes.
     #[must_use]
     pub fn shard(&self) -> Shard {

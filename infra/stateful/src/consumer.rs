@@ -1,30 +1,31 @@
-//! The consumer as a whole: the group, and a task for each partition.
+//! The consumer as a whole: the member that works, and the one that builds the next generation.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
+use async_trait::async_trait;
 use bytes::Bytes;
 use millrace_kafka::{
-    Admin, AdminError, AssignedConsumer, ConsumerConfig, ConsumerError, ConsumerHandle,
-    ConsumerState, Drained, KafkaConfig, PartitionedConsumer, Producer,
+    Admin, AdminError, ConsumerError, ConsumerHandle, ConsumerState, Drained, KafkaConfig, Producer,
 };
-use millrace_retry::error_chain;
-use millrace_state::{Shard, StateError, StateStore, Table};
-use tokio::sync::{mpsc, oneshot, watch};
+use millrace_retry::{error_chain, while_unavailable};
+use millrace_state::{FIRST_GENERATION, Shard, StateError, StateStore, Table};
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::partition::{self, Context, EndOfInput, Standing};
+use crate::member::Member;
+use crate::partition::Standing;
+use crate::rebuild::{self, Extent, LOOK_EVERY, Rebuild, RebuildError, RebuildProgress, Rebuilt};
 use crate::work::{PartitionWork, Work};
 
-/// How often an end of input looks whether a partition has a task again.
-const LOOK_EVERY: Duration = Duration::from_millis(20);
-/// Bytes of a partition's records that wait in memory.
-const QUEUED_BYTES: usize = 16 << 20;
+/// How long the member of an old generation may take to leave its group.
+const OLD_LEAVES_WITHIN: Duration = Duration::from_secs(5);
 
 /// What a stateful consumer stands on.
+#[derive(Clone)]
 pub struct Deps {
     /// How to reach the brokers.
     pub kafka: KafkaConfig,
@@ -100,71 +101,56 @@ pub struct StatefulConsumer<W: Work> {
 }
 
 struct Running<W: Work> {
-    context: Arc<Context<W>>,
-    member: ConsumerHandle,
-    kafka: KafkaConfig,
+    deps: Deps,
+    admin: Admin,
+    work: Arc<W>,
     /// Of its topics.
     partition_count: i32,
-    /// Where each partition's task takes requests.
-    partitions: Mutex<BTreeMap<i32, mpsc::Sender<EndOfInput>>>,
+    /// The member that works for the live generation.
+    live: RwLock<Arc<Member<W>>>,
+    /// The live member's.
+    health: watch::Sender<ConsumerState>,
     state: watch::Sender<RunState>,
+    /// Held by the one rebuild.
+    rebuilding: tokio::sync::Mutex<()>,
+    /// Held while another member becomes the live one: the old one's end is no failure then.
+    switching: tokio::sync::Mutex<()>,
     stop: CancellationToken,
     tasks: TaskTracker,
 }
 
 impl<W: Work> StatefulConsumer<W> {
-    /// Joins the group of this generation and begins to work.
+    /// Joins the group of the live generation and begins to work.
     ///
     /// # Errors
     /// [`StartError`]; nothing was read or written.
-    pub async fn start(deps: Deps, work: W, generation: u32) -> Result<Self, StartError> {
-        let Deps {
-            kafka,
-            producer,
-            state,
-            batch_records,
-            batch_bytes,
-        } = deps;
-        let admin = Admin::connect(&kafka)?;
-        let partition_count = check_partitions::<W>(&kafka, &admin).await?;
-        let beside = match W::BESIDE {
-            Some(topic) => Some((AssignedConsumer::start(&kafka, topic)?, kafka.topic(topic))),
-            None => None,
-        };
-        let mut config = ConsumerConfig::new(group(&kafka, W::NAME, generation), &[W::TOPIC]);
-        // While one batch is written the next one gathers.
-        config.max_queued_messages_per_partition = 2 * batch_records;
-        config.max_queued_bytes_per_partition = QUEUED_BYTES.max(2 * batch_bytes);
-        let consumer = PartitionedConsumer::start(&kafka, &config)?;
+    pub async fn start(deps: Deps, work: W) -> Result<Self, StartError> {
+        let admin = Admin::connect(&deps.kafka)?;
+        let partition_count = check_partitions::<W>(&deps.kafka, &admin).await?;
+        let generation = deps.state.live_generation().await?;
+        let work = Arc::new(work);
+        let member = Member::start(&deps, &admin, &work, generation, None)?;
         let running = Arc::new(Running {
-            context: Arc::new(Context {
-                work,
-                producer,
-                state,
-                admin,
-                beside,
-                generation,
-                batch_records,
-                batch_bytes,
-                refused_writes: AtomicU64::new(0),
-                standings: Mutex::default(),
-            }),
-            member: consumer.handle(),
-            kafka,
+            health: watch::Sender::new(member.consumer.health().borrow().clone()),
+            live: RwLock::new(Arc::clone(&member)),
+            deps,
+            admin,
+            work,
             partition_count,
-            partitions: Mutex::default(),
             state: watch::Sender::new(RunState::Running),
+            rebuilding: tokio::sync::Mutex::default(),
+            switching: tokio::sync::Mutex::default(),
             stop: CancellationToken::new(),
             tasks: TaskTracker::new(),
         });
-        running.tasks.spawn(Arc::clone(&running).run(consumer));
+        running.follow(member);
         Ok(Self { running })
     }
 
     /// What it was started with.
     #[must_use]
     pub fn work(&self) -> &W {
-        &self.running.context.work
+        &self.running.work
     }
 
     /// How it is.
@@ -173,22 +159,29 @@ impl<W: Work> StatefulConsumer<W> {
         self.running.state.subscribe()
     }
 
-    /// Its membership in the group.
+    /// Whether its membership in the group works, whichever generation's it is.
     #[must_use]
-    pub fn member(&self) -> &ConsumerHandle {
-        &self.running.member
+    pub fn health(&self) -> watch::Receiver<ConsumerState> {
+        self.running.health.subscribe()
+    }
+
+    /// The present membership in the group.
+    #[must_use]
+    pub fn member(&self) -> ConsumerHandle {
+        self.running.live().consumer.clone()
     }
 
     /// How its partitions stand.
     #[must_use]
     pub fn standings(&self) -> BTreeMap<i32, Standing<<W::Partition as PartitionWork>::View>> {
-        self.running.context.standings().clone()
+        self.running.live().context.standings().clone()
     }
 
-    /// Writes that the state refused: another writer, or a store that went back.
+    /// Writes that the state refused since the generation began: another writer, or a store that
+    /// went back.
     #[must_use]
     pub fn refused_writes(&self) -> u64 {
-        self.running.context.refused_writes.load(Relaxed)
+        self.running.live().context.refused_writes.load(Relaxed)
     }
 
     /// Partitions of its topics.
@@ -200,16 +193,16 @@ impl<W: Work> StatefulConsumer<W> {
     /// To ask the brokers.
     #[must_use]
     pub fn admin(&self) -> &Admin {
-        &self.running.context.admin
+        &self.running.admin
     }
 
     /// How the brokers are reached.
     #[must_use]
     pub fn kafka(&self) -> &KafkaConfig {
-        &self.running.kafka
+        &self.running.deps.kafka
     }
 
-    /// A value of its generation of the state, whoever writes the partition.
+    /// A value of the live generation, whoever writes the partition.
     ///
     /// # Errors
     /// The store does not answer.
@@ -219,12 +212,12 @@ impl<W: Work> StatefulConsumer<W> {
         table: Table,
         key: Vec<u8>,
     ) -> Result<Option<Bytes>, StateError> {
-        let context = &self.running.context;
         let shard = Shard {
-            generation: context.generation,
+            generation: self.generation(),
             partition,
         };
-        let found = context.state.get(shard, vec![(table, key)]).await?;
+        let state = &self.running.deps.state;
+        let found = state.get(shard, vec![(table, key)]).await?;
         Ok(found.into_iter().next().flatten())
     }
 
@@ -254,38 +247,21 @@ impl<W: Work> StatefulConsumer<W> {
             Some(topic) => running.end_offsets(topic).await?,
             None => BTreeMap::new(),
         };
-        while running.member.metrics().partitions.is_empty() {
-            tokio::time::sleep(LOOK_EVERY).await;
-        }
-        for (partition, own) in own_ends {
-            let beside = beside_ends.get(&partition).copied().unwrap_or(0);
-            // Asked again where the partition's task ended before it answered: it may have claimed
-            // its state anew, or be another member's by now.
-            while running.has_partition(partition) {
-                let (done, answered) = oneshot::channel();
-                let request = EndOfInput { own, beside, done };
-                if let Some(requests) = running.requests(partition)
-                    && requests.send(request).await.is_ok()
-                    && answered.await.is_ok()
-                {
-                    break;
-                }
-                tokio::time::sleep(LOOK_EVERY).await;
-            }
-        }
+        running.live().end_input(&own_ends, &beside_ends).await;
         Ok(())
     }
 
     /// Takes nothing more, finishes what was begun within `deadline`, commits, leaves the group.
     /// To be followed by [`StatefulConsumer::stop`].
     pub async fn drain(&self, deadline: Duration) -> Drained {
-        self.running.member.shutdown(deadline).await
+        self.running.live().drain(deadline).await
     }
 
     /// Ends what is left, and what runs beside.
     pub async fn stop(&self) {
         let running = &self.running;
         running.stop.cancel();
+        running.live().stop().await;
         running.tasks.close();
         running.tasks.wait().await;
         running.state.send_if_modified(|state| {
@@ -298,36 +274,76 @@ impl<W: Work> StatefulConsumer<W> {
     }
 }
 
+#[async_trait]
+impl<W: Work> Rebuild for StatefulConsumer<W> {
+    fn generation(&self) -> u32 {
+        self.running.live().context.generation
+    }
+
+    async fn extent(&self) -> Result<Rebuilt, RebuildError> {
+        let generation = self.generation();
+        let extent = self.running.extent().await?;
+        Ok(Rebuilt {
+            topic: self.running.deps.kafka.topic(W::TOPIC),
+            old: generation,
+            new: generation,
+            records: extent.total(),
+            records_gone: extent.gone(),
+        })
+    }
+
+    async fn rebuild(
+        &self,
+        accept_loss: bool,
+        progress: &(dyn Fn(RebuildProgress) + Send + Sync),
+    ) -> Result<Rebuilt, RebuildError> {
+        let consumer = W::NAME;
+        let work = self.running.rebuild(accept_loss, progress);
+        let ended = self.running.stop.run_until_cancelled(work).await;
+        ended.unwrap_or(Err(RebuildError::Stopped { consumer }))
+    }
+}
+
 impl<W: Work> Drop for StatefulConsumer<W> {
     fn drop(&mut self) {
         self.running.stop.cancel();
+        self.running.live().cut_off();
     }
 }
 
 impl<W: Work> Running<W> {
-    async fn run(self: Arc<Self>, mut consumer: PartitionedConsumer) {
-        while let Some(Some(assigned)) = self
-            .stop
-            .run_until_cancelled(consumer.next_assignment())
-            .await
-        {
-            let (sender, requests) = mpsc::channel(1);
-            let number = assigned.partition();
-            self.partitions().insert(number, sender);
-            let running = Arc::clone(&self);
-            self.tasks.spawn(async move {
-                let work = partition::run(Arc::clone(&running.context), assigned, requests);
-                if let Some(Err(error)) = running.stop.run_until_cancelled(work).await {
-                    running.fail(format!("partition {number}: {}", error_chain(&error)));
+    fn live(&self) -> Arc<Member<W>> {
+        Arc::clone(&self.live.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Tells of this member's health and failure for as long as it is the live one.
+    fn follow(self: &Arc<Self>, member: Arc<Member<W>>) {
+        let running = Arc::clone(self);
+        self.tasks.spawn(async move {
+            let mut health = member.consumer.health();
+            let follow = async {
+                while Arc::ptr_eq(&running.live(), &member) {
+                    running
+                        .health
+                        .send_replace(health.borrow_and_update().clone());
+                    if health.changed().await.is_err() {
+                        return;
+                    }
                 }
-            });
-        }
-        if let ConsumerState::Fatal { reason } = &*consumer.health().borrow() {
-            self.fail(reason.clone());
-        }
-        // Its partitions are given the time to finish by whoever asked it to stop.
-        self.stop.cancelled().await;
-        drop(consumer);
+            };
+            let fail = async {
+                let reason = member.failed().await;
+                let _switching = running.switching.lock().await;
+                if Arc::ptr_eq(&running.live(), &member) {
+                    running.fail(reason);
+                }
+            };
+            tokio::select! {
+                () = follow => {}
+                () = fail => {}
+                () = running.stop.cancelled() => {}
+            }
+        });
     }
 
     fn fail(&self, reason: String) {
@@ -338,28 +354,161 @@ impl<W: Work> Running<W> {
         );
         self.state.send_replace(RunState::Failed { reason });
         self.stop.cancel();
+        self.live().cut_off();
     }
 
     async fn end_offsets(&self, topic: &str) -> Result<BTreeMap<i32, i64>, AdminError> {
-        let admin = &self.context.admin;
-        admin.end_offsets(&self.kafka.topic(topic)).await
+        self.admin.end_offsets(&self.deps.kafka.topic(topic)).await
     }
 
-    fn partitions(&self) -> std::sync::MutexGuard<'_, BTreeMap<i32, mpsc::Sender<EndOfInput>>> {
-        self.partitions
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
+    /// Where the consumer's topic begins and ends now.
+    async fn extent(&self) -> Result<Extent, AdminError> {
+        let topic = self.deps.kafka.topic(W::TOPIC);
+        let mut extent = Extent::default();
+        for partition in 0..self.partition_count {
+            let watermarks = self.admin.watermarks(&topic, partition).await?;
+            extent.0.insert(partition, watermarks);
+        }
+        Ok(extent)
     }
 
-    fn requests(&self, partition: i32) -> Option<mpsc::Sender<EndOfInput>> {
-        self.partitions().get(&partition).cloned()
+    async fn rebuild(
+        self: &Arc<Self>,
+        accept_loss: bool,
+        progress: &(dyn Fn(RebuildProgress) + Send + Sync),
+    ) -> Result<Rebuilt, RebuildError> {
+        let consumer = W::NAME;
+        let Ok(_one) = self.rebuilding.try_lock() else {
+            return Err(RebuildError::Running { consumer });
+        };
+        let extent = self.extent().await?;
+        if extent.gone() > 0 && !accept_loss {
+            return Err(RebuildError::RecordsGone {
+                topic: self.deps.kafka.topic(W::TOPIC),
+                records: extent.gone(),
+            });
+        }
+        let store = &self.deps.state;
+        let old = self.live();
+        let (before, after) = {
+            let live = old.context.generation;
+            (live, rebuild::choose(&**store, live).await?)
+        };
+        tracing::info!(
+            consumer,
+            before,
+            after,
+            "building a generation of the state"
+        );
+        let new = Member::start(&self.deps, &self.admin, &self.work, after, Some(before))?;
+        // Whoever drops this future before the switch ends the member too.
+        let guard = new.guard();
+        let built = tokio::select! {
+            built = self.build(&extent, before, after, progress) => built,
+            reason = new.failed() => Err(RebuildError::Failed { reason }),
+        };
+        let switched = match built {
+            Ok(()) => self.switch(before, &new).await,
+            Err(error) => Err(error),
+        };
+        if let Err(error) = switched {
+            new.drain(Duration::ZERO).await;
+            new.stop().await;
+            return Err(error);
+        }
+        guard.disarm();
+        tracing::info!(
+            consumer,
+            before,
+            after,
+            "switched to a new generation of the state"
+        );
+        old.drain(OLD_LEAVES_WITHIN).await;
+        old.stop().await;
+        while self.is_replaying(after).await? {
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+        // Those of attempts that were cut off after their switch are among them.
+        for generation in FIRST_GENERATION..after {
+            store.drop_generation(generation).await?;
+        }
+        Ok(Rebuilt {
+            topic: self.deps.kafka.topic(W::TOPIC),
+            old: before,
+            new: after,
+            records: extent.total(),
+            records_gone: extent.gone(),
+        })
     }
 
-    fn has_partition(&self, partition: i32) -> bool {
-        let assigned = self.member.metrics().partitions;
-        assigned
-            .iter()
-            .any(|assigned| assigned.partition == partition)
+    /// Waits until the new generation has applied all that was there.
+    async fn build(
+        &self,
+        extent: &Extent,
+        old: u32,
+        new: u32,
+        progress: &(dyn Fn(RebuildProgress) + Send + Sync),
+    ) -> Result<(), RebuildError> {
+        loop {
+            let (read, next) = (self.read_up_to(old).await?, self.read_up_to(new).await?);
+            progress(RebuildProgress {
+                old,
+                new,
+                done_records: extent.done(&next),
+                total_records: extent.total(),
+            });
+            // Where the old one has read anything, the new one says what it replays.
+            if extent.is_reached(&next) && read.keys().all(|partition| next.contains_key(partition))
+            {
+                return Ok(());
+            }
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+    }
+
+    /// How far a generation has read, in partitions of which it has read anything.
+    async fn read_up_to(&self, generation: u32) -> Result<BTreeMap<i32, i64>, StateError> {
+        let mut next = BTreeMap::new();
+        for partition in 0..self.partition_count {
+            let shard = Shard {
+                generation,
+                partition,
+            };
+            let ask = || self.deps.state.position(shard);
+            let asked = while_unavailable("asking the state", StateError::is_retryable, ask);
+            next.extend(asked.await?.get(W::TOPIC).map(|next| (partition, next)));
+        }
+        Ok(next)
+    }
+
+    /// Makes the new member's generation the live one.
+    async fn switch(
+        self: &Arc<Self>,
+        before: u32,
+        new: &Arc<Member<W>>,
+    ) -> Result<(), RebuildError> {
+        let _switching = self.switching.lock().await;
+        let after = new.context.generation;
+        self.deps.state.switch(before, after).await?;
+        *self.live.write().unwrap_or_else(PoisonError::into_inner) = Arc::clone(new);
+        self.follow(Arc::clone(new));
+        Ok(())
+    }
+
+    /// Whether a partition of this generation still needs the one before.
+    async fn is_replaying(&self, generation: u32) -> Result<bool, StateError> {
+        for partition in 0..self.partition_count {
+            let shard = Shard {
+                generation,
+                partition,
+            };
+            let ask = || self.work.is_replaying(&*self.deps.state, shard);
+            let asked = while_unavailable("asking the state", StateError::is_retryable, ask);
+            if asked.await? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 }
 

@@ -41,13 +41,15 @@ pub struct Standing<V> {
 
 /// What all partitions share.
 pub(crate) struct Context<W: Work> {
-    pub work: W,
+    pub work: Arc<W>,
     pub producer: Producer,
     pub state: Arc<dyn StateStore>,
     pub admin: Admin,
     /// Of the topic beside: its reader and its full name.
     pub beside: Option<(AssignedConsumer, String)>,
     pub generation: u32,
+    /// The generation that this one is to replace, while it is built.
+    pub replays: Option<u32>,
     pub batch_records: usize,
     pub batch_bytes: usize,
     pub refused_writes: AtomicU64,
@@ -119,7 +121,10 @@ impl<W: Work> Partition<W> {
             position = %shard.position(),
             "claimed"
         );
-        let work = context.work.open(shard, assigned.topic()).await?;
+        let work = context
+            .work
+            .open(shard, assigned.topic(), context.replays)
+            .await?;
         let position = work.position();
         context.check_offsets(&assigned, &position).await?;
         if !assigned.is_current() {

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use async_trait::async_trait;
 use millrace_kafka::{AdminError, ProduceError, Record};
-use millrace_state::{Change, Position, ShardWriter, StateError};
+use millrace_state::{Change, Position, Shard, ShardWriter, StateError, StateStore};
 
 use crate::publish::Output;
 use crate::values::BrokenValue;
@@ -24,11 +24,25 @@ pub trait Work: Send + Sync + 'static {
     const BESIDE: Option<&'static str> = None;
 
     /// Takes a claimed partition, and reads what is kept of it in memory. `topic` is the full name
-    /// of [`Work::TOPIC`].
+    /// of [`Work::TOPIC`]; `replays` the generation that the shard's is to replace, where it is being
+    /// built. What that one has published must not be published as new.
     ///
     /// # Errors
     /// What waiting does not mend.
-    async fn open(&self, shard: ShardWriter, topic: &str) -> Result<Self::Partition, WorkError>;
+    async fn open(
+        &self,
+        shard: ShardWriter,
+        topic: &str,
+        replays: Option<u32>,
+    ) -> Result<Self::Partition, WorkError>;
+
+    /// Whether this shard still needs the generation that its own has replaced.
+    ///
+    /// # Errors
+    /// The store does not answer.
+    async fn is_replaying(&self, _: &dyn StateStore, _: Shard) -> Result<bool, StateError> {
+        Ok(false)
+    }
 }
 
 /// One partition's work. Thrown away where a write fails.

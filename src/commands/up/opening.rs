@@ -5,10 +5,9 @@ use std::time::Duration;
 
 use anyhow::{Context, ensure};
 use millrace_joiner::{join_group, rekey_group};
-use millrace_kafka::{Admin, KafkaConfig, topics};
+use millrace_kafka::{Admin, topics};
 use millrace_profiles::profiles_group;
 use millrace_recommender::http::own::RecommendQuery;
-use millrace_state::FIRST_GENERATION;
 use tokio::time::Instant;
 
 use crate::api::search::SearchQuery;
@@ -65,7 +64,7 @@ impl Opening {
         if let Some(recording) = self.replay_behavior {
             let replay = behavior::Args::replay(recording, self.item_uri);
             behavior::run(replay, config.clone(), output).await?;
-            settle(&session.kafka).await?;
+            settle(&session).await?;
         }
         for question in &self.ask {
             let query = SearchQuery {
@@ -101,17 +100,17 @@ impl Opening {
 }
 
 /// Waits until all behavior that is published is joined and in the profiles.
-async fn settle(kafka: &KafkaConfig) -> anyhow::Result<()> {
+async fn settle(session: &Session) -> anyhow::Result<()> {
+    let kafka = &session.kafka;
+    let joiner = session.api.rebuild_status("joiner").await?.extent.new;
+    let profiles = session.api.rebuild_status("profiles").await?.extent.new;
     let admin = Admin::connect(kafka)?;
     let deadline = Instant::now() + SETTLE_LIMIT;
     // In the order of the dataflow: what one has finished the next one sees.
     for (group, topic) in [
         (rekey_group(kafka), topics::BEHAVIOR),
-        (
-            join_group(kafka, FIRST_GENERATION),
-            topics::BEHAVIOR_BY_ITEM,
-        ),
-        (profiles_group(kafka, FIRST_GENERATION), topics::FEEDBACK),
+        (join_group(kafka, joiner), topics::BEHAVIOR_BY_ITEM),
+        (profiles_group(kafka, profiles), topics::FEEDBACK),
     ] {
         let topic = kafka.topic(topic);
         loop {

@@ -84,7 +84,7 @@ impl Collector for JoinerCollector {
             (
                 "millrace_joiner_lag_records",
                 "Records of behavior by item not joined yet, all partitions.",
-                lag(self.0.join_consumer()),
+                lag(&self.0.join_consumer()),
             ),
         ] {
             gauge(&mut encoder, name, help, value)?;

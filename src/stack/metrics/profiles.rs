@@ -48,7 +48,7 @@ impl Collector for ProfilesCollector {
             &mut encoder,
             "millrace_profiles_lag_records",
             "Records of feedback not applied yet, all partitions.",
-            lag(self.0.consumer()),
+            lag(&self.0.consumer()),
         )
     }
 }

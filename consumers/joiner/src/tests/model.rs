@@ -104,7 +104,7 @@ impl Play {
         let state = Arc::clone(&STORE.1);
         let claim = async {
             let shard = ShardWriter::claim(state, self.shard).await?;
-            JoinWriter::open(shard, "by-item", &self.config, self.now).await
+            JoinWriter::open(shard, "by-item", &self.config, None, self.now).await
         };
         self.runtime.block_on(claim).unwrap()
     }

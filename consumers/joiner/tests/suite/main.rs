@@ -5,6 +5,7 @@
 
 mod crash;
 mod joining;
+mod rebuilding;
 mod stack;
 
 /// One test a scenario and store.
@@ -37,4 +38,5 @@ on_both! {
         a_second_joiner_takes_partitions_over_and_nothing_counts_twice,
         topics_that_are_not_partitioned_alike_are_refused,
     ],
+    rebuilding: [a_rebuilt_state_counts_the_same_and_publishes_nothing_as_new],
 }

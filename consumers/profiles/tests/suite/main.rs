@@ -34,5 +34,6 @@ on_both! {
     an_origin_is_applied_once_and_a_moved_committed_offset_changes_nothing,
     what_cannot_be_read_is_a_dead_letter,
     a_second_member_takes_partitions_over_and_nothing_applies_twice,
-    a_generation_is_rebuilt_beside_the_live_one,
+    a_rebuilt_generation_has_the_same_profiles_and_live_feedback_goes_on,
+    a_rebuild_that_is_cut_off_leaves_the_live_generation_serving,
 }

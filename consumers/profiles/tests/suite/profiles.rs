@@ -1,15 +1,15 @@
 //! The consumer from its topic to its reader.
 
 use std::ops::Range;
-use std::sync::Arc;
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
 use millrace_kafka::{Admin, ConsumerConfig, PartitionedConsumer, topics};
-use millrace_profiles::{ProfileReader, Profiles, ProfilesHandle, RunState, profiles_group};
+use millrace_profiles::{ProfileReader, ProfilesHandle, RunState, profiles_group};
 use millrace_schemas::{Feedback, Framing, encode};
+use millrace_stateful::RebuildError;
 use millrace_stateful::testing::{DEADLINE, Place, publish_raw, until};
 
-use crate::stack::{click, deps, expected, is_same, profiles, publish};
+use crate::stack::{click, expected, is_same, profiles, publish};
 
 const USERS: usize = 11;
 
@@ -176,35 +176,89 @@ pub async fn a_second_member_takes_partitions_over_and_nothing_applies_twice(
     Ok(())
 }
 
-pub async fn a_generation_is_rebuilt_beside_the_live_one(place: &Place) -> Result<()> {
+pub async fn a_rebuilt_generation_has_the_same_profiles_and_live_feedback_goes_on(
+    place: &Place,
+) -> Result<()> {
     place.with_topics().await?;
     let producer = place.producer()?;
-    let live = profiles(place).await?;
-    let feedback = clicks(0..100);
+    let handle = profiles(place).await?;
+    let feedback = clicks(0..300);
     publish(&producer, &feedback).await?;
-    live.end_of_input().await?;
-
-    let state = place.state().await?;
-    let next = Profiles::rebuild(deps(&place.kafka, Arc::clone(&state)), 2).await?;
-    next.end_of_input().await?;
-    ensure!(next.stats().applied == 100, "{:?}", next.stats());
-    ensure_all(&live.reader(), &feedback).await?;
-    state.switch(1, 2).await?;
-    let more = clicks(100..111);
-    publish(&producer, &more).await?;
-    next.end_of_input().await?;
-    // Who wrote the old generation is told to start anew.
-    live.state()
-        .wait_for(|state| matches!(state, RunState::Failed { .. }))
-        .await?;
-    let all = [feedback, more].concat();
-    let reader = live.reader();
-    let newest = expected("user-0", &all);
-    until("the reader has found the new one", async || {
-        Ok(is_same(reader.get("user-0").await?.as_ref(), &newest))
-    })
-    .await?;
-    ensure_all(&reader, &all).await?;
-    next.shutdown(DEADLINE).await;
+    // As a joiner does that crashed before its state was written.
+    publish(&producer, &feedback[250..]).await?;
+    handle.end_of_input().await?;
+    let more = clicks(300..311);
+    let (rebuilds, last) = (handle.rebuilds(), std::sync::Mutex::default());
+    let progress = |progress| *last.lock().unwrap() = Some(progress);
+    let (rebuilt, published) = tokio::join!(
+        rebuilds.rebuild(false, &progress),
+        publish(&producer, &more)
+    );
+    published?;
+    let rebuilt = rebuilt?;
+    ensure!(
+        (rebuilt.old, rebuilt.new, rebuilt.records_gone) == (1, 2, 0),
+        "{rebuilt:?}"
+    );
+    let last = last.lock().unwrap().take().context("progress was told")?;
+    ensure!(
+        last.done_records == last.total_records && last.total_records >= 350,
+        "{last:?}"
+    );
+    ensure!(rebuilds.generation() == 2 && place.state().await?.live_generation().await? == 2);
+    handle.end_of_input().await?;
+    ensure_all(&handle.reader(), &[feedback, more].concat()).await?;
+    ensure!(*handle.state().borrow() == RunState::Running);
+    handle.shutdown(DEADLINE).await;
+    // The next start finds the new generation.
+    let handle = profiles(place).await?;
+    ensure!(handle.rebuilds().generation() == 2);
+    handle.shutdown(DEADLINE).await;
     Ok(())
+}
+
+pub async fn a_rebuild_that_is_cut_off_leaves_the_live_generation_serving(
+    place: &Place,
+) -> Result<()> {
+    place.with_topics().await?;
+    let producer = place.producer()?;
+    let handle = profiles(place).await?;
+    let feedback = clicks(0..500);
+    publish(&producer, &feedback).await?;
+    handle.end_of_input().await?;
+    let before = profiles_of(&handle.reader()).await?;
+    {
+        let begun = tokio::sync::Notify::new();
+        let progress = |_| begun.notify_one();
+        let rebuild = handle.rebuilds().rebuild(false, &progress);
+        tokio::pin!(rebuild);
+        tokio::select! {
+            rebuilt = &mut rebuild => bail!("it has ended before it told: {rebuilt:?}"),
+            () = begun.notified() => {}
+        }
+        let second = handle.rebuilds().rebuild(false, &|_| {}).await;
+        ensure!(
+            matches!(second, Err(RebuildError::Running { .. })),
+            "{second:?}"
+        );
+        // The first one is cut off here.
+    }
+    ensure!(place.state().await?.live_generation().await? == 1);
+    ensure!(profiles_of(&handle.reader()).await? == before);
+    let rebuilt = handle.rebuilds().rebuild(false, &|_| {}).await?;
+    ensure!(rebuilt.old == 1 && rebuilt.new > 1, "{rebuilt:?}");
+    let reader = ProfileReader::connect(&place.kafka, place.state().await?).await?;
+    ensure!(profiles_of(&reader).await? == before, "bit for bit");
+    handle.shutdown(DEADLINE).await;
+    Ok(())
+}
+
+/// The profiles of all users, as bytes.
+async fn profiles_of(reader: &ProfileReader) -> Result<Vec<Vec<u8>>> {
+    let mut profiles = Vec::new();
+    for user in 0..USERS {
+        let profile = reader.get(&format!("user-{user}")).await?;
+        profiles.push(profile.context("a profile")?.to_bytes());
+    }
+    Ok(profiles)
 }

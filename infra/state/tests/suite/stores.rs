@@ -216,6 +216,11 @@ pub async fn a_generation_is_built_beside_the_live_one_and_switched_to(
             vec![put(COUNTS, b"item", b"old")],
         )
         .await?;
+    ensure!(
+        state.position(shard(0)).await? == at(9, 9),
+        "seen by others"
+    );
+    ensure!(state.position(next).await? == Position::default());
     let new = state.claim(next).await?;
     ensure!(
         new.position == Position::default(),

@@ -1,11 +1,11 @@
-//! How far event time has come in one partition.
+//! How far event time has come in one partition of a topic.
 
 use std::time::{Duration, Instant};
 
 /// The greatest event time seen. Where no event comes for a while, it goes on with the clock: what
 /// waits for it would else wait for the next event, however late that is.
 #[derive(Clone, Debug)]
-pub(crate) struct Watermark {
+pub struct Watermark {
     ms: Option<i64>,
     idle_after: Duration,
     /// When it last moved, or the partition began.
@@ -14,6 +14,8 @@ pub(crate) struct Watermark {
 }
 
 impl Watermark {
+    /// From what was reached before, ms since 1970.
+    #[must_use]
     pub fn new(ms: Option<i64>, idle_after: Duration, now: Instant) -> Self {
         Self {
             ms,
@@ -24,6 +26,7 @@ impl Watermark {
     }
 
     /// ms since 1970; `None` before the first event.
+    #[must_use]
     pub fn ms(&self) -> Option<i64> {
         self.ms
     }
@@ -35,15 +38,20 @@ impl Watermark {
         self.idle = false;
     }
 
+    /// Whether no event came for the idle time.
+    #[must_use]
+    pub fn is_idle(&self) -> bool {
+        self.idle
+    }
+
     /// Goes on with the clock, once no event came for the idle time.
     pub fn tick(&mut self, now: Instant) {
         let since = now.saturating_duration_since(self.moved_at);
-        if let Some(ms) = self.ms
-            && (self.idle || since >= self.idle_after)
-        {
+        if self.idle || since >= self.idle_after {
             self.idle = true;
             self.moved_at = now;
-            self.ms = Some(ms.saturating_add(i64::try_from(since.as_millis()).unwrap_or(i64::MAX)));
+            let since_ms = i64::try_from(since.as_millis()).unwrap_or(i64::MAX);
+            self.ms = self.ms.map(|ms| ms.saturating_add(since_ms));
         }
     }
 
