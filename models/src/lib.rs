@@ -25,12 +25,14 @@ mod error;
 mod fingerprint;
 mod layout;
 mod packing;
+mod remote;
 pub mod store;
 mod tokenizer;
 mod weights;
 
-pub use encoder::{Device, Encoder, EncoderOptions, version_of};
+pub use encoder::{Device, Encoder, EncoderOptions, normalise, version_of};
 pub use error::ModelError;
 pub use fingerprint::ModelFingerprint;
+pub use remote::{RemoteConfig, RemoteDialect};
 pub use store::{ModelStore, StoreError};
-pub use tokenizer::{Token, Tokenizer};
+pub use tokenizer::{SequenceToken, Token, Tokenizer};

@@ -17,6 +17,7 @@ pub mod reach;
 mod readiness;
 pub mod recommending;
 mod reconciler;
+pub mod serving;
 pub mod states;
 pub mod stop;
 mod uploads;
