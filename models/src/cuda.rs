@@ -4,7 +4,7 @@
 //! f16 is safe here because packing needs no mask: a padded forward adds −∞ to masked scores and
 //! overflows to NaN in f16.
 
-use candle_core::{D, DType, Device, Error, IndexOp, Tensor};
+use candle_core::{DType, Device, Error, IndexOp, Tensor};
 use candle_flash_attn::flash_attn_varlen;
 use candle_nn::{LayerNorm, Linear, Module};
 
@@ -77,7 +77,7 @@ impl CudaBert {
         })
     }
 
-    /// Mean-pooled, L2-normalised vectors, one a sequence; the sequences were checked.
+    /// Mean-pooled vectors, one a sequence; the sequences were checked.
     pub fn forward(&self, sequences: &[&[u32]]) -> Result<Vec<Vec<f32>>, ModelError> {
         self.pooled(sequences)
             .map_err(|source| device_error(&self.name, source))
@@ -134,8 +134,7 @@ impl CudaBert {
                 .output_norm
                 .forward(&(layer.output.forward(&wide)? + &hidden)?)?;
         }
-        // Sums are taken in f32: 256 addends of f16 would lose the low bits. The mean's 1/n falls
-        // away in the normalisation.
+        // Sums are taken in f32: 256 addends of f16 would lose the low bits.
         let hidden = hidden.to_dtype(DType::F32)?;
         let sums = Tensor::zeros(
             (sequences.len(), self.heads * self.head_size),
@@ -143,8 +142,9 @@ impl CudaBert {
             &self.device,
         )?
         .index_add(&index(owners)?, &hidden, 0)?;
-        let norms = sums.sqr()?.sum_keepdim(D::Minus1)?.sqrt()?.maximum(1e-12)?;
-        sums.broadcast_div(&norms)?.to_vec2()
+        let lengths: Vec<f32> = sequences.iter().map(|ids| ids.len() as f32).collect();
+        let lengths = Tensor::from_vec(lengths, (sequences.len(), 1), &self.device)?;
+        sums.broadcast_div(&lengths)?.to_vec2()
     }
 }
 

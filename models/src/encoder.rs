@@ -6,12 +6,15 @@ use std::path::Path;
 
 use rayon::prelude::*;
 use rayon::{ThreadPool, ThreadPoolBuilder};
+use tokio::runtime::Handle;
 
 use crate::config::ModelConfig;
 use crate::cpu::{CpuBert, Parallelism};
 use crate::error::ModelError;
 use crate::fingerprint::ModelFingerprint;
 use crate::packing::{micro_batch_count, micro_batches};
+use crate::remote::{Remote, RemoteConfig};
+use crate::store::name_in;
 use crate::tokenizer::Tokenizer;
 use crate::weights::WeightsFile;
 
@@ -19,6 +22,15 @@ use crate::weights::WeightsFile;
 const CPU_BATCH_TOKENS: usize = 512;
 /// Below this many tokens a worker, a batch is better cut within the matrix products.
 const MIN_BATCH_TOKENS: usize = 64;
+
+/// What a server that does not tell its model is compared by.
+const PROBES: [&str; 3] = [
+    "The moon pulls the ocean twice a day.",
+    "retry",
+    "Offsets of a partition are stored only behind what is finished.",
+];
+/// Least cosine of two computations of one model; f16 on a GPU stays above it.
+const SAME_MODEL: f32 = 0.999;
 
 /// What computes the vectors.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -59,6 +71,7 @@ enum Backend {
     Cpu(CpuBert),
     #[cfg(feature = "cuda")]
     Cuda(crate::cuda::CudaBert),
+    Remote(Remote),
 }
 
 /// The version of the model in a folder, as [`Encoder::version`] tells it, without loading it.
@@ -111,6 +124,77 @@ impl Encoder {
         })
     }
 
+    /// An encoder whose vectors a model server computes: of this folder come the tokenizer and the
+    /// model's identity, which the server's answers are held to. A server that does not tell its
+    /// model's fingerprint is compared by the vectors of some texts, once, here. Requests run on
+    /// `runtime`; this call and those for vectors block.
+    ///
+    /// # Errors
+    /// [`ModelError`] of the folder; [`ModelError::Unavailable`] where no server answers,
+    /// [`ModelError::RemoteMismatch`] where it computes another model.
+    pub fn connect(
+        folder: &Path,
+        remote: RemoteConfig,
+        runtime: Handle,
+    ) -> Result<Self, ModelError> {
+        let config = ModelConfig::read(folder)?;
+        let tokenizer = Tokenizer::load(&folder.join("tokenizer.json"), config.max_tokens)?;
+        let fingerprint = ModelFingerprint::of_folder(folder)?;
+        let name = folder_name(folder);
+        let server = remote.urls.join(", ");
+        let remote = Remote::new(
+            remote,
+            &name,
+            config.hidden_size,
+            fingerprint.clone(),
+            runtime,
+        )?;
+        let sequences: Vec<Vec<u32>> = PROBES
+            .iter()
+            .enumerate()
+            .map(|(index, text)| {
+                let ids = tokenizer.encode(text);
+                ids.map_err(|source| ModelError::Tokenize { index, source })
+            })
+            .collect::<Result<_, _>>()?;
+        let own: Vec<&[u32]> = sequences.iter().map(|ids| tokenizer.unframe(ids)).collect();
+        let answer = remote.embed(&own)?;
+        if !answer.signed {
+            let local = Self::load(folder, EncoderOptions::default())?;
+            let wanted = local.encode(&PROBES)?;
+            let furthest = wanted
+                .iter()
+                .zip(&answer.vectors)
+                .map(|(a, b)| a.iter().zip(b).map(|(a, b)| a * b).sum::<f32>())
+                .fold(1.0, f32::min);
+            if furthest < SAME_MODEL {
+                return Err(ModelError::RemoteMismatch {
+                    server,
+                    found: format!("vectors of cosine {furthest:.4} with this model's"),
+                    wanted: format!("those of {fingerprint}"),
+                });
+            }
+            tracing::warn!(
+                server,
+                "the model server does not tell its model's fingerprint: its vectors were compared \
+                 once, and another model in its place would not be noticed"
+            );
+        }
+        let workers = ThreadPoolBuilder::new()
+            .num_threads(1)
+            .thread_name(|index| format!("tokenizer-{index}"))
+            .build()
+            .map_err(|source| ModelError::Threads { threads: 1, source })?;
+        Ok(Self {
+            tokenizer,
+            config,
+            version: fingerprint.version(&name),
+            fingerprint,
+            backend: Backend::Remote(remote),
+            workers,
+        })
+    }
+
     /// Length of a vector.
     #[must_use]
     pub fn dimension(&self) -> usize {
@@ -141,6 +225,12 @@ impl Encoder {
         &self.tokenizer
     }
 
+    /// Size of the vocabulary: a token's id is below it.
+    #[must_use]
+    pub fn vocabulary(&self) -> usize {
+        self.config.vocab_size
+    }
+
     /// Worker threads that the encoder computes on.
     #[must_use]
     pub fn threads(&self) -> usize {
@@ -151,7 +241,8 @@ impl Encoder {
     /// Texts are cut at [`Self::max_tokens`]; an empty text has a vector too.
     ///
     /// # Errors
-    /// [`ModelError::Tokenize`] and, on a GPU, [`ModelError::Device`].
+    /// [`ModelError::Tokenize`]; on a GPU, [`ModelError::Device`]; of a server,
+    /// [`ModelError::Unavailable`], [`ModelError::RemoteRefused`] and [`ModelError::RemoteMismatch`].
     pub fn encode(&self, texts: &[&str]) -> Result<Vec<Vec<f32>>, ModelError> {
         let tokenize = |(index, text): (usize, &&str)| {
             self.tokenizer
@@ -177,8 +268,21 @@ impl Encoder {
     ///
     /// # Errors
     /// [`ModelError::Sequence`] for a sequence that is empty, longer than [`Self::max_tokens`] or
-    /// holds an id outside the vocabulary; on a GPU, [`ModelError::Device`].
+    /// holds an id outside the vocabulary; else as [`Self::encode`].
     pub fn encode_tokens(&self, sequences: &[&[u32]]) -> Result<Vec<Vec<f32>>, ModelError> {
+        let mut vectors = self.pool_tokens(sequences)?;
+        for vector in &mut vectors {
+            normalise(vector);
+        }
+        Ok(vectors)
+    }
+
+    /// As [`Self::encode_tokens`], with the length that the model gives them: the mean of the
+    /// tokens' last hidden states. A remote encoder's are normalised by its server.
+    ///
+    /// # Errors
+    /// As [`Self::encode_tokens`].
+    pub fn pool_tokens(&self, sequences: &[&[u32]]) -> Result<Vec<Vec<f32>>, ModelError> {
         for (index, sequence) in sequences.iter().enumerate() {
             let (length, limit) = (sequence.len(), self.config.max_tokens);
             let refuse = |reason| Err(ModelError::Sequence { index, reason });
@@ -205,6 +309,10 @@ impl Encoder {
         let lengths: Vec<usize> = sequences.iter().map(|sequence| sequence.len()).collect();
         match &self.backend {
             Backend::Cpu(model) => Ok(self.compute_on_cpu(model, sequences, &lengths)),
+            Backend::Remote(server) => {
+                let own = sequences.iter().map(|ids| self.tokenizer.unframe(ids));
+                Ok(server.embed(&own.collect::<Vec<_>>())?.vectors)
+            }
             #[cfg(feature = "cuda")]
             Backend::Cuda(model) => {
                 let mut vectors = Vec::with_capacity(sequences.len());
@@ -298,11 +406,20 @@ impl fmt::Debug for Encoder {
     }
 }
 
+/// Divides a vector by its Euclidean norm; one of zeros stays as it is.
+pub fn normalise(vector: &mut [f32]) {
+    let squares: f32 = vector.iter().map(|value| value * value).sum();
+    let norm = squares.sqrt().max(1e-12);
+    for value in vector {
+        *value /= norm;
+    }
+}
+
 /// The model's name: the folder's own, also where the path is `.` or a link.
 fn folder_name(folder: &Path) -> String {
     let real = folder.canonicalize().unwrap_or_else(|_| folder.to_owned());
     real.file_name().map_or_else(
         || "model".to_owned(),
-        |name| name.to_string_lossy().into_owned(),
+        |name| name_in(&name.to_string_lossy()).to_owned(),
     )
 }

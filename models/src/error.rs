@@ -121,6 +121,37 @@ pub enum ModelError {
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },
+    /// The model servers are away, overloaded or being deployed: waiting mends it.
+    #[error("no vectors from the model server {server}: {reason}")]
+    Unavailable {
+        /// The addresses that were asked.
+        server: String,
+        /// What the last attempt met.
+        reason: String,
+    },
+    /// The model server refuses this request, whenever it comes.
+    #[error("the model server {server} refused the request with {status}: {message}")]
+    RemoteRefused {
+        /// The address that was asked.
+        server: String,
+        /// The HTTP status.
+        status: u16,
+        /// The beginning of its answer.
+        message: String,
+    },
+    /// The model server computes another model than this process's.
+    #[error(
+        "the model server {server} answers with {found}, but {wanted} are wanted here; let it serve \
+         that model, or name the model that it serves in model.name or model.path"
+    )]
+    RemoteMismatch {
+        /// The address that was asked.
+        server: String,
+        /// What it computes.
+        found: String,
+        /// Dimension and fingerprint of the local folder.
+        wanted: String,
+    },
     /// The device needs a cargo feature that this build lacks.
     #[error("device {device} needs a build with `--features {feature}`; this one has the CPU only")]
     DeviceNotCompiled {
@@ -129,4 +160,14 @@ pub enum ModelError {
         /// The cargo feature.
         feature: &'static str,
     },
+}
+
+impl ModelError {
+    /// Whether the same call may succeed later, without anybody changing what is asked. A server
+    /// that computes another model is one of those: it is being deployed, or deployed wrongly, and
+    /// nothing that was asked of it is lost meanwhile.
+    #[must_use]
+    pub fn is_transient(&self) -> bool {
+        matches!(self, Self::Unavailable { .. } | Self::RemoteMismatch { .. })
+    }
 }

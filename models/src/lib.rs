@@ -28,14 +28,16 @@ mod error;
 mod fingerprint;
 pub mod layout;
 pub mod packing;
+mod remote;
 pub mod store;
 mod tokenizer;
 mod weights;
 
 pub use config::ModelConfig;
-pub use encoder::{Device, Encoder, EncoderOptions, version_of};
+pub use encoder::{Device, Encoder, EncoderOptions, normalise, version_of};
 pub use error::ModelError;
 pub use fingerprint::ModelFingerprint;
+pub use remote::{RemoteConfig, RemoteDialect};
 pub use store::{ModelStore, StoreError};
-pub use tokenizer::{Token, Tokenizer};
+pub use tokenizer::{SequenceToken, Token, Tokenizer};
 pub use weights::{Weights, WeightsFile};

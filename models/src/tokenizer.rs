@@ -16,11 +16,24 @@ pub struct Token {
     pub range: Range<usize>,
 }
 
+/// One token of a sequence that the encoder reads.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SequenceToken {
+    /// Index into the vocabulary.
+    pub id: u32,
+    /// As the vocabulary has it, such as `##ing`.
+    pub piece: String,
+    /// Where it stands in the text, in bytes; none for those that the model adds.
+    pub range: Option<Range<usize>>,
+}
+
 /// The tokenizer of one model. Cheap to share; all methods take `&self`.
 pub struct Tokenizer {
     inner: tokenizers::Tokenizer,
     max_tokens: usize,
-    special_tokens: usize,
+    /// What the model adds before a text's tokens, and after them.
+    before: Vec<u32>,
+    after: Vec<u32>,
 }
 
 type Failure = Box<dyn std::error::Error + Send + Sync>;
@@ -40,11 +53,17 @@ impl Tokenizer {
         // (MiniLM's pads to 128, cuts at 128). Neither is the model's.
         inner.with_padding(None);
         inner.with_truncation(None).map_err(failed)?;
-        let special_tokens = inner.encode_fast("", true).map_err(failed)?.len();
+        let framed = inner.encode_fast("a", true).map_err(failed)?;
+        let mask = framed.get_special_tokens_mask();
+        let first = mask.iter().take_while(|special| **special == 1).count();
+        let last = mask.iter().rev().take_while(|special| **special == 1);
+        let last = mask.len() - last.count();
+        let ids = framed.get_ids();
         Ok(Self {
+            before: ids[..first].to_vec(),
+            after: ids[last.max(first)..].to_vec(),
             inner,
             max_tokens,
-            special_tokens,
         })
     }
 
@@ -64,7 +83,20 @@ impl Tokenizer {
     /// How many tokens the model adds to every text (`[CLS]` and `[SEP]`: 2).
     #[must_use]
     pub fn special_tokens(&self) -> usize {
-        self.special_tokens
+        self.before.len() + self.after.len()
+    }
+
+    /// A text's own tokens as the encoder reads them: those that the model adds go around them.
+    #[must_use]
+    pub fn frame(&self, text_ids: &[u32]) -> Vec<u32> {
+        [&self.before, text_ids, &self.after].concat()
+    }
+
+    /// The text's own tokens of a sequence that [`Self::encode`] or [`Self::frame`] made.
+    #[must_use]
+    pub fn unframe<'a>(&self, sequence: &'a [u32]) -> &'a [u32] {
+        let sequence = sequence.strip_prefix(&*self.before).unwrap_or(sequence);
+        sequence.strip_suffix(&*self.after).unwrap_or(sequence)
     }
 
     /// The ids that the encoder reads: cut to [`Self::max_tokens`], special tokens included.
@@ -74,7 +106,7 @@ impl Tokenizer {
     pub fn encode(&self, text: &str) -> Result<Vec<u32>, Failure> {
         let mut encoding = self.inner.encode_fast(text, false)?;
         encoding.truncate(
-            self.max_tokens.saturating_sub(self.special_tokens),
+            self.max_tokens.saturating_sub(self.special_tokens()),
             0,
             TruncationDirection::Right,
         );
@@ -83,6 +115,33 @@ impl Tokenizer {
             .post_process(encoding, None, true)?
             .get_ids()
             .to_vec())
+    }
+
+    /// As [`Self::encode`], uncut: what is longer than [`Self::max_tokens`] the encoder refuses.
+    ///
+    /// # Errors
+    /// As [`Self::encode`].
+    pub fn encode_uncut(&self, text: &str) -> Result<Vec<u32>, Failure> {
+        Ok(self.inner.encode_fast(text, true)?.get_ids().to_vec())
+    }
+
+    /// All tokens of a text, uncut, with those that the model adds where `framed`.
+    ///
+    /// # Errors
+    /// As [`Self::encode`].
+    pub fn sequence(&self, text: &str, framed: bool) -> Result<Vec<SequenceToken>, Failure> {
+        let encoding = self.inner.encode(text, framed)?;
+        let mut tokens = Vec::with_capacity(encoding.len());
+        for index in 0..encoding.len() {
+            let added = encoding.get_special_tokens_mask()[index] == 1;
+            let (start, end) = encoding.get_offsets()[index];
+            tokens.push(SequenceToken {
+                id: encoding.get_ids()[index],
+                piece: encoding.get_tokens()[index].clone(),
+                range: (!added).then_some(start..end),
+            });
+        }
+        Ok(tokens)
     }
 
     /// Number of tokens of a text, uncut and without special tokens.

@@ -1,11 +1,14 @@
-//! `millrace model pull|list|show`.
+//! `millrace model pull|list|show|import|export`.
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 
+use indicatif::ProgressBar;
 use millrace_models::ModelStore;
-use millrace_models::store::{ModelCard, catalog};
+use millrace_models::store::{InvalidReference, ModelCard, ModelReference, catalog};
 use serde_json::json;
 
+use crate::cli::UsageError;
 use crate::config::Config;
 use crate::output::{Output, table};
 
@@ -25,10 +28,25 @@ enum Action {
     },
     /// The models in the store, and those that can be pulled.
     List,
-    /// A model's card: architecture, dimension, files, checksums.
+    /// A model's card: architecture, dimension, metrics, lineage, files, checksums.
     Show {
-        /// Name of a model in the store.
-        name: String,
+        /// A model in the store, NAME or NAME:VERSION.
+        model: String,
+    },
+    /// Bring a version into the store: checked, tried, and there whole or not at all.
+    Import {
+        /// A sentence-transformers folder, or a `.mar` archive that holds one with safetensors weights.
+        source: PathBuf,
+        /// Its name and version there. Default: its own, with the fingerprint as version.
+        #[arg(long = "as", value_name = "NAME[:VERSION]")]
+        named: Option<String>,
+    },
+    /// Write a stored version as a folder or as a `.mar` archive.
+    Export {
+        /// A model in the store, NAME or NAME:VERSION.
+        model: String,
+        /// Where to; a `.mar` at its end makes it an archive.
+        target: PathBuf,
     },
 }
 
@@ -37,12 +55,49 @@ pub async fn run(args: Args, _config: Config, output: Output) -> anyhow::Result<
     match args.action {
         Action::Pull { name } => pull(&store, &name, output).await?,
         Action::List => list(&store, output)?,
-        Action::Show { name } => {
-            let card = tokio::task::spawn_blocking(move || store.show(&name)).await??;
+        Action::Show { model } => {
+            let model = reference(&model)?;
+            let card = tokio::task::spawn_blocking(move || store.show(&model)).await??;
             output.result(&card, || describe(&card))?;
+        }
+        Action::Import { source, named } => {
+            let named = named.as_deref().map(reference).transpose()?;
+            let bar = output.progress(None, "files");
+            let shown = bar.clone();
+            let import = move || store.import(&source, named.as_ref(), &mut draw(&shown));
+            let imported = tokio::task::spawn_blocking(import).await?;
+            bar.finish_and_clear();
+            let card = imported?;
+            output.result(&card, || describe(&card))?;
+        }
+        Action::Export { model, target } => {
+            let model = reference(&model)?;
+            let bar = output.progress(None, "files");
+            let (shown, to) = (bar.clone(), target.clone());
+            let export = move || store.export(&model, &to, &mut draw(&shown));
+            let exported = tokio::task::spawn_blocking(export).await?;
+            bar.finish_and_clear();
+            let card = exported?;
+            let report = json!({ "model": card.version, "target": target });
+            output.result(&report, || {
+                format!("{} is in {}", card.version, target.display())
+            })?;
         }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// A text that names no model is wrong usage.
+fn reference(text: &str) -> anyhow::Result<ModelReference> {
+    text.parse()
+        .map_err(|error: InvalidReference| UsageError(error.to_string()).into())
+}
+
+fn draw(bar: &ProgressBar) -> impl FnMut(u64, u64) + '_ {
+    move |done, total| {
+        bar.set_length(total);
+        bar.set_position(done);
+    }
 }
 
 async fn pull(store: &ModelStore, name: &str, output: Output) -> anyhow::Result<()> {
@@ -68,10 +123,12 @@ fn list(store: &ModelStore, output: Output) -> anyhow::Result<()> {
         .collect();
     let report = json!({ "models": models, "available": available });
     output.result(&report, || {
-        let header = ["MODEL", "DIMENSION", "MAX TOKENS", "ARCHITECTURE"].map(str::to_owned);
+        let header =
+            ["NAME", "MODEL", "DIMENSION", "MAX TOKENS", "ARCHITECTURE"].map(str::to_owned);
         let mut rows = vec![header.to_vec()];
         rows.extend(models.iter().map(|model| {
             vec![
+                model.name.clone(),
                 model.version.clone(),
                 model.dimension.to_string(),
                 model.max_tokens.to_string(),
@@ -81,6 +138,7 @@ fn list(store: &ModelStore, output: Output) -> anyhow::Result<()> {
         rows.extend(available.iter().map(|name| {
             vec![
                 (*name).to_owned(),
+                "–".into(),
                 "–".into(),
                 "–".into(),
                 "not pulled yet".into(),
@@ -96,8 +154,23 @@ fn describe(card: &ModelCard) -> String {
         .iter()
         .map(|file| format!("  {}  {:>10}  {}", file.sha256, file.bytes, file.path))
         .collect();
+    let release = card.release.as_ref().map_or_else(String::new, |release| {
+        let told = |name: &str, values: &serde_json::Map<String, serde_json::Value>| {
+            let values = values
+                .iter()
+                .map(|(key, value)| format!("\n  {name} {key}: {value}"));
+            values.collect::<String>()
+        };
+        format!(
+            "\n  version {}, from {}{}{}",
+            release.version,
+            release.source,
+            told("metric", &release.metrics),
+            told("lineage", &release.lineage)
+        )
+    });
     format!(
-        "{}\n  {}\n  dimension {}, cut at {} tokens\n  {}\n{}",
+        "{}\n  {}\n  dimension {}, cut at {} tokens\n  {}{release}\n{}",
         card.version,
         card.architecture,
         card.dimension,

@@ -10,6 +10,7 @@ use serde_json::json;
 
 use crate::config::{Config, Profile};
 use crate::output::Output;
+use crate::stack::serving::Serving;
 use crate::stack::{Needs, reach, stop};
 
 /// Run one role; members of a role share the work.
@@ -36,9 +37,14 @@ enum Role {
     Recommender,
     /// `POST /v1/events` and AIRec's tables to their topics.
     Collector,
+    /// Sentence encoders over HTTP, as OpenAI's, TEI's and TorchServe's servers; on either profile.
+    ModelServer,
 }
 
 pub async fn run(args: Args, mut config: Config, output: Output) -> anyhow::Result<ExitCode> {
+    if let Role::ModelServer = args.role {
+        return serve_models(&config, output).await;
+    }
     if config.profile == Profile::Embedded {
         bail!(
             "the embedded broker and index have one process: use `millrace up`, or a Kafka and an OpenSearch with --profile cluster"
@@ -87,6 +93,7 @@ pub async fn run(args: Args, mut config: Config, output: Output) -> anyhow::Resu
             collector: true,
             ..role
         },
+        Role::ModelServer => unreachable!("it is no part of a stack and was served above"),
     };
     let mut stop = stop::signals()?;
     let Some(stack) = reach::start(&config, needs, &mut stop).await? else {
@@ -106,4 +113,29 @@ pub async fn run(args: Args, mut config: Config, output: Output) -> anyhow::Resu
         () = failed.cancelled() => ExitCode::FAILURE,
     };
     Ok(stop::drain(stack, stop, code).await)
+}
+
+/// Neither topics nor index, and no data folder: it may run beside an `up` of the same one.
+async fn serve_models(config: &Config, output: Output) -> anyhow::Result<ExitCode> {
+    let mut stop = stop::signals()?;
+    let serving = Serving::start(config).await?;
+    tokio::select! {
+        loaded = serving.load(config) => loaded?,
+        () = stop.first() => {
+            serving.stop().await;
+            return Ok(ExitCode::SUCCESS);
+        }
+    }
+    let url = serving.url();
+    output.result(&json!({ "pid": std::process::id(), "api": url }), || {
+        format!("running; models, health and metrics at {url}")
+    })?;
+    stop.first().await;
+    tokio::select! {
+        () = serving.stop() => Ok(ExitCode::SUCCESS),
+        () = stop.nth(2) => {
+            tracing::warn!("stopped at once; what was not answered was cut off");
+            Ok(ExitCode::from(130))
+        }
+    }
 }

@@ -14,6 +14,7 @@ use figment::providers::{Env, Format, Serialized, Toml};
 use millrace_features::{DeclarationError, FeatureDeclaration, FeatureSet};
 use millrace_joiner::JoinerConfig;
 use millrace_kafka::KafkaConfig;
+use millrace_model_server::{InvalidConfig as InvalidModelServer, ModelServerConfig};
 use millrace_objects::ObjectStoresConfig;
 use millrace_producers::airec::AirecConfig;
 use millrace_producers::behavior::{BehaviorConfig, BehaviorConfigError, RowReader};
@@ -25,7 +26,7 @@ use millrace_vectorizer::VectorizerConfig;
 use serde::Deserialize;
 
 pub use self::sections::{
-    ApiConfig, BrokerSection, IndexSection, ModelSection, StateSection, UploadsSection,
+    ApiConfig, BrokerSection, EncoderKind, IndexSection, ModelSection, StateSection, UploadsSection,
 };
 
 const DEFAULT_FILE: &str = "millrace.toml";
@@ -59,6 +60,8 @@ pub struct Config {
     pub index: IndexSection,
     /// The sentence encoder.
     pub model: ModelSection,
+    /// The model server.
+    pub model_server: ModelServerConfig,
     /// Where objects may be read from.
     pub objects: ObjectStoresConfig,
     /// What `up` and `run uploads` watch.
@@ -95,6 +98,7 @@ impl Default for Config {
             broker: BrokerSection::default(),
             index: IndexSection::default(),
             model: ModelSection::default(),
+            model_server: ModelServerConfig::default(),
             objects: ObjectStoresConfig::default(),
             uploads: UploadsSection::default(),
             behavior: BehaviorConfig::default(),
@@ -154,6 +158,9 @@ pub enum ConfigError {
     /// A recommender that can't work.
     #[error("the section recommender can't work")]
     Recommender(#[from] InvalidConfig),
+    /// A model server that can't work.
+    #[error("the section model_server can't work")]
+    ModelServer(#[from] InvalidModelServer),
     /// A feature that can't be computed.
     #[error("the section features can't work")]
     Features(#[from] DeclarationError),
@@ -218,6 +225,7 @@ impl Config {
         RowReader::new(&self.behavior)?;
         self.airec.validate()?;
         self.recommender.validate()?;
+        self.model_server.validate()?;
         if !self.features.is_empty() {
             FeatureSet::new(self.features.clone(), "")?;
         }

@@ -4,6 +4,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
 use millrace_index::{KnnEngine, OpenSearchConfig};
+use millrace_models::RemoteConfig;
 use millrace_state::ValkeyConfig;
 use serde::Deserialize;
 
@@ -52,6 +53,21 @@ pub struct ModelSection {
     pub path: Option<PathBuf>,
     /// Encoder threads. Default: one a core.
     pub threads: Option<usize>,
+    /// Who computes vectors of documents and queries. Default: `local`.
+    pub encoder: EncoderKind,
+    /// The model server, where `encoder` is `remote`.
+    pub remote: RemoteConfig,
+}
+
+/// Who computes vectors.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum EncoderKind {
+    /// This process.
+    #[default]
+    Local,
+    /// A model server. The model's folder is needed here too: its tokenizer cuts the texts.
+    Remote,
 }
 
 /// What `up` and `run uploads` watch.
@@ -106,6 +122,8 @@ impl Default for ModelSection {
             name: "all-MiniLM-L6-v2".to_owned(),
             path: None,
             threads: None,
+            encoder: EncoderKind::default(),
+            remote: RemoteConfig::default(),
         }
     }
 }

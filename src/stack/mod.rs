@@ -18,6 +18,7 @@ mod readiness;
 pub mod rebuilding;
 pub mod recommending;
 mod reconciler;
+pub mod serving;
 pub mod states;
 pub mod stop;
 mod uploads;

@@ -4,22 +4,34 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use anyhow::{Context, bail};
+use anyhow::Context;
+use millrace_models::store::ModelReference;
 use millrace_models::{Encoder, EncoderOptions, ModelStore};
+use tokio::runtime::Handle;
 
-use crate::config::ModelSection;
+use crate::config::{EncoderKind, ModelSection};
 
-/// Loads the configured model on a thread that may block.
+/// Loads the configured model on a thread that may block, or finds the server that computes it.
 ///
 /// # Errors
-/// The model is not in the store, or its folder can't be used.
+/// The model is not in the store, its folder can't be used, or its server is away or computes
+/// another model.
 pub async fn load(section: &ModelSection) -> anyhow::Result<Arc<Encoder>> {
     let folder = folder(section)?;
     let options = EncoderOptions {
         threads: section.threads.and_then(NonZeroUsize::new),
         ..EncoderOptions::default()
     };
-    let encoder = tokio::task::spawn_blocking(move || Encoder::load(&folder, options))
+    let remote = match section.encoder {
+        EncoderKind::Local => None,
+        EncoderKind::Remote => Some(section.remote.clone()),
+    };
+    let runtime = Handle::current();
+    let load = move || match remote {
+        None => Encoder::load(&folder, options),
+        Some(remote) => Encoder::connect(&folder, remote, runtime),
+    };
+    let encoder = tokio::task::spawn_blocking(load)
         .await
         .context("loading the model was cut off")??;
     Ok(Arc::new(encoder))
@@ -39,13 +51,6 @@ fn folder(section: &ModelSection) -> anyhow::Result<PathBuf> {
     if let Some(path) = &section.path {
         return Ok(path.clone());
     }
-    let name = &section.name;
-    let folder = ModelStore::from_env()?.folder(name);
-    if !folder.is_dir() {
-        bail!(
-            "the model {name} is not in {}; fetch it with `millrace model pull {name}`",
-            folder.display()
-        );
-    }
-    Ok(folder)
+    let reference: ModelReference = section.name.parse()?;
+    Ok(ModelStore::from_env()?.locate(&reference)?)
 }

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use millrace_index::IndexError;
 use millrace_kafka::AdminError;
+use millrace_models::ModelError;
 use millrace_state::StateError;
 
 use super::stop::StopSignals;
@@ -58,6 +59,11 @@ fn is_out_of_reach(error: &anyhow::Error) -> bool {
         };
         matches!(admin, Some(AdminError::Kafka { .. }))
             || state.is_some_and(StateError::is_retryable)
+            // One that answers with another model will not become the right one by itself.
+            || matches!(
+                cause.downcast_ref::<ModelError>(),
+                Some(ModelError::Unavailable { .. })
+            )
             || matches!(
                 cause.downcast_ref::<IndexError>(),
                 Some(IndexError::Unavailable { .. })

@@ -8,6 +8,7 @@ mod behavior;
 mod buckets;
 mod evaluation;
 mod harness;
+mod models;
 mod notices;
 mod pipeline;
 mod rankers;

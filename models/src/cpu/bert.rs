@@ -86,7 +86,7 @@ impl CpuBert {
         })
     }
 
-    /// Mean-pooled, L2-normalised vectors, one a sequence.
+    /// Mean-pooled vectors, one a sequence.
     ///
     /// The sequences are not empty, no longer than the position table and their ids are in the
     /// vocabulary: the encoder checked that.
@@ -188,15 +188,9 @@ impl CpuBert {
             for row in rows.chunks_exact(self.hidden_size) {
                 add(&mut vector, row);
             }
-            // The mean's 1/n falls away in the normalisation.
-            let norm = vector
-                .iter()
-                .map(|value| value * value)
-                .sum::<f32>()
-                .sqrt()
-                .max(1e-12);
+            let length = sequence.len() as f32;
             for value in &mut vector {
-                *value /= norm;
+                *value /= length;
             }
             vectors.push(vector);
         }

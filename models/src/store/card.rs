@@ -2,12 +2,14 @@
 
 use std::path::{Path, PathBuf};
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::config::ModelConfig;
 use crate::error::ModelError;
 use crate::fingerprint::{ModelFingerprint, sha256_of};
 use crate::store::error::StoreError;
+use crate::store::name_in;
+use crate::store::release::{RELEASE_FILE, Release};
 
 /// A model's card, as `millrace model show` prints it.
 #[derive(Clone, Debug, Serialize)]
@@ -28,10 +30,12 @@ pub struct ModelCard {
     pub max_tokens: usize,
     /// The files, by path.
     pub files: Vec<ModelFile>,
+    /// What is known of an imported version.
+    pub release: Option<Release>,
 }
 
 /// A file of a model folder.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ModelFile {
     /// Path inside the folder, with `/`.
     pub path: String,
@@ -50,6 +54,8 @@ impl ModelCard {
         let config = ModelConfig::read(folder).map_err(StoreError::Model)?;
         let mut files = Vec::new();
         collect(folder, "", &mut files).map_err(StoreError::Model)?;
+        // It tells of the others, and is no part of the model.
+        files.retain(|file| file.path != RELEASE_FILE);
         files.sort_by(|a, b| a.path.cmp(&b.path));
         let checksums: Vec<_> = files
             .iter()
@@ -62,7 +68,7 @@ impl ModelCard {
             .to_string_lossy()
             .into_owned();
         Ok(Self {
-            version: fingerprint.version(&name),
+            version: fingerprint.version(name_in(&name)),
             name,
             folder: folder.to_owned(),
             fingerprint,
@@ -73,6 +79,7 @@ impl ModelCard {
             dimension: config.hidden_size,
             max_tokens: config.max_tokens,
             files,
+            release: Release::read(folder).map_err(StoreError::Model)?,
         })
     }
 }

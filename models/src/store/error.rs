@@ -6,6 +6,7 @@ use millrace_downloads::DownloadError;
 use millrace_retry::error_chain;
 
 use crate::error::ModelError;
+use crate::store::reference::InvalidReference;
 
 /// Why a model could not be fetched, listed or shown.
 #[derive(Debug, thiserror::Error)]
@@ -25,6 +26,76 @@ pub enum StoreError {
         name: String,
         /// The names that exist.
         known: String,
+    },
+    /// No model of this name, or not in this version, is in the store.
+    #[error(
+        "`{model}` is not in the model store {}, which has {known}; fetch it with `millrace model \
+         pull`, or bring it in with `millrace model import`", root.display()
+    )]
+    NotStored {
+        /// The model, with its version where one was asked for.
+        model: String,
+        /// The store.
+        root: PathBuf,
+        /// What there is.
+        known: String,
+    },
+    /// A name alone does not say which version.
+    #[error("`{model}` is stored in several versions; name one: {versions}")]
+    SeveralVersions {
+        /// The model's name.
+        model: String,
+        /// Its versions, as they can be named.
+        versions: String,
+    },
+    /// The text names no model.
+    #[error(transparent)]
+    Reference(#[from] InvalidReference),
+    /// A folder or archive that can't become a version.
+    #[error("`{}` can't be imported: {reason}", source_path.display())]
+    NotImportable {
+        /// The folder or archive.
+        source_path: PathBuf,
+        /// What is wrong with it, and what to do.
+        reason: String,
+    },
+    /// The archive can't be read or written.
+    #[error("the archive `{}` can't be read or written", path.display())]
+    Archive {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        #[source]
+        source: zip::result::ZipError,
+    },
+    /// A version never changes.
+    #[error(
+        "`{model}` is stored already, with the fingerprint {stored}, and this one has {other}; a \
+         version never changes: import it as another one with `--as NAME:VERSION`"
+    )]
+    VersionExists {
+        /// The version.
+        model: String,
+        /// Fingerprint of the stored one.
+        stored: String,
+        /// Fingerprint of the one to be imported.
+        other: String,
+    },
+    /// A stored file is not the one that was imported.
+    #[error(
+        "`{file}` of `{model}` is not the file that was imported; remove the version and import it again"
+    )]
+    Damaged {
+        /// The version.
+        model: String,
+        /// The file.
+        file: String,
+    },
+    /// Nothing is written over.
+    #[error("`{}` exists already; name another place", path.display())]
+    TargetExists {
+        /// The place.
+        path: PathBuf,
     },
     /// Neither source delivered the model.
     #[error(

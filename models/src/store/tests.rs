@@ -139,7 +139,7 @@ async fn pulls_from_the_hub_with_progress_and_lists() -> Result<()> {
     );
     assert!(leftovers(store.root())?.is_empty());
 
-    let card = store.show("tiny")?;
+    let card = store.show(&"tiny".parse()?)?;
     assert_eq!(
         (card.dimension, card.max_tokens, card.files.len()),
         (4, 16, FILES.len())
@@ -247,7 +247,7 @@ async fn takes_the_package_where_the_hub_is_out_of_reach() -> Result<()> {
     }
     assert_eq!(last, (model.total_bytes(), model.total_bytes()));
     assert_eq!(
-        store.show("tiny")?.files.len(),
+        store.show(&"tiny".parse()?)?.files.len(),
         FILES.len(),
         "the package itself was left behind"
     );

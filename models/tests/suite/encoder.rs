@@ -2,7 +2,7 @@
 
 use std::num::NonZeroUsize;
 
-use millrace_models::{Encoder, EncoderOptions, ModelError, ModelFingerprint};
+use millrace_models::{Encoder, EncoderOptions, ModelError, ModelFingerprint, normalise};
 
 use crate::reference::texts;
 use crate::{cosine, encoder, model_folder};
@@ -165,4 +165,17 @@ fn one_encoder_serves_many_threads() {
             assert!(cosine(&vectors[0], &expected[0]) >= 0.999_999);
         }
     });
+}
+
+#[test]
+fn a_pooled_vector_has_the_direction_of_the_normalised_one() {
+    let ids = encoder()
+        .tokenizer()
+        .encode("a shark at the beach")
+        .unwrap();
+    let mut pooled = encoder().pool_tokens(&[&ids]).unwrap().remove(0);
+    let length: f32 = pooled.iter().map(|value| value * value).sum();
+    assert!((length.sqrt() - 1.0).abs() > 0.01, "{length}");
+    normalise(&mut pooled);
+    assert_eq!(pooled, encoder().encode_tokens(&[&ids]).unwrap()[0]);
 }

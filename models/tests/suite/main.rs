@@ -5,6 +5,7 @@ mod encoder;
 mod reference;
 mod refusals;
 mod tokenizer;
+mod transfer;
 
 use std::path::PathBuf;
 use std::sync::{LazyLock, OnceLock};

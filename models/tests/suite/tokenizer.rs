@@ -44,3 +44,19 @@ fn counting_does_not_cut() {
         encoder().max_tokens()
     );
 }
+
+#[test]
+fn a_sequence_without_its_frame_is_framed_again() {
+    let tokenizer = encoder().tokenizer();
+    for text in ["", "Hello world!", "東京 unbelievably"] {
+        let sequence = tokenizer.encode(text).unwrap();
+        let own = tokenizer.unframe(&sequence);
+        assert_eq!(own.len(), tokenizer.count_tokens(text).unwrap());
+        assert_eq!(tokenizer.frame(own), sequence);
+        assert_eq!(tokenizer.encode_uncut(text).unwrap(), sequence);
+        let tokens = tokenizer.sequence(text, true).unwrap();
+        let ids: Vec<u32> = tokens.iter().map(|token| token.id).collect();
+        assert_eq!(ids, sequence);
+        assert!(tokens[0].range.is_none() && tokens[0].piece == "[CLS]");
+    }
+}

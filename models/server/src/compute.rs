@@ -1,0 +1,85 @@
+//! Threads that take batches to the encoders.
+//!
+//! Threads of our own and not `spawn_blocking`: they live as long as the server and do nothing but
+//! wait for the encoder's workers, and the runtime's blocking threads stay free for tokenizing.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Instant;
+
+use crate::metrics::Metrics;
+use crate::queue::{Batch, Queue, RowError};
+
+/// Starts `batches` threads; they end when the queue is closed and empty.
+///
+/// # Errors
+/// The operating system gives no thread.
+pub(crate) fn start(
+    queue: &Arc<Queue>,
+    batches: usize,
+    batch_tokens: usize,
+    metrics: &Metrics,
+) -> std::io::Result<Vec<JoinHandle<()>>> {
+    (0..batches)
+        .map(|number| {
+            let (queue, metrics) = (Arc::clone(queue), metrics.clone());
+            std::thread::Builder::new()
+                .name(format!("batch-{number}"))
+                .spawn(move || {
+                    while let Some((batch, dropped)) = queue.next_batch(batch_tokens) {
+                        metrics.dropped(dropped);
+                        if let Some(batch) = batch {
+                            metrics.batch(batch.tokens);
+                            compute(batch);
+                        }
+                    }
+                })
+        })
+        .collect()
+}
+
+fn compute(batch: Batch) {
+    let Batch {
+        model,
+        rows,
+        tokens,
+        full,
+    } = batch;
+    let sequences: Vec<&[u32]> = rows.iter().map(|row| row.sequence.as_slice()).collect();
+    let start = Instant::now();
+    let pooled = pool(&model, &sequences);
+    model.rate().batch_ended(tokens, start, full);
+    // Below, a reply that nobody waits for any more is no error: its caller left meanwhile.
+    match pooled {
+        Ok(vectors) => {
+            for (row, vector) in rows.into_iter().zip(vectors) {
+                let _ = row.reply.send(Ok(vector));
+            }
+        }
+        // One text must not take those of other callers with it.
+        Err(reason) if rows.len() > 1 => {
+            tracing::warn!(
+                reason,
+                rows = rows.len(),
+                "a batch failed; computing its rows one by one"
+            );
+            for row in rows {
+                let vector = pool(&model, &[&row.sequence])
+                    .map(|vectors| vectors.into_iter().next().unwrap_or_default());
+                let _ = row.reply.send(vector.map_err(RowError::Failed));
+            }
+        }
+        Err(reason) => {
+            for row in rows {
+                let _ = row.reply.send(Err(RowError::Failed(reason.clone())));
+            }
+        }
+    }
+}
+
+fn pool(model: &crate::registry::Served, sequences: &[&[u32]]) -> Result<Vec<Vec<f32>>, String> {
+    catch_unwind(AssertUnwindSafe(|| model.encoder().pool_tokens(sequences)))
+        .map_err(|_| "it panicked".to_owned())?
+        .map_err(|error| millrace_retry::error_chain(&error))
+}

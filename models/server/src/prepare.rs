@@ -1,0 +1,128 @@
+//! Texts to the token sequences that the encoder reads, within the limits.
+
+use millrace_models::Tokenizer;
+
+use crate::error::ServeError;
+use crate::inputs::Inputs;
+use crate::registry::Served;
+
+/// No ordinary text has tokens of this many bytes on average, so what a model can see of a text is
+/// within its tokens times this.
+const MAX_BYTES_PER_TOKEN: usize = 64;
+
+/// How texts are read.
+#[derive(Clone, Debug)]
+pub(crate) struct Reading {
+    /// Cut what is longer than the model reads.
+    pub truncate: bool,
+    /// Goes before each text.
+    pub prompt: Option<String>,
+    /// Longest text that is counted where it must not be cut, bytes.
+    pub max_text_bytes: usize,
+}
+
+/// The sequences of all inputs, in order. Blocks: it takes some 50 µs for 100 words.
+pub(crate) fn prepare(
+    model: &Served,
+    inputs: &Inputs,
+    reading: &Reading,
+) -> Result<Vec<Vec<u32>>, ServeError> {
+    if inputs.len() == 0 {
+        return Err(ServeError::Empty);
+    }
+    match inputs {
+        Inputs::Texts(texts) => texts
+            .iter()
+            .enumerate()
+            .map(|(index, text)| sequence(model.encoder().tokenizer(), index, text, reading))
+            .collect(),
+        Inputs::Tokens(sequences) => sequences
+            .iter()
+            .enumerate()
+            .map(|(index, ids)| framed(model, index, ids, reading))
+            .collect(),
+    }
+}
+
+fn sequence(
+    tokenizer: &Tokenizer,
+    index: usize,
+    text: &str,
+    reading: &Reading,
+) -> Result<Vec<u32>, ServeError> {
+    if text.is_empty() {
+        return Err(ServeError::Empty);
+    }
+    let prompted;
+    let text = match &reading.prompt {
+        Some(prompt) => {
+            prompted = format!("{prompt}{text}");
+            &prompted
+        }
+        None => text,
+    };
+    let refused = |source: Box<dyn std::error::Error + Send + Sync>| ServeError::Tokenizer {
+        index,
+        reason: source.to_string(),
+    };
+    let limit = tokenizer.max_tokens();
+    if reading.truncate {
+        let visible = text.floor_char_boundary(limit.saturating_mul(MAX_BYTES_PER_TOKEN));
+        return tokenizer.encode(&text[..visible]).map_err(refused);
+    }
+    if text.len() > reading.max_text_bytes {
+        return Err(ServeError::TooManyBytes {
+            index,
+            found: text.len(),
+            limit: reading.max_text_bytes,
+        });
+    }
+    let sequence = tokenizer.encode_uncut(text).map_err(refused)?;
+    let found = sequence.len();
+    if found > limit {
+        return Err(ServeError::TooManyTokens {
+            index,
+            found,
+            limit,
+        });
+    }
+    Ok(sequence)
+}
+
+fn framed(
+    model: &Served,
+    index: usize,
+    ids: &[u32],
+    reading: &Reading,
+) -> Result<Vec<u32>, ServeError> {
+    if ids.is_empty() {
+        return Err(ServeError::Empty);
+    }
+    if reading.prompt.is_some() {
+        return Err(ServeError::Invalid {
+            param: "prompt_name",
+            message: "a prompt goes before a text; token ids can't have one".to_owned(),
+        });
+    }
+    let vocabulary = model.encoder().vocabulary();
+    if let Some(id) = ids.iter().find(|id| **id as usize >= vocabulary) {
+        return Err(ServeError::Invalid {
+            param: "input",
+            message: format!(
+                "input {index} holds token id {id}; this model's vocabulary ends at {}",
+                vocabulary - 1
+            ),
+        });
+    }
+    let tokenizer = model.encoder().tokenizer();
+    let limit = tokenizer.max_tokens();
+    let room = limit.saturating_sub(tokenizer.special_tokens());
+    if ids.len() > room && !reading.truncate {
+        return Err(ServeError::TooManyTokens {
+            index,
+            found: ids.len() + tokenizer.special_tokens(),
+            limit,
+        });
+    }
+    Ok(tokenizer.frame(&ids[..ids.len().min(room)]))
+}

@@ -1,0 +1,195 @@
+//! One request from its inputs to its vectors, whatever the dialect.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::sync::{Semaphore, oneshot, watch};
+
+use crate::admission::Admission;
+use crate::answer::Shape;
+use crate::config::ModelServerConfig;
+use crate::error::ServeError;
+use crate::inputs::Inputs;
+use crate::metrics::Metrics;
+use crate::prepare::{Reading, prepare};
+use crate::queue::{Queue, Row, RowError};
+use crate::registry::{Registry, Served};
+
+/// When a request's answer is worth nothing any more.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Deadline {
+    pub started: Instant,
+    pub timeout: Duration,
+}
+
+impl Deadline {
+    pub fn at(self) -> Instant {
+        self.started + self.timeout
+    }
+
+    pub fn late(self) -> ServeError {
+        ServeError::Late {
+            timeout: self.timeout,
+        }
+    }
+
+    /// What `work` gives, unless the time is over first.
+    pub async fn within<T>(self, work: impl Future<Output = T>) -> Result<T, ServeError> {
+        let done = tokio::time::timeout_at(self.at().into(), work).await;
+        done.map_err(|_| self.late())
+    }
+}
+
+/// What is asked.
+#[derive(Debug)]
+pub(crate) struct Ask {
+    pub model: Arc<Served>,
+    pub inputs: Inputs,
+    /// `None`: as configured.
+    pub truncate: Option<bool>,
+    pub prompt_name: Option<String>,
+    pub shape: Shape,
+    pub deadline: Deadline,
+}
+
+/// The vectors of a request, in the order of its inputs.
+#[derive(Debug)]
+pub(crate) struct Embedded {
+    pub vectors: Vec<Vec<f32>>,
+    /// Tokens computed, those that the model adds included.
+    pub tokens: usize,
+}
+
+/// Whether requests are taken.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum State {
+    /// Not all models are loaded and warm.
+    Loading,
+    Ready,
+}
+
+/// What all handlers share.
+#[derive(Debug)]
+pub(crate) struct Service {
+    pub config: ModelServerConfig,
+    pub registry: Arc<Registry>,
+    pub admission: Arc<Admission>,
+    pub queue: Arc<Queue>,
+    pub metrics: Metrics,
+    /// Requests whose texts are read at a time.
+    pub readers: Arc<Semaphore>,
+    /// Bytes of bodies in hand.
+    pub bodies: Arc<Semaphore>,
+    pub state: watch::Sender<State>,
+}
+
+impl Service {
+    /// Refuses while models are being loaded.
+    pub fn ready(&self) -> Result<(), ServeError> {
+        match *self.state.borrow() {
+            State::Ready => Ok(()),
+            State::Loading => Err(ServeError::NotReady {
+                reason: "the models are being loaded and warmed up".to_owned(),
+            }),
+        }
+    }
+
+    /// Takes a request through all stages.
+    pub async fn embed(&self, ask: Ask) -> Result<Embedded, ServeError> {
+        let Ask {
+            model,
+            inputs,
+            truncate,
+            prompt_name,
+            shape,
+            deadline,
+        } = ask;
+        let (found, limit) = (inputs.len(), self.config.max_inputs);
+        if found > limit {
+            return Err(ServeError::TooManyInputs { found, limit });
+        }
+        shape.fits(model.encoder().dimension())?;
+        let prompt = prompt_name.map(|name| model.prompt(&name).map(str::to_owned));
+        let reading = Reading {
+            truncate: truncate.unwrap_or(self.config.auto_truncate),
+            prompt: prompt.transpose()?,
+            max_text_bytes: self.config.max_text_bytes,
+        };
+        let reading = self.read(&model, inputs, reading);
+        let sequences = deadline.within(reading).await??;
+        let lengths: Vec<usize> = sequences.iter().map(Vec::len).collect();
+        let rooms = self
+            .admission
+            .admit(&lengths, model.rate(), deadline.at())?;
+        let mut replies = Vec::with_capacity(sequences.len());
+        let rows = sequences.into_iter().zip(rooms).map(|(sequence, room)| {
+            let (reply, vector) = oneshot::channel();
+            replies.push(vector);
+            Row {
+                model: Arc::clone(&model),
+                sequence,
+                deadline: deadline.at(),
+                reply,
+                _room: room,
+            }
+        });
+        self.queue.push(rows.collect());
+        // Dropped when the time is over: rows whose reply nobody waits for are not computed.
+        let vectors = match deadline.within(collect(replies)).await? {
+            Ok(vectors) => vectors,
+            Err(RowError::Late) => return Err(deadline.late()),
+            Err(RowError::Failed(reason)) => return Err(ServeError::Encoder { reason }),
+            Err(RowError::Stopped) => {
+                return Err(ServeError::NotReady {
+                    reason: "the server is stopping".to_owned(),
+                });
+            }
+        };
+        let shaped = vectors.into_iter().map(|mut vector| {
+            shape.apply(&mut vector);
+            vector
+        });
+        let embedded = Embedded {
+            vectors: shaped.collect(),
+            tokens: lengths.iter().sum(),
+        };
+        self.metrics
+            .embedded(embedded.vectors.len(), deadline.started.elapsed());
+        Ok(embedded)
+    }
+
+    /// Texts to sequences, on a blocking thread, for as many requests at a time as there are cores.
+    async fn read(
+        &self,
+        model: &Arc<Served>,
+        inputs: Inputs,
+        reading: Reading,
+    ) -> Result<Vec<Vec<u32>>, ServeError> {
+        // Never closed; without the permit there would only be more readers at a time.
+        let permit = Arc::clone(&self.readers).acquire_owned().await;
+        let model = Arc::clone(model);
+        let work = move || {
+            // Held by the work, which goes on where its caller has left.
+            let _permit = permit;
+            prepare(&model, &inputs, &reading)
+        };
+        let read = tokio::task::spawn_blocking(work).await;
+        read.map_err(|_| ServeError::Encoder {
+            reason: "tokenizing panicked".to_owned(),
+        })?
+    }
+}
+
+async fn collect(
+    replies: Vec<oneshot::Receiver<Result<Vec<f32>, RowError>>>,
+) -> Result<Vec<Vec<f32>>, RowError> {
+    let mut vectors = Vec::with_capacity(replies.len());
+    for reply in replies {
+        let vector = reply.await.unwrap_or(Err(RowError::Stopped))?;
+        if vector.is_empty() || !vector.iter().all(|component| component.is_finite()) {
+            return Err(RowError::Failed("a vector is not finite".to_owned()));
+        }
+        vectors.push(vector);
+    }
+    Ok(vectors)
+}

@@ -1,0 +1,120 @@
+//! The model server: listening before its models are loaded, so that its health can be asked.
+
+use std::net::SocketAddr;
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use millrace_model_server::ModelServer;
+use millrace_models::ModelStore;
+use millrace_telemetry::prometheus_client::registry::Registry;
+use millrace_telemetry::{Health, Part};
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use super::deadline::Deadline;
+use crate::config::Config;
+
+/// How long a stop may take. Supervisors kill after 10 s, many of them.
+const DRAIN: Duration = Duration::from_secs(9);
+
+/// The running model server.
+pub struct Serving {
+    address: SocketAddr,
+    server: Arc<ModelServer>,
+    part: Part,
+    stopping: CancellationToken,
+    serving: JoinHandle<std::io::Result<()>>,
+}
+
+impl Serving {
+    /// Listens, without models: requests for vectors are answered with 503.
+    ///
+    /// # Errors
+    /// The address is taken, or settings can't work.
+    pub async fn start(config: &Config) -> anyhow::Result<Self> {
+        let threads = config.model.threads.and_then(NonZeroUsize::new);
+        let settings = config.model_server.clone();
+        let listen = settings.listen;
+        let server = ModelServer::start(settings, ModelStore::from_env()?, threads)?;
+        let listener = TcpListener::bind(listen).await.with_context(|| {
+            format!(
+                "can't listen on {listen}; set model_server.listen (MILLRACE_MODEL_SERVER__LISTEN) to \
+                 another address, port 0 takes a free one"
+            )
+        })?;
+        let address = listener.local_addr()?;
+        let mut registry = Registry::default();
+        server.register_metrics(&mut registry);
+        let health = Health::default();
+        let part = health.part("models");
+        let routes = server
+            .routes()
+            .merge(millrace_telemetry::router(health, Arc::new(registry)));
+        let stopping = CancellationToken::new();
+        let stopped = stopping.clone().cancelled_owned();
+        let serving = tokio::spawn(async move {
+            axum::serve(listener, routes)
+                .with_graceful_shutdown(stopped)
+                .await
+        });
+        Ok(Self {
+            address,
+            server: Arc::new(server),
+            part,
+            stopping,
+            serving,
+        })
+    }
+
+    /// Loads the configured models and warms them up; then requests are taken.
+    ///
+    /// # Errors
+    /// A model is not in the store, or can't be used.
+    pub async fn load(&self, config: &Config) -> anyhow::Result<()> {
+        let models = &config.model_server.models;
+        match &config.model.path {
+            Some(folder) if models.is_empty() => {
+                self.part.not_ready(format!("loading {}", folder.display()));
+                let (server, folder) = (Arc::clone(&self.server), folder.clone());
+                let load = tokio::task::spawn_blocking(move || server.load_folder(folder));
+                load.await.context("loading the model was cut off")??;
+            }
+            _ => {
+                let default = std::slice::from_ref(&config.model.name);
+                for model in if models.is_empty() { default } else { models } {
+                    self.part.not_ready(format!("loading {model}"));
+                    let (server, model) = (Arc::clone(&self.server), model.clone());
+                    let load = tokio::task::spawn_blocking(move || server.load(&model));
+                    load.await.context("loading the model was cut off")??;
+                }
+            }
+        }
+        self.server.loaded();
+        self.part.ready();
+        Ok(())
+    }
+
+    /// Where it is reached.
+    pub fn url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    /// Takes no more connections, answers what was asked, then stops.
+    pub async fn stop(self) {
+        let deadline = Deadline::after(DRAIN);
+        self.part.not_ready("draining");
+        self.stopping.cancel();
+        let served = async {
+            match self.serving.await {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => tracing::warn!(%error, "the model server ended with an error"),
+                Err(error) => tracing::warn!(%error, "the model server was cut off"),
+            }
+        };
+        deadline.wait_for("the model server", served).await;
+        deadline.wait_for("the encoders", self.server.stop()).await;
+    }
+}

@@ -1,0 +1,151 @@
+//! Models of a team's own: into the store and out of it, served, and embedded with.
+
+use std::process::Stdio;
+use std::time::Duration;
+
+use anyhow::{Context, ensure};
+use millrace_models::ModelStore;
+use serde_json::{Value, json};
+
+use crate::harness::{Pipeline, Target, Up, eventually, text};
+
+const MODEL: &str = "all-MiniLM-L6-v2";
+
+fn server(pipeline: &mut Pipeline) {
+    pipeline.set("MILLRACE_MODEL_SERVER__LISTEN", "127.0.0.1:0");
+}
+
+#[test]
+fn a_version_is_imported_served_by_name_and_exported() -> anyhow::Result<()> {
+    let mut pipeline = Pipeline::new(Target::Embedded)?;
+    server(&mut pipeline);
+    let real = ModelStore::from_env()?.folder(MODEL);
+    pipeline.set("MILLRACE_MODELS", text(&pipeline.path("models"))?);
+    let card = pipeline.json(&["model", "import", text(&real)?, "--as", "emb:v1"])?;
+    ensure!(card["release"]["version"] == "v1", "{card}");
+    let listed = pipeline.json(&["model", "list"])?;
+    ensure!(listed["models"][0]["name"] == "emb:v1", "{listed}");
+    let archive = pipeline.path("emb.mar");
+    pipeline.json(&["model", "export", "emb", text(&archive)?])?;
+    let again = pipeline.json(&["model", "import", text(&archive)?, "--as", "emb:v2"])?;
+    ensure!(again["fingerprint"] == card["fingerprint"], "{again}");
+    let refused = pipeline.failure(&["model", "show", "emb"])?;
+    ensure!(refused.contains("emb:v1, emb:v2"), "{refused}");
+    let refused = pipeline.failure(&["model", "import", text(&pipeline.path("nowhere"))?])?;
+    ensure!(refused.contains("there is nothing"), "{refused}");
+    let usage = pipeline.output(&["model", "show", "../emb"])?;
+    ensure!(usage.status.code() == Some(2), "{usage:?}");
+
+    pipeline.set("MILLRACE_MODEL_SERVER__MODELS", r#"["emb:v1"]"#);
+    let serving = pipeline.serve(&["run", "model-server"])?;
+    let (status, models) = serving.http("/models", &[])?;
+    ensure!(
+        (status, &models["models"][0]["modelName"]) == (200, &json!("emb")),
+        "{models}"
+    );
+    let (status, _) = serving.http("/models?url=emb:v2", &["-X", "POST"])?;
+    ensure!(status == 200);
+    let (status, vector) = serving.http(
+        "/predictions/emb/v2",
+        &["-H", "content-type: text/plain", "-d", "a text"],
+    )?;
+    ensure!((status, vector.as_array().map(Vec::len)) == (200, Some(384)));
+    ensure!(serving.http("/readyz", &[])?.0 == 200);
+    ensure!(serving.http("/metrics", &[])?.0 == 200);
+    serving.leave()
+}
+
+#[test]
+fn what_a_model_server_took_is_answered_before_it_leaves() -> anyhow::Result<()> {
+    let mut pipeline = Pipeline::new(Target::Embedded)?;
+    server(&mut pipeline);
+    pipeline.set("MILLRACE_MODEL_SERVER__TIMEOUT_MS", "60000");
+    let mut serving = pipeline.serve(&["run", "model-server"])?;
+    let body = pipeline.path("body.json");
+    let long = "the shore breathes with the ocean ".repeat(60);
+    std::fs::write(
+        &body,
+        json!({ "model": MODEL, "input": vec![long; 6] }).to_string(),
+    )?;
+    let callers = (0..4)
+        .map(|_| {
+            std::process::Command::new("curl")
+                .args([
+                    "-sS",
+                    "--noproxy",
+                    "*",
+                    "-d",
+                    &format!("@{}", body.display()),
+                ])
+                .arg(format!("{}/v1/embeddings", serving.api()))
+                .stdout(Stdio::piped())
+                .spawn()
+        })
+        .collect::<Result<Vec<_>, _>>()?;
+    eventually("all requests were let in", Duration::from_secs(30), || {
+        let tokens = queued(&serving)?;
+        // 4 × 6 texts at the model's limit; some may be computed already.
+        Ok((tokens > 3 * 6 * 256).then_some(()))
+    })?;
+    serving.signal("-TERM")?;
+    for caller in callers {
+        let output = caller.wait_with_output()?;
+        let answer: Value =
+            serde_json::from_slice(&output.stdout).with_context(|| format!("{output:?}"))?;
+        ensure!(
+            answer["data"].as_array().map(Vec::len) == Some(6),
+            "{answer}"
+        );
+    }
+    let status = serving.wait(Duration::from_secs(30))?;
+    ensure!(status.code() == Some(0), "it left with {status}");
+    Ok(())
+}
+
+fn queued(serving: &Up) -> anyhow::Result<usize> {
+    let output = std::process::Command::new("curl")
+        .args(["-sS", "--noproxy", "*"])
+        .arg(format!("{}/metrics", serving.api()))
+        .output()?;
+    let metrics = String::from_utf8_lossy(&output.stdout);
+    let line = metrics
+        .lines()
+        .find_map(|line| line.strip_prefix("millrace_model_server_queued_tokens "));
+    Ok(line.context("no such metric")?.parse()?)
+}
+
+#[test]
+fn a_model_that_is_not_there_and_an_address_that_is_taken_are_named() -> anyhow::Result<()> {
+    let mut pipeline = Pipeline::new(Target::Embedded)?;
+    server(&mut pipeline);
+    pipeline.set("MILLRACE_MODEL_SERVER__MODELS", r#"["gpt-9"]"#);
+    let refused = pipeline.failure(&["run", "model-server"])?;
+    ensure!(
+        refused.contains("gpt-9") && refused.contains("model import"),
+        "{refused}"
+    );
+    let taken = std::net::TcpListener::bind("127.0.0.1:0")?;
+    let address = taken.local_addr()?.to_string();
+    pipeline.set("MILLRACE_MODEL_SERVER__LISTEN", &address);
+    let refused = pipeline.failure(&["run", "model-server"])?;
+    ensure!(refused.contains("model_server.listen"), "{refused}");
+    Ok(())
+}
+
+#[test]
+fn documents_and_queries_are_embedded_by_a_model_server() -> anyhow::Result<()> {
+    let mut pipeline = Pipeline::new(Target::Embedded)?;
+    server(&mut pipeline);
+    let serving = pipeline.serve(&["run", "model-server"])?;
+    pipeline.set("MILLRACE_MODEL__ENCODER", "remote");
+    pipeline.set(
+        "MILLRACE_MODEL__REMOTE__URLS",
+        &format!("[{:?}]", serving.api()),
+    );
+    let up = pipeline.up(&[])?;
+    let note = pipeline.write("tides.txt", "The moon pulls the ocean twice a day.\n")?;
+    pipeline.ingest(&note)?;
+    ensure!(pipeline.search("what makes the sea rise?")? == ["tides.txt"]);
+    up.leave()?;
+    serving.leave()
+}
