@@ -8,11 +8,16 @@
 //!
 //! Threads of our own and not `spawn_blocking`: they live as long as the pipeline and do nothing
 //! but wait for the encoder's workers, and the runtime's blocking threads stay free for reading.
+//!
+//! A model server that is away, overloaded or being deployed is waited for: the whole batch goes to
+//! it again, and no chunk is refused for it. A stop ends the waiting.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use millrace_models::{Encoder, ModelError};
+use millrace_retry::{FullJitter, Patience, error_chain};
+use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::config::EmbedConfig;
@@ -61,21 +66,30 @@ pub struct Embedder {
 }
 
 impl Embedder {
-    /// Starts the threads.
+    /// Starts the threads, within a runtime, whose clock they wait by.
     ///
     /// # Errors
     /// The operating system gives no thread.
-    pub fn start(encoder: &Arc<Encoder>, config: &EmbedConfig) -> std::io::Result<Self> {
+    pub fn start(
+        encoder: &Arc<Encoder>,
+        config: &EmbedConfig,
+        patience: &Patience,
+    ) -> std::io::Result<Self> {
+        let runtime = Handle::current();
         let (requests, queue) = mpsc::channel(QUEUE_CHUNKS);
         let queue = Arc::new(Mutex::new(queue));
         for number in 0..config.batches.max(1) {
             let (encoder, queue) = (Arc::clone(encoder), Arc::clone(&queue));
             let batch_tokens = config.batch_tokens;
+            let waiting = Waiting {
+                patience: patience.clone(),
+                runtime: runtime.clone(),
+            };
             std::thread::Builder::new()
                 .name(format!("embed-{number}"))
                 .spawn(move || {
                     while let Some(batch) = next_batch(&queue, batch_tokens) {
-                        answer(&encoder, batch);
+                        answer(&encoder, batch, &waiting);
                     }
                 })?;
         }
@@ -122,49 +136,94 @@ fn next_batch(queue: &Mutex<mpsc::Receiver<Request>>, batch_tokens: usize) -> Op
     Some(batch)
 }
 
-fn answer(encoder: &Encoder, batch: Vec<Request>) {
+/// How a thread of our own waits between two attempts.
+struct Waiting {
+    patience: Patience,
+    runtime: Handle,
+}
+
+/// Why a batch has no vectors.
+enum BatchError {
+    Chunk(EmbedError),
+    /// Another attempt may succeed.
+    Away(String),
+}
+
+fn answer(encoder: &Encoder, mut batch: Vec<Request>, waiting: &Waiting) {
+    let mut delays = FullJitter::default();
+    while let Err(reason) = answer_or_keep(encoder, &mut batch) {
+        let delay = delays.next_delay();
+        let delay_ms = u64::try_from(delay.as_millis()).unwrap_or(u64::MAX);
+        tracing::warn!(
+            reason,
+            chunks = batch.len(),
+            delay_ms,
+            "the model server gives no vectors; waiting before the batch goes to it again"
+        );
+        let stopped = waiting.runtime.block_on(waiting.patience.delay(delay));
+        if stopped.is_err() {
+            for request in batch {
+                let _ = request.reply.send(Err(EmbedError::Stopped));
+            }
+            return;
+        }
+    }
+}
+
+/// Answers the requests of `batch`, or leaves them there and says why the encoder is away.
+fn answer_or_keep(encoder: &Encoder, batch: &mut Vec<Request>) -> Result<(), String> {
     // Nobody waits for these any more: their document was given up.
-    let batch: Vec<Request> = batch
-        .into_iter()
-        .filter(|request| !request.reply.is_closed())
-        .collect();
+    batch.retain(|request| !request.reply.is_closed());
     let sequences: Vec<&[u32]> = batch
         .iter()
         .map(|request| request.token_ids.as_slice())
         .collect();
     if sequences.is_empty() {
-        return;
+        return Ok(());
     }
     let vectors = encode(encoder, &sequences);
     // Below, a reply that nobody waits for any more is no error: its document was given up, and
     // comes again.
     match vectors {
         Ok(vectors) => {
-            for (request, vector) in batch.into_iter().zip(vectors) {
+            for (request, vector) in batch.drain(..).zip(vectors) {
                 let _ = request.reply.send(finite(vector));
             }
         }
+        Err(BatchError::Away(reason)) => return Err(reason),
         // One chunk must not take the others of its batch with it.
-        Err(error) if batch.len() > 1 => {
+        Err(BatchError::Chunk(error)) if batch.len() > 1 => {
             tracing::warn!(error = %error, chunks = batch.len(), "a batch failed; encoding its chunks one by one");
-            for request in batch {
-                let vector = encode(encoder, &[&request.token_ids])
-                    .and_then(|vectors| finite(vectors.into_iter().next().unwrap_or_default()));
-                let _ = request.reply.send(vector);
+            while let Some(request) = batch.last() {
+                let vector = match encode(encoder, &[&request.token_ids]) {
+                    Ok(vectors) => finite(vectors.into_iter().next().unwrap_or_default()),
+                    Err(BatchError::Chunk(error)) => Err(error),
+                    Err(BatchError::Away(reason)) => return Err(reason),
+                };
+                if let Some(request) = batch.pop() {
+                    let _ = request.reply.send(vector);
+                }
             }
         }
-        Err(error) => {
-            for request in batch {
+        Err(BatchError::Chunk(error)) => {
+            for request in batch.drain(..) {
                 let _ = request.reply.send(Err(error.clone()));
             }
         }
     }
+    Ok(())
 }
 
-fn encode(encoder: &Encoder, sequences: &[&[u32]]) -> Result<Vec<Vec<f32>>, EmbedError> {
+fn encode(encoder: &Encoder, sequences: &[&[u32]]) -> Result<Vec<Vec<f32>>, BatchError> {
     catch_unwind(AssertUnwindSafe(|| encoder.encode_tokens(sequences)))
-        .map_err(|_| EmbedError::Panicked)?
-        .map_err(|error: ModelError| EmbedError::Refused(error.to_string()))
+        .map_err(|_| BatchError::Chunk(EmbedError::Panicked))?
+        .map_err(|error: ModelError| {
+            if error.is_transient() {
+                BatchError::Away(error_chain(&error))
+            } else {
+                BatchError::Chunk(EmbedError::Refused(error_chain(&error)))
+            }
+        })
 }
 
 fn finite(vector: Vec<f32>) -> Result<Vec<f32>, EmbedError> {

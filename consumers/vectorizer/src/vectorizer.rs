@@ -120,9 +120,10 @@ impl Vectorizer {
         deps.index.ensure(&deps.index_spec).await?;
         let config = deps.config;
         let counters = Arc::new(Counters::default());
-        let embedder = Embedder::start(&deps.encoder, &config.embed).map_err(StartError::Thread)?;
         let cores = std::thread::available_parallelism().map_or(2, std::num::NonZeroUsize::get);
         let patience = Patience::default();
+        let embedder =
+            Embedder::start(&deps.encoder, &config.embed, &patience).map_err(StartError::Thread)?;
         let publisher = Publisher::new(
             deps.producer,
             deps.dead_letters,

@@ -8,6 +8,7 @@ mod extraction;
 mod faults;
 mod faulty;
 mod hostile;
+mod model_server;
 mod order;
 mod pipeline;
 mod poison;
