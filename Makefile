@@ -105,6 +105,12 @@ bench-encoder: ## encoder speed against ONNX Runtime and sentence-transformers, 
 bench-ranker: ## the ranker's evaluator against LightGBM's own, on one thread
 	cargo run $(LOCKED) --release --quiet --package millrace-ranker --example bench_ranker
 
+.PHONY: bench-train
+bench-train: model ## fine-tune on SciFact and measure what the hybrid search gains; a step against PyTorch's
+	cargo build $(LOCKED) --release
+	cargo build $(LOCKED) --release --package millrace-training --example bench_training
+	python3 infra/bench/training/run.py
+
 .PHONY: bench-retrieval
 bench-retrieval: model ## nDCG@10 on SciFact, embedded and on the real Kafka and OpenSearch
 	cargo build $(LOCKED) --release

@@ -2,6 +2,7 @@
 
 pub mod check;
 pub mod completions;
+pub mod dataset;
 pub mod deploy;
 pub mod dlq;
 pub mod eval;

@@ -15,7 +15,7 @@ use millrace_trainer::{Ranking, learning};
 use serde::Serialize;
 use serde_json::json;
 
-use super::eval;
+use super::super::eval;
 use crate::cli::UsageError;
 use crate::config::Config;
 use crate::output::{Output, table};
@@ -24,24 +24,12 @@ use crate::session::TopicsSession;
 use crate::stack::model;
 use crate::stack::recommending::{self, RANKERS};
 
-/// Train models.
-#[derive(Debug, clap::Args)]
-pub struct Args {
-    #[command(subcommand)]
-    what: What,
-}
-
-#[derive(Debug, clap::Subcommand)]
-enum What {
-    Ranker(RankerArgs),
-}
-
 /// Train a ranker on what was shown and clicked, and keep it in the data folder, to be deployed.
 ///
 /// The first four fifths by time train, the others judge; the ranker that is kept is the one that was
 /// judged. Clicks count for the list whose request id they carry, within half an hour.
 #[derive(Debug, clap::Args)]
-struct RankerArgs {
+pub struct Args {
     /// Recorded events instead of the topics `impressions` and `feedback`: Metarank's, as for
     /// `eval ranking`.
     #[arg(long, value_name = "FILE", conflicts_with_all = ["from", "to"])]
@@ -97,7 +85,6 @@ pub struct ImportanceReport {
 }
 
 pub async fn run(args: Args, config: Config, output: Output) -> anyhow::Result<ExitCode> {
-    let What::Ranker(args) = args.what;
     let lessons = match &args.events {
         Some(events) => {
             let files = vec![events.clone()];
@@ -149,11 +136,7 @@ pub async fn run(args: Args, config: Config, output: Output) -> anyhow::Result<E
     Ok(ExitCode::SUCCESS)
 }
 
-async fn from_topics(
-    args: &RankerArgs,
-    config: &Config,
-    output: Output,
-) -> anyhow::Result<Lessons> {
+async fn from_topics(args: &Args, config: &Config, output: Output) -> anyhow::Result<Lessons> {
     let span = Span {
         from_ms: args.from.map_or(0, Timestamp::as_millisecond),
         to_ms: args.to.unwrap_or_else(Timestamp::now).as_millisecond(),
