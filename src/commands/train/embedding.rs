@@ -5,8 +5,9 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::{Context, bail};
+use anyhow::Context;
 use millrace_models::ModelStore;
+use millrace_models::store::ModelReference;
 use millrace_training::dataset::Dataset;
 use millrace_training::{Report, Run, TrainingOptions, train};
 
@@ -108,20 +109,17 @@ pub async fn run(args: Args, output: Output) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// The base model's folder: a path where there is one, else a name in the store.
+/// The base model's folder: a path where there is one, else a model of the store.
 fn base(name: &str) -> anyhow::Result<PathBuf> {
     let path = Path::new(name);
     if path.is_dir() {
         return Ok(path.to_owned());
     }
-    let folder = ModelStore::from_env()?.folder(name);
-    if !folder.is_dir() {
-        bail!(
-            "there is no folder {name}, and no model {name} in the store; fetch one with \
-             `millrace model pull {name}` or name a sentence-transformers folder"
-        );
-    }
-    Ok(folder)
+    let located = || -> anyhow::Result<PathBuf> {
+        let reference: ModelReference = name.parse()?;
+        Ok(ModelStore::from_env()?.locate(&reference)?)
+    };
+    located().with_context(|| format!("there is no folder {name} to start from either"))
 }
 
 fn follow(args: &Args, base: &Path, output: Output) -> anyhow::Result<Report> {
@@ -176,7 +174,9 @@ fn device(number: Option<usize>) -> anyhow::Result<millrace_training::Device> {
 fn device(number: Option<usize>) -> anyhow::Result<millrace_training::Device> {
     match number {
         None => Ok(millrace_training::Device::Cpu),
-        Some(_) => bail!("--cuda needs a build with `--features cuda`; this one has the CPU only"),
+        Some(_) => {
+            anyhow::bail!("--cuda needs a build with `--features cuda`; this one has the CPU only")
+        }
     }
 }
 
