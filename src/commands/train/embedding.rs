@@ -119,7 +119,7 @@ fn base(name: &str) -> anyhow::Result<PathBuf> {
         let reference: ModelReference = name.parse()?;
         Ok(ModelStore::from_env()?.locate(&reference)?)
     };
-    located().with_context(|| format!("there is no folder {name} to start from either"))
+    located().with_context(|| format!("{name} is no folder, and no model of the store"))
 }
 
 fn follow(args: &Args, base: &Path, output: Output) -> anyhow::Result<Report> {
