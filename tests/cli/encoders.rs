@@ -65,7 +65,7 @@ fn pairs_become_a_model_that_searches() -> anyhow::Result<()> {
     let train = [
         "train",
         "embedding",
-        "--data",
+        "--dataset",
         "data-v1",
         "--out",
         "runs/harbour-v1",
@@ -113,12 +113,12 @@ fn what_can_not_be_learnt_from_is_told() -> anyhow::Result<()> {
     ])?;
     ensure!(empty.contains("no pairs of query and passage"), "{empty}");
     ensure!(!pipeline.path("data-v1").exists());
-    let absent = refused(&["train", "embedding", "--data", "data-v1", "--out", "run"])?;
+    let absent = refused(&["train", "embedding", "--dataset", "data-v1", "--out", "run"])?;
     ensure!(absent.contains("data-v1/manifest.json"), "{absent}");
     let base = refused(&[
         "train",
         "embedding",
-        "--data",
+        "--dataset",
         "data-v1",
         "--out",
         "run",

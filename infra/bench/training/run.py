@@ -73,7 +73,7 @@ class Bench:
             resume = ["--resume"] if (out / "checkpoint.safetensors").exists() else []
             # The recipe: 3 epochs of 24 pairs, one hard negative each, 192 tokens, 3e-5.
             trained = millrace(
-                "train", "embedding", "--data", data, "--base", BASE, "--out", out,
+                "train", "embedding", "--dataset", data, "--base", BASE, "--out", out,
                 "--epochs", 3, "--batch", 24, "--negatives", 1, "--max-tokens", 192,
                 "--learning-rate", 3e-5, "--threads", self.threads, *resume,
             )

@@ -22,7 +22,7 @@ use crate::output::Output;
 pub struct Args {
     /// A dataset of `millrace dataset build`.
     #[arg(long, value_name = "DIR")]
-    data: PathBuf,
+    dataset: PathBuf,
     /// The model to start from: its name in the store, or a sentence-transformers folder.
     #[arg(long, default_value = "all-MiniLM-L6-v2", value_name = "MODEL")]
     base: String,
@@ -123,7 +123,7 @@ fn base(name: &str) -> anyhow::Result<PathBuf> {
 }
 
 fn follow(args: &Args, base: &Path, output: Output) -> anyhow::Result<Report> {
-    let dataset = Dataset::read(&args.data)?;
+    let dataset = Dataset::read(&args.dataset)?;
     let device = device(args.cuda)?;
     let options = args.options();
     let run = Run {
