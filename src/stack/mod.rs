@@ -17,6 +17,7 @@ pub mod reach;
 mod readiness;
 pub mod recommending;
 mod reconciler;
+mod refusals;
 pub mod states;
 pub mod stop;
 mod uploads;

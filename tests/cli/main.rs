@@ -16,3 +16,4 @@ mod refusals;
 mod running;
 mod scenarios;
 mod traces;
+mod traffic;
