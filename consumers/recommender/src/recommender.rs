@@ -127,6 +127,7 @@ impl Recommender {
             deps.registry,
             &config.catalog,
             &deps.embedding_version,
+            deps.features.reads_user_fields(),
             &stop,
             &tasks,
         )

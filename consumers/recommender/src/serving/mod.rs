@@ -219,7 +219,7 @@ impl Core {
                 }],
             })
             .collect();
-        let looked_up = self.look_up(merged, now_ms, |_| true);
+        let looked_up = self.look_up(merged, user_id, now_ms, |_| true);
         let known: BTreeSet<&str> = looked_up
             .candidates
             .iter()
@@ -407,9 +407,12 @@ impl Core {
             caller,
             now_ms,
         };
-        let mut looked_up = self.look_up(merge(&found.lists), now_ms, |candidate| {
-            admission.admits(&candidate.item.signal)
-        });
+        let mut looked_up = self.look_up(
+            merge(&found.lists),
+            user.profile.user_id(),
+            now_ms,
+            |candidate| admission.admits(&candidate.item.signal),
+        );
         looked_up.candidates = distinct(looked_up.candidates, plan.pipeline.candidates);
         looked_up
     }
@@ -418,6 +421,7 @@ impl Core {
     fn look_up(
         &self,
         merged: Vec<Merged>,
+        user_id: &str,
         now_ms: i64,
         admits: impl Fn(&Candidate) -> bool,
     ) -> LookedUp {
@@ -432,7 +436,10 @@ impl Core {
         });
         LookedUp {
             candidates: candidates.collect(),
-            context: self.catalog.context(&inner, now_ms),
+            context: Context {
+                user_fields: inner.users.fields(user_id),
+                ..self.catalog.context(&inner, now_ms)
+            },
             read_up_to: inner.read_up_to(),
         }
     }

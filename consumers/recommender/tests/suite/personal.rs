@@ -1,10 +1,15 @@
 //! Answers that are the user's own.
 
+use std::collections::BTreeMap;
+
 use anyhow::Result;
-use millrace_recommender::{FallbackReason, InstanceConfig, Source};
+use millrace_features::{FeatureDeclaration, FeatureKind, FeatureSet, Field, Transform};
+use millrace_recommender::{Answer, FallbackReason, InstanceConfig, Source};
 use millrace_schemas::BehaviorKind::{Buy, Click, Expose};
 
-use crate::stack::{CHESS, COOKING, SPACE, Stack, ids, item, profile, request};
+use crate::stack::{
+    CHESS, COOKING, DEADLINE, MODEL, SPACE, Stack, ids, item, profile, request, until,
+};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_click_changes_what_its_user_is_recommended() -> Result<()> {
@@ -234,5 +239,65 @@ async fn what_is_like_given_items_is_recommended_without_them_and_to_anybody() -
         "none of the given items is known; the list is of what suits this user"
     );
     assert!(ids(&answer)[0].starts_with("cooking"), "{:?}", ids(&answer));
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_upstream_says_of_a_user_is_a_feature_where_one_is_declared() -> Result<()> {
+    let mut stack = Stack::start().await?;
+    let mut declarations = stack.features.declarations().to_vec();
+    declarations.push(FeatureDeclaration::new(
+        "user_age",
+        FeatureKind::UserNumber {
+            user_field: "age".to_owned(),
+            transform: Transform::Identity,
+        },
+    ));
+    declarations.push(FeatureDeclaration::new(
+        "of_own_categories",
+        FeatureKind::UserMatch {
+            user_field: "likes".to_owned(),
+            field: Field::Categories,
+        },
+    ));
+    stack.features = FeatureSet::new(declarations, MODEL)?;
+    let items = [item(SPACE, 1), item(CHESS, 1)];
+    stack.upload(&items).await?;
+    stack
+        .publish_user("ada", &[("age", "36"), ("likes", "chess,go")])
+        .await?;
+    let recommender = stack.recommender("").await?;
+    let mut asked = request("ada");
+    asked.explain = true;
+    let features = |answer: &Answer, item_id: &str| {
+        let mut items = answer.items.iter();
+        let item = items.find(|item| item.item_id == item_id).unwrap();
+        let features = item.explanation.as_ref().unwrap().features.iter();
+        let told: BTreeMap<&str, _> = features.map(|it| (it.name.as_str(), it.value)).collect();
+        (told["user_age"], told["of_own_categories"])
+    };
+    let answer = recommender.recommend(asked.clone()).await?;
+    assert_eq!(features(&answer, "chess-01"), (Some(36.0), Some(1.0)));
+    assert_eq!(features(&answer, "space-01"), (Some(36.0), Some(0.0)));
+    // Of another user nothing is said.
+    asked.user_id = "bob".to_owned();
+    let answer = recommender.recommend(asked.clone()).await?;
+    assert_eq!(features(&answer, "chess-01"), (None, None));
+    // A row of the table is replaced whole.
+    stack.publish_user("ada", &[("age", "37")]).await?;
+    asked.user_id = "ada".to_owned();
+    until("the new row is read", async || {
+        let answer = recommender.recommend(asked.clone()).await?;
+        Ok(features(&answer, "chess-01") == (Some(37.0), None))
+    })
+    .await?;
+    // An impression says up to where the topic was read.
+    recommender.shutdown(DEADLINE).await;
+    let users = stack.kafka.topic("users");
+    let (told, _) = stack.impressions().await?.remove(0);
+    assert!(
+        told.read_up_to.iter().any(|read| read.topic == users),
+        "{told:?}"
+    );
     Ok(())
 }
