@@ -137,8 +137,9 @@ bench-joiner: ## behavior events a core re-keys, joins and counts; click to feed
 	cargo run $(LOCKED) --release --quiet -p millrace-joiner --example bench_joiner
 
 .PHONY: bench-recommend
-bench-recommend: model ## how soon a click and an upload are in the answers of the embedded pipeline
+bench-recommend: model ## how soon a click and an upload are in the answers; 200 requests a second at 5,000 items
 	cargo build $(LOCKED) --release
+	cargo build $(LOCKED) --release -p millrace-recommender --example load_recommend
 	python3 infra/bench/recommend/run.py
 
 .PHONY: bench-profiles

@@ -200,7 +200,7 @@ pub async fn instance_search(
             }
         },
     };
-    let weights = state.recommender.config().hybrid_ranking;
+    let weights = state.recommender.config(&instance).hybrid_ranking;
     let query = SearchQuery {
         mode: asked.mode,
         bm25_weight: weights.bm25_weight as f32,

@@ -11,6 +11,7 @@ use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+use super::refusals::WithBodies;
 use crate::api::{self, ApiState};
 use crate::config::Config;
 
@@ -52,7 +53,7 @@ impl ApiServer {
         let stopping = CancellationToken::new();
         let stopped = stopping.clone().cancelled_owned();
         let serving = tokio::spawn(async move {
-            axum::serve(listener, routes)
+            axum::serve(WithBodies(listener), routes)
                 .with_graceful_shutdown(stopped)
                 .await
         });

@@ -19,6 +19,7 @@ pub mod rebuilding;
 pub mod recommending;
 mod reconciler;
 pub mod serving;
+mod refusals;
 pub mod states;
 pub mod stop;
 mod uploads;

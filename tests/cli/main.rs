@@ -19,3 +19,4 @@ mod refusals;
 mod running;
 mod scenarios;
 mod traces;
+mod traffic;

@@ -11,7 +11,7 @@ use crate::harness::{Pipeline, Target, Up, eventually, on_both_targets, text};
 
 const SOON: Duration = Duration::from_secs(30);
 /// Item ids and texts of three subjects that nothing but their meaning keeps apart.
-const ITEMS: [(&str, &str); 15] = [
+pub const ITEMS: [(&str, &str); 15] = [
     (
         "g1",
         "How to prune roses in early spring so that they flower again",
@@ -56,12 +56,12 @@ const ITEMS: [(&str, &str); 15] = [
     ("f5", "Currency traders bet on a weaker dollar this quarter"),
 ];
 
-fn now_ms() -> i64 {
+pub fn now_ms() -> i64 {
     jiff::Timestamp::now().as_millisecond()
 }
 
 /// A pipeline whose items are lines of a corpus, named as the upstream system names them.
-fn films(target: Target) -> anyhow::Result<(Pipeline, String)> {
+pub fn films(target: Target) -> anyhow::Result<(Pipeline, String)> {
     let mut pipeline = Pipeline::new(target)?;
     let line = |(id, text): &(&str, &str)| json!({"_id": id, "text": text}).to_string() + "\n";
     let lines: String = ITEMS.iter().map(line).collect();
@@ -79,7 +79,7 @@ fn click(user: &str, item: &str) -> Value {
     json!({"user_id": user, "item": item, "kind": "click", "event_time_ms": now_ms()})
 }
 
-fn post(up: &Up, route: &str, body: &Value) -> anyhow::Result<(u16, Value)> {
+pub fn post(up: &Up, route: &str, body: &Value) -> anyhow::Result<(u16, Value)> {
     let (body, json) = (body.to_string(), "content-type: application/json");
     up.http(route, &["--data-binary", &body, "-H", json])
 }
@@ -95,14 +95,14 @@ fn items(up: &Up, user: &str, count: usize) -> anyhow::Result<Vec<String>> {
     Ok(items.map(str::to_owned).collect())
 }
 
-fn recommend(up: &Up, query: &str) -> anyhow::Result<Value> {
+pub fn recommend(up: &Up, query: &str) -> anyhow::Result<Value> {
     let (status, answer) = up.http(&format!("/v1/instances/shop/recommend?{query}"), &[])?;
     ensure!(status == 200, "{status} {answer}");
     Ok(answer)
 }
 
 /// What a user without a profile is shown once all items are known.
-fn loaded(up: &Up) -> anyhow::Result<Value> {
+pub fn loaded(up: &Up) -> anyhow::Result<Value> {
     eventually("all items are known", SOON, || {
         let answer = recommend(up, "user_id=nobody&count=15")?;
         let items = answer["items"].as_array().context("items")?;
@@ -245,7 +245,9 @@ fn what_cannot_be_answered_says_why() -> anyhow::Result<()> {
         ("userId=u&returnCount=0", "`returnCount` is 0"),
         ("userId=u&sceneId=attic", "no scene `attic`"),
         ("userId=u&filter=%25", "not base64"),
-        ("userId=u&recType=rr", "`recType`"),
+        ("userId=u&recType=rr", "give them in `items`"),
+        ("userId=u&recType=hot", "`recType` is \"hot\""),
+        ("userId=u&items=a%0Ab:item", "control character"),
     ] {
         let route = format!("/v2/openapi/instances/shop/actions/recommend?{query}");
         let (status, answer) = up.http(&route, &[])?;
@@ -255,6 +257,13 @@ fn what_cannot_be_answered_says_why() -> anyhow::Result<()> {
             "{query}: {status} {answer}"
         );
     }
+    // An address of more than 64 KiB reaches no route, and is refused in the same words.
+    let user = "x".repeat(70_000);
+    let (status, answer) = up.http(&format!("/v1/instances/shop/recommend?user_id={user}"), &[])?;
+    ensure!(
+        status == 414 && answer["error_type"] == "uri_too_long" && answer["message"].is_string(),
+        "{status} {answer}"
+    );
     // A megabyte in an address ends the request, and nothing else.
     let mut stream = TcpStream::connect(up.api().trim_start_matches("http://"))?;
     let user = "x".repeat(1 << 20);
@@ -311,6 +320,29 @@ fn what_cannot_be_answered_says_why() -> anyhow::Result<()> {
         let (status, _) = up.http(&format!("/v1/instances/a%2Fb/{route}"), &[])?;
         ensure!(status == 404, "{route}: {status}");
     }
+
+    // What is like given items, of AIRec's related recommendations: without them, for anybody.
+    let route = "/v2/openapi/instances/shop/actions/recommend?userId=u&recType=rr&returnCount=3";
+    let (status, answer) = up.http(&format!("{route}&items=s1:item,s2:item"), &[])?;
+    ensure!(status == 200 && answer["message"] == "success", "{answer}");
+    let related = answer["result"].as_array().context("result")?;
+    let of_space = related.iter().filter_map(|item| item["itemId"].as_str());
+    let of_space: Vec<&str> = of_space
+        .filter(|id| ["s3", "s4", "s5"].contains(id))
+        .collect();
+    ensure!(related.len() == 3 && !of_space.is_empty(), "{answer}");
+    ensure!(
+        related
+            .iter()
+            .all(|item| item["matchInfo"] == "item_to_item"),
+        "{answer}"
+    );
+    let (status, answer) = up.http(&format!("{route}&items=none:item"), &[])?;
+    let message = answer["message"].as_str().unwrap_or_default();
+    ensure!(
+        status == 200 && message.contains("unknown_items"),
+        "{answer}"
+    );
 
     // The caller's own candidates: all of them come back, the unknown last.
     let body = json!({"user_id": "u", "candidates": ["none", {"item_id": "g1", "score": 2.0}]});
@@ -371,6 +403,8 @@ fn weights_are_changed_for_good_by_those_who_may() -> anyhow::Result<()> {
     let up = pipeline.up(&[])?;
     let (_, config) = up.http(route, &[])?;
     ensure!(config["hybrid_ranking"]["bm25_weight"] == 0.6, "{config}");
+    let (_, other) = up.http("/v1/instances/press/config", &[])?;
+    ensure!(other["hybrid_ranking"]["bm25_weight"] == 0.3, "{other}");
     let (status, found) = up.http("/v1/instances/shop/search?query=x&count=3", &[])?;
     ensure!(status == 200 && found["hits"].is_array(), "{found}");
     let (status, document) = up.http("/v1/openapi.json", &[])?;

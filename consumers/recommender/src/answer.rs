@@ -80,7 +80,7 @@ pub enum Source {
     Text,
     /// Both, weighed.
     Hybrid,
-    /// Nearest to what the user clicked last.
+    /// Nearest to what the user clicked last, or to what the request gives.
     ItemToItem,
     /// Most acted upon in the last day.
     Trending,
@@ -175,6 +175,8 @@ pub enum FallbackReason {
     NoCandidates,
     /// Of what may be shown here, nothing passes the filter of the request; the list is empty.
     NothingPassesTheFilter,
+    /// None of the items whose likes were asked for is known.
+    UnknownItems,
     /// The feature store does not answer.
     ProfilesUnavailable,
     /// The search index does not answer.
@@ -187,11 +189,12 @@ pub enum FallbackReason {
 
 impl FallbackReason {
     /// All of them.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::UnknownUser,
         Self::ColdUser,
         Self::NoCandidates,
         Self::NothingPassesTheFilter,
+        Self::UnknownItems,
         Self::ProfilesUnavailable,
         Self::IndexUnavailable,
         Self::CatalogNotReady,
@@ -206,6 +209,7 @@ impl FallbackReason {
             Self::ColdUser => "cold_user",
             Self::NoCandidates => "no_candidates",
             Self::NothingPassesTheFilter => "nothing_passes_the_filter",
+            Self::UnknownItems => "unknown_items",
             Self::ProfilesUnavailable => "profiles_unavailable",
             Self::IndexUnavailable => "index_unavailable",
             Self::CatalogNotReady => "catalog_not_ready",

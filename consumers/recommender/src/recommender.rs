@@ -127,6 +127,7 @@ impl Recommender {
             deps.registry,
             &config.catalog,
             &deps.embedding_version,
+            deps.features.reads_user_fields(),
             &stop,
             &tasks,
         )
@@ -229,19 +230,24 @@ impl Recommender {
         self.deployments.status()
     }
 
-    /// The instance's configuration.
+    /// An instance's configuration.
     #[must_use]
-    pub fn config(&self) -> InstanceConfig {
-        self.deployments.config()
+    pub fn config(&self, instance: &str) -> InstanceConfig {
+        self.deployments.config(instance)
     }
 
-    /// Changes the instance's configuration, at once and for good. What is allowed and probably not
-    /// wanted is warned of.
+    /// Changes an instance's configuration and no other's, at once and for good. What is allowed and
+    /// probably not wanted is warned of.
     ///
     /// # Errors
-    /// Weights that are negative or do not sum to 1; the change can't be written down.
-    pub fn set_config(&self, config: InstanceConfig) -> Result<ConfigChange, SetConfigError> {
-        self.deployments.set_config(config)
+    /// Weights that are negative or do not sum to 1, too many instances; the change can't be written
+    /// down.
+    pub fn set_config(
+        &self,
+        instance: &str,
+        config: InstanceConfig,
+    ) -> Result<ConfigChange, SetConfigError> {
+        self.deployments.set_config(instance, config)
     }
 
     /// Names of the scenes, the default one included.

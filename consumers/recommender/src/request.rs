@@ -8,6 +8,8 @@ use crate::config::LimitsConfig;
 
 /// Longest id of a request, user, scene or item, in bytes: as behavior has it.
 pub const MAX_ID_BYTES: usize = 512;
+/// Most items to recommend the likes of.
+pub const MAX_LIKE: usize = 20;
 /// Most characters of a caller's text that an error sends back.
 pub(crate) const MAX_ECHOED_CHARS: usize = 100;
 
@@ -16,12 +18,17 @@ pub(crate) const MAX_ECHOED_CHARS: usize = 100;
 pub struct RecommendRequest {
     /// Names the answer: clicks carry it back. Everything drawn by chance is drawn from it.
     pub request_id: String,
+    /// Whose configuration holds; the empty id's is the default.
+    pub instance: String,
     /// Whom it is for; a user that is not known gets a stated fall-back.
     pub user_id: String,
     /// Where it will be shown. Default: `recommender.default_scene`.
     pub scene: Option<String>,
     /// How many items. Default: the scene's.
     pub count: Option<usize>,
+    /// Items to recommend the likes of, by their documents' ids: the list is then of what is near to
+    /// them, in the user's order. Default: none, and the list is the user's own.
+    pub like: Vec<String>,
     /// What may be in the answer at all, besides the scene's own rules.
     pub filter: Filter,
     /// Say of each item where it came from, its features and its scores.
@@ -35,6 +42,8 @@ pub struct RecommendRequest {
 pub struct RerankRequest {
     /// As [`RecommendRequest::request_id`].
     pub request_id: String,
+    /// As [`RecommendRequest::instance`].
+    pub instance: String,
     /// Whom it is for.
     pub user_id: String,
     /// What is to be ranked; an item that is not known stays, after all others.
@@ -93,6 +102,12 @@ pub enum RequestError {
         /// The limit.
         max: usize,
     },
+    /// More items to recommend the likes of than are compared with.
+    #[error("`items` names {items} items; give at most {MAX_LIKE}")]
+    Like {
+        /// How many were given.
+        items: usize,
+    },
     /// The caller's own list is empty or too long.
     #[error(
         "there are {candidates} candidates; give 1 to {max} (recommender.limits.max_candidates)"
@@ -126,6 +141,13 @@ impl RecommendRequest {
     pub(crate) fn validate(&self, limits: &LimitsConfig) -> Result<(), RequestError> {
         check_id("request_id", &self.request_id)?;
         check_id("user_id", &self.user_id)?;
+        if self.like.len() > MAX_LIKE {
+            let items = self.like.len();
+            return Err(RequestError::Like { items });
+        }
+        for item_id in &self.like {
+            check_id("items", item_id)?;
+        }
         match self.count {
             Some(count) if count == 0 || count > limits.max_count => Err(RequestError::Count {
                 count: count.to_string(),
@@ -213,10 +235,14 @@ mod tests {
     fn what_is_wrong_with_a_request_is_named() {
         assert_eq!(recommend(|_| ()), "fine");
         assert_eq!(recommend(|r| r.count = Some(100)), "fine");
-        let zero = recommend(|r| r.count = Some(0));
-        assert!(zero.starts_with("`count` is 0; give 1 to "), "{zero}");
-        let million = recommend(|r| r.count = Some(1_000_000));
-        assert!(million.starts_with("`count` is 1000000"), "{million}");
+        assert_eq!(
+            recommend(|r| r.count = Some(0)),
+            "`count` is 0; give 1 to 200 (recommender.limits.max_count)"
+        );
+        assert_eq!(
+            recommend(|r| r.count = Some(1_000_000)),
+            "`count` is 1000000; give 1 to 200 (recommender.limits.max_count)"
+        );
         let limits = LimitsConfig::default();
         assert_eq!(count("12", &limits), Ok(12));
         for text in ["-1", "x", "", "1.5"] {
@@ -233,6 +259,14 @@ mod tests {
             "`user_id` holds the control character \\u{a}"
         );
         assert_eq!(recommend(|r| r.user_id.clear()), "`user_id` is empty");
+        assert_eq!(
+            recommend(|r| r.like = vec!["a".to_owned(); 21]),
+            "`items` names 21 items; give at most 20"
+        );
+        assert_eq!(
+            recommend(|r| r.like = vec!["a\nb".to_owned()]),
+            "`items` holds the control character \\u{a}"
+        );
         let long = recommend(|r| r.request_id = "x".repeat(1 << 20));
         assert!(long.starts_with("`request_id` has 1048576 bytes"), "{long}");
     }

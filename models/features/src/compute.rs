@@ -7,7 +7,7 @@ use crate::counters::DAYS;
 use crate::declaration::{
     Combine, FeatureDeclaration, FeatureKind, ProfileVector, Scope, ScoreOf, SeenOf, Transform,
 };
-use crate::field::Field;
+use crate::field::{Field, MAX_VALUES, split};
 use crate::item::Item;
 use crate::profile::Profile;
 use crate::rates::{HalfLife, Shown, coec, decayed, velocity};
@@ -170,7 +170,18 @@ impl Candidate<'_> {
                 // What claims to come from the future is new.
                 Some(to_f64(now_ms.saturating_sub(published_at_ms).max(0)) / 3_600_000.0)
             }
-            FeatureKind::Number { field, transform } => number(item, field, *transform),
+            FeatureKind::Number { field, transform } => match field {
+                Field::Metadata(key) => number(item.metadata.get(key)?, *transform),
+                _ => None,
+            },
+            FeatureKind::UserNumber {
+                user_field,
+                transform,
+            } => number(self.context.user_fields.get(user_field)?, *transform),
+            FeatureKind::UserMatch { user_field, field } => {
+                let own = self.context.user_fields.get(user_field)?;
+                matching(own, item, field)
+            }
             FeatureKind::UserCount { event } => {
                 Some(to_f64(profile.count(*event).try_into().unwrap_or(i64::MAX)))
             }
@@ -278,11 +289,22 @@ fn combined(sum: f64, liking: Liking, combine: Combine) -> f64 {
     }
 }
 
-fn number(item: &Item<'_>, field: &Field, transform: Transform) -> Option<f64> {
-    let Field::Metadata(key) = field else {
-        return None;
-    };
-    let text = item.metadata.get(key)?.trim();
+/// The share of the item's values that are among the user's own; `None` where either has none.
+fn matching(own: &str, item: &Item<'_>, field: &Field) -> Option<f64> {
+    let own = split(own).map(str::trim).filter(|value| !value.is_empty());
+    let own: Vec<&str> = own.take(MAX_VALUES).collect();
+    let (mut values, mut found) = (0.0, 0.0);
+    field.values(item, |value| {
+        values += 1.0;
+        if own.contains(&value) {
+            found += 1.0;
+        }
+    });
+    (values > 0.0 && !own.is_empty()).then(|| found / values)
+}
+
+fn number(text: &str, transform: Transform) -> Option<f64> {
+    let text = text.trim();
     if text.len() > MAX_NUMBER_BYTES {
         return None;
     }

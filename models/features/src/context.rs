@@ -1,5 +1,8 @@
 //! What a request brings to its features beside user and items.
 
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
 use millrace_schemas::ItemCounters;
 
 use crate::rates::{BetaPrior, HalfLife, PositionRates};
@@ -7,7 +10,8 @@ use crate::rates::{BetaPrior, HalfLife, PositionRates};
 /// Impressions that the prior of a click-through rate weighs as much as.
 pub const PRIOR_IMPRESSIONS: f64 = 10.0;
 
-/// The moment, and what all items did until then. One for all candidates of a request.
+/// The moment, what all items did until then, and what the upstream system says of the user. One for
+/// all candidates of a request.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Context {
     /// The time that features are computed for, ms since 1970.
@@ -16,6 +20,8 @@ pub struct Context {
     pub priors: Priors,
     /// Click-through rate of each position.
     pub position_rates: PositionRates,
+    /// The user's own fields, as the topic `users` has them; empty where it has none.
+    pub user_fields: Arc<BTreeMap<String, String>>,
 }
 
 /// What is believed of an item before anything is known of it.
@@ -46,6 +52,7 @@ impl Context {
                 week: prior(HalfLife::Week),
             },
             position_rates: PositionRates::of_totals(totals, now_ms),
+            user_fields: Arc::default(),
         }
     }
 }

@@ -54,9 +54,7 @@ impl Field {
             Self::Language => return item.language.into_iter().for_each(one),
             Self::Metadata(key) => {
                 if let Some(values) = item.metadata.get(key) {
-                    // As signals have them: a value a line, or between commas where there is one line.
-                    let separator = if values.contains('\n') { '\n' } else { ',' };
-                    values.split(separator).take(4 * MAX_VALUES).for_each(one);
+                    split(values).for_each(one);
                 }
                 return;
             }
@@ -65,6 +63,12 @@ impl Field {
             .take(4 * MAX_VALUES)
             .for_each(|value| one(value));
     }
+}
+
+/// The values of a text, as signals have them: one a line, or between commas where there is one line.
+pub(crate) fn split(values: &str) -> impl Iterator<Item = &str> {
+    let separator = if values.contains('\n') { '\n' } else { ',' };
+    values.split(separator).take(4 * MAX_VALUES)
 }
 
 impl fmt::Display for Field {

@@ -108,6 +108,13 @@ impl FeatureSet {
         self.declarations.iter().zip(self.fields.iter().copied())
     }
 
+    /// Whether one of them reads what the upstream system says of users.
+    #[must_use]
+    pub fn reads_user_fields(&self) -> bool {
+        let mut kinds = self.declarations.iter().map(|declared| &declared.kind);
+        kinds.any(FeatureKind::reads_user_fields)
+    }
+
     /// What profiles have to keep for these features.
     #[must_use]
     pub fn profile_settings(&self) -> ProfileSettings {

@@ -8,7 +8,9 @@ use millrace_kafka::{
     Admin, AssignedConsumer, AssignedRecord, AssignedRecords, KafkaConfig, Record, topics,
 };
 use millrace_retry::while_unavailable;
-use millrace_schemas::{ItemStats, Message, SchemaError, SchemaRegistry, Signal, decode_with};
+use millrace_schemas::{
+    ItemStats, Message, SchemaError, SchemaRegistry, Signal, User, decode_with,
+};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -24,6 +26,7 @@ const BATCH_RECORDS: usize = 64;
 enum Kind {
     Signals,
     Stats,
+    Users,
 }
 
 /// One partition to follow.
@@ -36,7 +39,8 @@ struct Followed {
     embedding_version: Arc<str>,
 }
 
-/// Begins to read both topics into a new catalog, until `stop`.
+/// Begins to read items and counters, and users where features read them, into a new catalog, until
+/// `stop`.
 ///
 /// # Errors
 /// The brokers cannot be asked, or a topic is missing.
@@ -45,16 +49,21 @@ pub(crate) async fn follow_topics(
     registry: Option<Arc<dyn SchemaRegistry>>,
     config: &CatalogConfig,
     embedding_version: &str,
+    with_users: bool,
     stop: &CancellationToken,
     tasks: &TaskTracker,
 ) -> Result<Arc<Catalog>, StartError> {
     let admin = Admin::connect(kafka)?;
     let mut partitions = Vec::new();
     let mut behind = BTreeSet::new();
+    let users = with_users.then_some((Kind::Users, topics::USERS));
     for (kind, name) in [
         (Kind::Signals, topics::SIGNALS),
         (Kind::Stats, topics::ITEM_STATS),
-    ] {
+    ]
+    .into_iter()
+    .chain(users)
+    {
         let topic: Arc<str> = kafka.topic(name).into();
         let consumer = AssignedConsumer::start(kafka, name)?;
         for partition in admin.partitions(&topic).await? {
@@ -126,6 +135,7 @@ impl Followed {
                 .decode::<ItemStats>(value)
                 .await
                 .map(|stats| Change::Stats(Box::new(stats))),
+            Kind::Users => self.decode::<User>(value).await.map(Change::User),
         };
         match change {
             Ok(Change::Signal { signal, .. })
@@ -148,6 +158,7 @@ impl Followed {
         let key = record.key_text()?;
         match self.kind {
             Kind::Stats => Some(Change::ForgetStats { item_id: key }),
+            Kind::Users => Some(Change::ForgetUser { user_id: key }),
             Kind::Signals => {
                 let (item_id, model_version) = key.split_once('@')?;
                 (model_version == &*self.embedding_version).then(|| Change::ForgetSignal {

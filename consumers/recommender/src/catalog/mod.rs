@@ -4,7 +4,8 @@
 //! ```text
 //! [signals] ────┐
 //!               ├─ follow (a task for each partition) ─► table ◄─ requests: references to items
-//! [item-stats] ─┘
+//! [item-stats] ─┤
+//! [users] ──────┘  where a declared feature reads them
 //! ```
 //!
 //! A request takes the lock for as long as it looks items up or compares their vectors (about a
@@ -14,13 +15,14 @@ mod follow;
 mod matrix;
 mod scan;
 mod table;
+mod users;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard};
 
 use millrace_features::Context;
-use millrace_schemas::{ItemCounters, ItemStats, ReadUpTo, Signal};
+use millrace_schemas::{ItemCounters, ItemStats, ReadUpTo, Signal, User};
 use serde::Serialize;
 use tokio::sync::watch;
 
@@ -28,6 +30,7 @@ use crate::config::CatalogConfig;
 pub(crate) use follow::follow_topics;
 pub(crate) use scan::{Query, cosine, nearest};
 pub(crate) use table::{KnownItem, Table};
+use users::Users;
 
 /// How long what all items did together is taken for unchanged by time alone.
 const CONTEXT_STEP_MS: i64 = 60_000;
@@ -83,12 +86,18 @@ pub(crate) enum Change {
     ForgetStats {
         item_id: String,
     },
+    User(User),
+    ForgetUser {
+        user_id: String,
+    },
 }
 
 /// What requests read, in one moment.
 #[derive(Debug)]
 pub(crate) struct Inner {
     pub table: Table,
+    /// What the upstream system says of users, where features read it.
+    pub users: Users,
     /// The next offset of each topic's partitions.
     read_up_to: BTreeMap<(Arc<str>, i32), i64>,
 }
@@ -126,6 +135,7 @@ impl Catalog {
         Self {
             inner: RwLock::new(Inner {
                 table: Table::new(config.max_bytes),
+                users: Users::new(config.max_user_bytes),
                 read_up_to: BTreeMap::new(),
             }),
             context: Mutex::default(),
@@ -179,6 +189,8 @@ impl Catalog {
                     inner.table.put_stats(*stats);
                 }
                 Change::ForgetStats { item_id } => inner.table.forget_stats(&item_id),
+                Change::User(user) => inner.users.put(user),
+                Change::ForgetUser { user_id } => inner.users.forget(&user_id),
             }
         }
         inner

@@ -76,6 +76,9 @@ pub struct CatalogConfig {
     /// Most bytes of signals and counters; beyond it the oldest items are left out, and counted.
     /// An item of 384 dimensions takes some 3 KB. Default: 2 GiB.
     pub max_bytes: usize,
+    /// Most bytes of users' fields, where features read them; users that come beyond it have none.
+    /// Default: 512 MiB.
+    pub max_user_bytes: usize,
     /// Up to so many items vectors are compared in memory; beyond it the index is asked.
     /// Default: 50,000.
     pub scan_items: usize,
@@ -134,6 +137,7 @@ impl Default for CatalogConfig {
     fn default() -> Self {
         Self {
             max_bytes: 2 << 30,
+            max_user_bytes: 512 << 20,
             scan_items: 50_000,
         }
     }

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use millrace_ranker::PackageError;
 
-use super::MAX_NAME_BYTES;
+use super::{MAX_INSTANCES, MAX_NAME_BYTES};
 use crate::config::InvalidInstanceConfig;
 
 /// Why nothing was deployed. What served before still serves.
@@ -101,6 +101,12 @@ pub enum SetConfigError {
     /// Values that cannot be taken.
     #[error(transparent)]
     Invalid(#[from] InvalidInstanceConfig),
+    /// As many instances have a configuration of their own as may.
+    #[error(
+        "{MAX_INSTANCES} instances have a configuration of their own, which is the most; use one of them, \
+         or set airec.instance so that only yours is served"
+    )]
+    TooManyInstances,
     /// It can't be written down.
     #[error(transparent)]
     State(#[from] DeployError),

@@ -8,6 +8,8 @@
 //!
 //! Why no copy of the model is kept: its checksum is written down, so that a file that was replaced
 //! under its name is noticed at the next start instead of being served as what it was.
+//!
+//! The same file keeps what was changed of instances' configurations, each by itself.
 
 mod error;
 mod folder_check;
@@ -32,6 +34,8 @@ pub const MODEL_EXTENSION: &str = "ranker";
 /// The name that the default, which needs no model, is deployed by.
 pub const WEIGHTED: &str = "weighted";
 const MAX_NAME_BYTES: usize = 128;
+/// Instances with a configuration of their own: any id may be one, and all are in one file.
+const MAX_INSTANCES: usize = 1_000;
 
 /// What serves and what could.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -72,7 +76,9 @@ struct Active {
     /// What is written down: another than the current one where that can't serve.
     recorded: Option<SavedModel>,
     previous: Option<Previous>,
-    config: InstanceConfig,
+    /// Of instances without one of their own, as written down.
+    config_of_all: Option<InstanceConfig>,
+    configs: BTreeMap<String, InstanceConfig>,
     problem: Option<String>,
 }
 
@@ -102,6 +108,8 @@ pub(crate) struct Deployments {
     folder: PathBuf,
     features: FeatureSpec,
     weighted: Arc<Ranker>,
+    /// Of instances for which nothing was changed.
+    config: InstanceConfig,
     state: StateFile,
     active: RwLock<Active>,
     /// Name of what is being deployed.
@@ -151,12 +159,14 @@ impl Deployments {
             folder: folder.to_owned(),
             features,
             weighted,
+            config,
             state,
             active: RwLock::new(Active {
                 current,
                 recorded: saved.current,
                 previous,
-                config: saved.config.unwrap_or(config),
+                config_of_all: saved.config,
+                configs: saved.configs,
                 problem,
             }),
             under_way: Mutex::default(),
@@ -174,21 +184,31 @@ impl Deployments {
         Arc::clone(&self.weighted)
     }
 
-    /// The instance's configuration.
-    pub fn config(&self) -> InstanceConfig {
-        self.read().config.clone()
+    /// An instance's configuration.
+    pub fn config(&self, instance: &str) -> InstanceConfig {
+        let active = self.read();
+        let own = active.configs.get(instance);
+        let known = own.or(active.config_of_all.as_ref());
+        known.unwrap_or(&self.config).clone()
     }
 
-    /// Changes the instance's configuration, for good.
-    pub fn set_config(&self, config: InstanceConfig) -> Result<ConfigChange, SetConfigError> {
+    /// Changes an instance's configuration, for good, and no other's.
+    pub fn set_config(
+        &self,
+        instance: &str,
+        config: InstanceConfig,
+    ) -> Result<ConfigChange, SetConfigError> {
         config.validate()?;
         let warnings = config.warnings();
         // Held while writing, so that two changes are written in the order in which they hold.
         let mut active = self.write();
+        if active.configs.len() >= MAX_INSTANCES && !active.configs.contains_key(instance) {
+            return Err(SetConfigError::TooManyInstances);
+        }
         let mut saved = saved(&active);
-        saved.config = Some(config.clone());
+        saved.configs.insert(instance.to_owned(), config.clone());
         self.state.write(&saved)?;
-        active.config = config.clone();
+        active.configs = saved.configs;
         Ok(ConfigChange { config, warnings })
     }
 
@@ -316,7 +336,8 @@ fn saved(active: &Active) -> SavedState {
     SavedState {
         current: active.recorded.clone(),
         previous: active.previous.as_ref().map(Previous::saved),
-        config: Some(active.config.clone()),
+        config: active.config_of_all.clone(),
+        configs: active.configs.clone(),
     }
 }
 

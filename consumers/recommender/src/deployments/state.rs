@@ -1,5 +1,6 @@
 //! The file that says what is deployed: written whole, by rename.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
@@ -31,8 +32,12 @@ pub(super) struct SavedState {
         with = "some_even_if_null"
     )]
     pub previous: Option<Option<SavedModel>>,
-    #[serde(default)]
+    /// Of instances without one of their own, where it was changed: versions before had one for all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub config: Option<InstanceConfig>,
+    /// Of instances that have changed it.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub configs: BTreeMap<String, InstanceConfig>,
 }
 
 /// Tells an absent field from one that is `null`.

@@ -136,11 +136,11 @@ fn a_restart_serves_what_was_deployed_and_can_roll_back() {
                 vector_weight: 0.8,
             },
         };
-        deployments.set_config(config).unwrap();
+        deployments.set_config("shop", config).unwrap();
     }
     let deployments = open(folder.path(), "f1");
     assert!((score(&deployments) - 2.0).abs() < 1e-12);
-    assert!(!deployments.config().semantic_recall);
+    assert!(!deployments.config("shop").semantic_recall);
     assert_eq!(deployments.rollback(&[]).unwrap().deployed, "custom_v1");
     // Back to the weighted default too, across a restart.
     let other = tempfile::tempdir().unwrap();
@@ -163,14 +163,18 @@ fn what_can_not_serve_is_refused_and_nothing_changes() {
         let refused = deployments.deploy(version, &[]).unwrap_err();
         error_chain(&refused)
     };
-    let missing = complaint("custom_v9");
-    assert!(missing.contains("no ranker model `custom_v9`"), "{missing}");
-    assert!(
-        missing.ends_with("custom_v1, custom_v2, of-other-features"),
-        "{missing}"
+    assert_eq!(
+        complaint("custom_v9"),
+        format!(
+            "there is no ranker model `custom_v9` in `{}`; there are: custom_v1, custom_v2, of-other-features",
+            folder.path().display()
+        )
     );
-    let other = complaint("of-other-features");
-    assert!(other.contains("f0") && other.contains("f1"), "{other}");
+    assert_eq!(
+        complaint("of-other-features"),
+        "ranker model `of-other-features` can't be deployed: the model was trained on feature version f0, \
+         but features of version f1 are computed: train a model on those, or deploy the configuration of f0"
+    );
     for name in [
         "",
         "../custom_v1",
@@ -202,10 +206,52 @@ fn what_can_not_serve_is_refused_and_nothing_changes() {
         },
         ..InstanceConfig::default()
     };
-    assert!(deployments.set_config(config).is_err());
+    assert!(deployments.set_config("shop", config).is_err());
     let status = deployments.status().unwrap();
     assert_eq!(status.deployed, "custom_v1");
-    assert_eq!(deployments.config(), InstanceConfig::default());
+    assert_eq!(deployments.config("shop"), InstanceConfig::default());
+}
+
+#[test]
+fn an_instances_configuration_is_its_own() {
+    let folder = folder();
+    let without = |bm25_weight: f64| InstanceConfig {
+        semantic_recall: false,
+        hybrid_ranking: HybridRanking {
+            bm25_weight,
+            vector_weight: 1.0 - bm25_weight,
+        },
+    };
+    let deployments = open(folder.path(), "f1");
+    deployments.set_config("shop", without(0.5)).unwrap();
+    deployments.set_config("press", without(0.25)).unwrap();
+    deployments.deploy("custom_v1", &[]).unwrap();
+    let again = open(folder.path(), "f1");
+    for deployments in [&deployments, &again] {
+        assert_eq!(deployments.config("shop"), without(0.5));
+        assert_eq!(deployments.config("press"), without(0.25));
+        assert_eq!(deployments.config("new"), InstanceConfig::default());
+    }
+    // Of all instances there are, any id may be one.
+    for n in 0..MAX_INSTANCES - 2 {
+        let instance = format!("shop-{n}");
+        again.write().configs.insert(instance, without(0.5));
+    }
+    let refused = again.set_config("one-more", without(0.5)).unwrap_err();
+    assert_eq!(
+        refused.to_string(),
+        "1000 instances have a configuration of their own, which is the most; use one of them, or set \
+         airec.instance so that only yours is served"
+    );
+    again.set_config("shop", without(0.75)).unwrap();
+    // A version before wrote one for all of them.
+    let config = serde_json::to_value(without(0.5)).unwrap();
+    let before = serde_json::json!({ "current": null, "config": config });
+    std::fs::write(folder.path().join("deployment.json"), before.to_string()).unwrap();
+    let deployments = open(folder.path(), "f1");
+    assert_eq!(deployments.config("shop"), without(0.5));
+    deployments.set_config("shop", without(0.75)).unwrap();
+    assert_eq!(open(folder.path(), "f1").config("press"), without(0.5));
 }
 
 #[test]
@@ -252,7 +298,9 @@ fn a_model_that_can_not_serve_any_more_is_told_and_the_default_serves() {
     assert_eq!(status.deployed, "weighted");
     assert!(status.problem.unwrap().contains("f2"));
     // A change of something else does not forget what is deployed.
-    deployments.set_config(InstanceConfig::default()).unwrap();
+    deployments
+        .set_config("shop", InstanceConfig::default())
+        .unwrap();
     assert_eq!(
         open(folder.path(), "f1").status().unwrap().deployed,
         "custom_v1"

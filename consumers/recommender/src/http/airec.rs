@@ -8,8 +8,8 @@
 //! | `sceneId` | the scene; default `recommender.default_scene` |
 //! | `returnCount` | how many; AIRec has 0 to 50, here up to `recommender.limits.max_count`; default the scene's |
 //! | `filter` | base64 of JSON; see [`filter`] for what is served |
-//! | `recType` | `gul` alone: a scene has its pipeline, which says whether it is personal |
-//! | `items` | refused: no scene is served that recommends by given items |
+//! | `items` | `itemId:itemType,itemId:itemType`: what is like these, in the user's order, without them |
+//! | `recType` | `gul`; `rr` with `items`. `hot` is refused: a scene has its pipeline, which says whether it is personal |
 //! | `ip`, `userInfo`, `rankOpen`, … | of no concern |
 //!
 //! Where the list is not what the scene wants, `message` says so (`success; fall-back: unknown_user: …`)
@@ -24,11 +24,13 @@ use axum::extract::{Path, Query, State};
 use axum::http::HeaderMap;
 use axum::response::Response;
 use millrace_producers::airec::answer::{Envelope, Failure, request_id};
+use millrace_producers::behavior::item::ItemDocuments;
+use millrace_retry::error_chain;
 use serde::{Deserialize, Serialize};
 use tracing::Instrument;
 
 use super::{HttpState, filter, rejection, span, trace};
-use crate::request::{MAX_ECHOED_CHARS, beginning};
+use crate::request::{MAX_ECHOED_CHARS, beginning, check_id};
 use crate::{AnswerItem, Fallback, RecommendRequest, RequestError};
 
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -96,22 +98,27 @@ async fn answer(
         .map_err(|error| Failure::not_found(error.message))?;
     let Query(query) = query.map_err(|error| Failure::invalid(rejection::of_query(&error)))?;
     let given = |text: Option<String>| text.filter(|text| !text.is_empty());
-    if let Some(other) = given(query.rec_type).filter(|it| it != "gul") {
+    let like = given(query.items);
+    let rec_type = given(query.rec_type);
+    if rec_type.as_deref() == Some("rr") && like.is_none() {
+        return Err(Failure::invalid(
+            "`recType` is \"rr\", which recommends by given items: give them in `items`, as \
+             `itemId:itemType,itemId:itemType`"
+                .to_owned(),
+        ));
+    }
+    if let Some(other) = rec_type.filter(|it| !["gul", "rr"].contains(&it.as_str())) {
         return Err(Failure::invalid(format!(
-            "`recType` is {:?}; `gul` is served. For a list that is not personal ask for a scene \
+            "`recType` is {:?}; `gul` and, with `items`, `rr` are served. For a list that is not personal ask for a scene \
              whose pipeline has only the sources trending and fresh (recommender.scenes)",
             beginning(&other, MAX_ECHOED_CHARS)
         )));
-    }
-    if given(query.items).is_some() {
-        return Err(Failure::invalid(
-            "`items` is given, and no scene recommends by given items".to_owned(),
-        ));
     }
     let user_id = given(query.user_id)
         .or_else(|| given(query.imei))
         .ok_or_else(|| Failure::invalid("give `userId` or `imei`".to_owned()))?;
     let items = state.items.of_instance(&instance);
+    let like = like.map_or_else(|| Ok(Vec::new()), |text| documents(&text, &items))?;
     let filter = match given(query.filter) {
         Some(text) => filter::airec(&text, &items).map_err(Failure::invalid)?,
         None => Default::default(),
@@ -123,9 +130,11 @@ async fn answer(
     };
     let request = RecommendRequest {
         request_id: request_id.to_owned(),
+        instance,
         user_id,
         scene: given(query.scene_id),
         count,
+        like,
         filter,
         explain: false,
         traceparent: trace(headers),
@@ -149,6 +158,27 @@ async fn answer(
     Ok((items, answer.fallback))
 }
 
+/// The documents of `itemId:itemType,itemId:itemType`. All items are of one type here.
+fn documents(text: &str, items: &ItemDocuments) -> Result<Vec<String>, Failure> {
+    let named = text.split(',').map(str::trim).filter(|it| !it.is_empty());
+    let documents = named.map(|item| {
+        // A colon within an id is not before a type, and neither is that of `https://`.
+        let (id, _) = item
+            .rsplit_once(':')
+            .filter(|(id, kind)| !id.is_empty() && !kind.contains('/'))
+            .unwrap_or((item, ""));
+        let document = check_id("items", id)
+            .map_err(|error| error.to_string())
+            .and_then(|()| items.resolve(id).map_err(|error| error_chain(&error)));
+        let document = document.map_err(|error| {
+            let item = beginning(item, MAX_ECHOED_CHARS);
+            Failure::invalid(format!("`items`: {item:?} can't be found: {error}"))
+        });
+        document.map(|document| document.to_string())
+    });
+    documents.collect()
+}
+
 /// `message` of an answer that is not what the scene wants; AIRec has no field for it.
 fn told(fallback: &Fallback) -> String {
     let reason = fallback.reason.as_str();
@@ -169,6 +199,23 @@ fn in_airecs_words(error: &RequestError) -> String {
 mod tests {
     use super::*;
     use crate::FallbackReason;
+
+    #[test]
+    fn given_items_are_named_with_their_types_or_without() {
+        let items = ItemDocuments::new(&Default::default()).unwrap();
+        let items = items.of_instance("shop");
+        let found = |text: &str| documents(text, &items).ok();
+        let named = |ids: &[&str]| {
+            let ids = ids.iter().map(|id| items.resolve(id).unwrap().to_string());
+            Some(ids.collect::<Vec<_>>())
+        };
+        assert_eq!(found("1001:item,7:item"), named(&["1001", "7"]));
+        assert_eq!(found("1001, 7 ,"), named(&["1001", "7"]));
+        assert_eq!(found("a:b:item"), named(&["a:b"]));
+        assert_eq!(found("oss://films/a:b:item"), named(&["oss://films/a:b"]));
+        assert_eq!(found("oss://films/a"), named(&["oss://films/a"]));
+        assert_eq!(found("a\nb:item"), None);
+    }
 
     #[test]
     fn a_fall_back_and_a_wrong_count_are_told_in_airecs_words() {

@@ -68,7 +68,7 @@ pub(super) async fn config(
 ) -> Result<Json<InstanceConfig>, HttpError> {
     let Path(instance) = path?;
     state.check_instance(&instance)?;
-    Ok(Json(state.recommender.config()))
+    Ok(Json(state.recommender.config(&instance)))
 }
 
 /// What of the configuration is to change; what is left out stays.
@@ -91,7 +91,7 @@ pub(super) async fn set_config(
     let Path(instance) = path?;
     state.check_instance(&instance)?;
     let Json(body) = body?;
-    let mut config = state.recommender.config();
+    let mut config = state.recommender.config(&instance);
     if let Some(semantic_recall) = body.semantic_recall {
         config.semantic_recall = semantic_recall;
     }
@@ -100,7 +100,7 @@ pub(super) async fn set_config(
     }
     // It writes a file.
     let recommender = state.recommender;
-    let change = off_thread(move || recommender.set_config(config)).await??;
+    let change = off_thread(move || recommender.set_config(&instance, config)).await??;
     Ok(Json(change))
 }
 

@@ -86,6 +86,11 @@ impl From<SetConfigError> for HttpError {
     fn from(error: SetConfigError) -> Self {
         match error {
             SetConfigError::Invalid(error) => Self::invalid(error.to_string()),
+            SetConfigError::TooManyInstances => Self {
+                status: StatusCode::CONFLICT,
+                error_type: "too_many_instances",
+                message: error.to_string(),
+            },
             SetConfigError::State(error) => error.into(),
         }
     }

@@ -13,8 +13,7 @@
 //!
 //! A request that can't be answered as it is gets a status below 500 and says which parameter is
 //! wrong and what it may be. Everything else has an answer: users without a profile, items still
-//! being read, an index that is away are stated fall-backs of it. The one refusal without a body is
-//! hyper's own 414, of an address of 64 KiB or more, which no handler sees.
+//! being read, an index that is away are stated fall-backs of it.
 
 pub mod airec;
 mod control;

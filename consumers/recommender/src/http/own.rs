@@ -109,9 +109,11 @@ pub(super) async fn recommend(
     let trace_id = trace_id(traceparent.as_ref());
     let request = RecommendRequest {
         request_id: request_id(),
+        instance: instance.clone(),
         user_id: query.user_id,
         scene: query.scene,
         count,
+        like: Vec::new(),
         filter,
         explain: query.explain,
         traceparent,
@@ -169,6 +171,7 @@ pub(super) async fn rerank(
     let trace_id = trace_id(traceparent.as_ref());
     let request = RerankRequest {
         request_id: request_id(),
+        instance: instance.clone(),
         user_id: body.user_id,
         candidates,
         scene: body.scene,

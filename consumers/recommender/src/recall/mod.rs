@@ -5,7 +5,7 @@
 //! | `semantic_recall` | items nearest to the user's vector: the session's and the long-term one's middle |
 //! | `text` | BM25 on what the user is interested in, in words |
 //! | `hybrid` | both lists, fused as a hybrid search fuses them, with the request's weights |
-//! | `item_to_item` | items nearest to one of those that the user acted on last |
+//! | `item_to_item` | items nearest to one of those that the user acted on last, or that the request gives |
 //! | `trending` | items by what was done with them, halved every day |
 //! | `fresh` | items by when they came |
 //!
@@ -30,7 +30,7 @@ use crate::admission::Admission;
 use crate::answer::{DrawnWeights, FailedSource, Source};
 use crate::catalog::Catalog;
 use crate::config::SourceConfig;
-pub(crate) use vectors::own_vector;
+pub(crate) use vectors::{Liked, own_vector};
 use words::TextSearch;
 
 /// Items that a list by time or by actions looks through for each that it wants.
@@ -41,6 +41,9 @@ pub(crate) struct Wanted<'a> {
     pub sources: &'a BTreeMap<Source, SourceConfig>,
     /// Absent for a user of whom nothing is known.
     pub profile: Option<&'a Profile>,
+    /// What the request gives to find the likes of, where it does; then `item_to_item` has these for
+    /// what the user acted on last.
+    pub like: &'a [Liked],
     pub admission: &'a Admission<'a>,
     pub weights: DrawnWeights,
     /// The encoder whose vectors are compared.

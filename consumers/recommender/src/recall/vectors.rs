@@ -27,10 +27,13 @@ pub(super) struct NearItems {
     pub item_to_item: Result<Vec<Listed>, Failure>,
 }
 
-/// The vectors of a user that items are compared with.
+/// An item whose likes are looked for, with its vector.
+pub(crate) type Liked = (String, Vec<f32>);
+
+/// The vectors that items are compared with.
 struct UserVectors {
     own: Option<Vec<f32>>,
-    last: Vec<(String, Vec<f32>)>,
+    last: Vec<Liked>,
 }
 
 /// The vector that a user's interests have in common, `[dimension]`, length 1: the middle of the
@@ -65,14 +68,15 @@ pub(super) async fn search(
         item_to_item: Ok(Vec::new()),
     };
     let comparable = |profile: &&Profile| profile.model_version() == wanted.embedding_version;
-    let Some(profile) = wanted.profile.filter(comparable) else {
-        return nothing();
-    };
+    let profile = wanted.profile.filter(comparable);
+    let own = |profile| own_vector(profile, wanted.admission.now_ms);
     let vectors = UserVectors {
-        own: semantic.and_then(|_| own_vector(profile, wanted.admission.now_ms)),
-        last: match item_to_item {
-            Some(_) => last_items(catalog, profile),
-            None => Vec::new(),
+        own: semantic.and(profile).and_then(own),
+        last: match (item_to_item, profile) {
+            (None, _) => Vec::new(),
+            (Some(_), _) if !wanted.like.is_empty() => wanted.like.to_vec(),
+            (Some(_), Some(profile)) => last_items(catalog, profile),
+            (Some(_), None) => Vec::new(),
         },
     };
     if vectors.own.is_none() && vectors.last.is_empty() {
@@ -105,7 +109,7 @@ pub(super) async fn search(
 }
 
 /// What the user acted on last, with the catalog's vectors: those of the profile are rounded.
-fn last_items(catalog: &Catalog, profile: &Profile) -> Vec<(String, Vec<f32>)> {
+fn last_items(catalog: &Catalog, profile: &Profile) -> Vec<Liked> {
     let inner = catalog.read();
     let with_vector = profile.recent().filter_map(|recent| {
         let known = inner.table.get(&recent.item_id);

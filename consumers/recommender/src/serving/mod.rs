@@ -28,7 +28,7 @@ use crate::config::Rules;
 use crate::deployments::Deployments;
 use crate::merge::{Candidate, Merged, distinct, merge, reciprocal_rank};
 use crate::rank::{self, Placed, Scored};
-use crate::recall::{Found, Wanted, own_vector, recall};
+use crate::recall::{Found, Liked, Wanted, own_vector, recall};
 use crate::recommender::{Core, now_ms};
 use crate::request::{RecommendRequest, RequestError, RerankRequest};
 use build::Answered;
@@ -39,6 +39,8 @@ struct User {
     profile: Arc<Profile>,
     /// What it was computed from.
     read: Option<ProfileRead>,
+    /// What they ask for the likes of, as far as it is known.
+    like: Vec<Liked>,
     /// Why the answer can't be personal, where it can't.
     impersonal: Option<FallbackReason>,
 }
@@ -68,17 +70,31 @@ impl Core {
         request.validate(&self.config.limits)?;
         let (user_id, request_id) = (&request.user_id, &request.request_id);
         let scene = request.scene.as_deref();
-        let plan = Plan::of(&self.config, deployments, scene, user_id, request_id)?;
+        let instance = &request.instance;
+        let plan = Plan::of(
+            &self.config,
+            deployments,
+            instance,
+            scene,
+            user_id,
+            request_id,
+        )?;
         let count = request.count.unwrap_or(plan.scene.count);
         let now_ms = now_ms();
         let ready = self.catalog.is_ready();
-        let user = self.user(user_id).await;
+        let mut user = self.user(user_id).await;
+        user.like = self.liked(&request.like);
+        let related = !user.like.is_empty();
+        // The list is another one than was asked for.
+        let unknown_items = !request.like.is_empty() && !related;
 
-        let mut sources = &plan.pipeline.sources;
+        let related_sources = plan.related_sources(count);
         let fallback_sources = plan.fallback_sources();
-        if user.impersonal.is_some() {
-            sources = &fallback_sources;
-        }
+        let sources = match user.impersonal {
+            _ if related => &related_sources,
+            Some(_) => &fallback_sources,
+            None => &plan.pipeline.sources,
+        };
         let mut found = self
             .find(
                 &plan,
@@ -127,7 +143,11 @@ impl Core {
         let reasons = [
             (!ready).then_some(FallbackReason::CatalogNotReady),
             filtered.then_some(FallbackReason::NothingPassesTheFilter),
-            user.impersonal,
+            unknown_items.then_some(FallbackReason::UnknownItems),
+            user.impersonal.filter(|reason| {
+                // What is like given items needs no profile to be found.
+                !related || *reason == FallbackReason::ProfilesUnavailable
+            }),
             found
                 .index_failed
                 .then_some(FallbackReason::IndexUnavailable),
@@ -168,7 +188,15 @@ impl Core {
         request.validate(&self.config.limits)?;
         let (user_id, request_id) = (&request.user_id, &request.request_id);
         let scene = request.scene.as_deref();
-        let plan = Plan::of(&self.config, deployments, scene, user_id, request_id)?;
+        let instance = &request.instance;
+        let plan = Plan::of(
+            &self.config,
+            deployments,
+            instance,
+            scene,
+            user_id,
+            request_id,
+        )?;
         let now_ms = now_ms();
         let ready = self.catalog.is_ready();
         let user = self.user(user_id).await;
@@ -191,7 +219,7 @@ impl Core {
                 }],
             })
             .collect();
-        let looked_up = self.look_up(merged, now_ms, |_| true);
+        let looked_up = self.look_up(merged, user_id, now_ms, |_| true);
         let known: BTreeSet<&str> = looked_up
             .candidates
             .iter()
@@ -251,8 +279,15 @@ impl Core {
             read_up_to,
         } = looked_up;
         let own = own_vector(&user.profile, now_ms);
-        let nearness =
-            |candidate: &Candidate| cosine(own.as_deref()?, &candidate.item.signal.vector);
+        let nearness = |candidate: &Candidate| {
+            let vector = &candidate.item.signal.vector;
+            let of_given = user
+                .like
+                .iter()
+                .filter_map(|(_, given)| cosine(given, vector));
+            let of_given = of_given.reduce(f32::max);
+            of_given.or_else(|| cosine(own.as_deref()?, vector))
+        };
         let scores = |candidate: &Candidate| {
             let id = candidate.item.signal.item_id.as_str();
             Scores {
@@ -283,6 +318,7 @@ impl Core {
         let nobody = |reason| User {
             profile: Arc::new(Profile::new(user_id, &self.embedding_version)),
             read: None,
+            like: Vec::new(),
             impersonal: Some(reason),
         };
         let mut profile = match tokio::time::timeout(limit, self.profiles.get(user_id)).await {
@@ -311,8 +347,21 @@ impl Core {
         User {
             read: read(&profile),
             profile,
+            like: Vec::new(),
             impersonal: (!comparable).then_some(FallbackReason::ColdUser),
         }
+    }
+
+    /// The given items that are known, each once.
+    fn liked(&self, item_ids: &[String]) -> Vec<Liked> {
+        let inner = self.catalog.read();
+        let distinct: BTreeSet<&String> = item_ids.iter().collect();
+        let known = distinct.into_iter().filter_map(|item_id| {
+            let item = inner.table.get(item_id)?;
+            let vector = item.signal.vector.clone();
+            (!vector.is_empty()).then(|| (item_id.clone(), vector))
+        });
+        known.collect()
     }
 
     async fn find(
@@ -333,6 +382,7 @@ impl Core {
         let wanted = Wanted {
             sources,
             profile: user.impersonal.is_none().then_some(&*user.profile),
+            like: &user.like,
             admission: &admission,
             weights: plan.weights,
             embedding_version: &self.embedding_version,
@@ -357,9 +407,12 @@ impl Core {
             caller,
             now_ms,
         };
-        let mut looked_up = self.look_up(merge(&found.lists), now_ms, |candidate| {
-            admission.admits(&candidate.item.signal)
-        });
+        let mut looked_up = self.look_up(
+            merge(&found.lists),
+            user.profile.user_id(),
+            now_ms,
+            |candidate| admission.admits(&candidate.item.signal),
+        );
         looked_up.candidates = distinct(looked_up.candidates, plan.pipeline.candidates);
         looked_up
     }
@@ -368,6 +421,7 @@ impl Core {
     fn look_up(
         &self,
         merged: Vec<Merged>,
+        user_id: &str,
         now_ms: i64,
         admits: impl Fn(&Candidate) -> bool,
     ) -> LookedUp {
@@ -382,7 +436,10 @@ impl Core {
         });
         LookedUp {
             candidates: candidates.collect(),
-            context: self.catalog.context(&inner, now_ms),
+            context: Context {
+                user_fields: inner.users.fields(user_id),
+                ..self.catalog.context(&inner, now_ms)
+            },
             read_up_to: inner.read_up_to(),
         }
     }
@@ -431,6 +488,9 @@ fn fallback(reason: FallbackReason, placed: &[Placed]) -> Fallback {
         }
         FallbackReason::NoCandidates => {
             "nothing new may be shown to this user here; items that they have seen are among these"
+        }
+        FallbackReason::UnknownItems => {
+            "none of the given items is known; the list is of what suits this user"
         }
         FallbackReason::ProfilesUnavailable => "the feature store does not answer",
         FallbackReason::IndexUnavailable => "the search index does not answer",

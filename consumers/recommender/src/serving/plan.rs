@@ -14,6 +14,10 @@ use crate::request::RequestError;
 /// What a list is made of for a user of whom nothing is known, or where nothing else is left.
 pub(super) const FALLBACK_SOURCES: [Source; 2] = [Source::Trending, Source::Fresh];
 
+/// Items near to given ones for each place: few, since what is far from them is not like them, however
+/// well it suits the user.
+const RELATED_PER_PLACE: usize = 2;
+
 /// How one request is answered.
 pub(super) struct Plan {
     pub scene_name: String,
@@ -30,6 +34,7 @@ impl Plan {
     pub fn of(
         config: &RecommenderConfig,
         deployments: &Deployments,
+        instance: &str,
         scene: Option<&str>,
         user_id: &str,
         request_id: &str,
@@ -51,7 +56,7 @@ impl Plan {
         };
         // Checked when the configuration was read: a scene leads to a pipeline.
         let mut pipeline = config.pipeline(&pipeline_name).unwrap_or_default();
-        let instance = deployments.config();
+        let instance = deployments.config(instance);
         if !instance.semantic_recall {
             pipeline.sources.remove(&Source::SemanticRecall);
         }
@@ -72,6 +77,14 @@ impl Plan {
             bucket,
             ranker,
         })
+    }
+
+    /// The source of a list of what is like given items.
+    pub fn related_sources(&self, count: usize) -> BTreeMap<Source, SourceConfig> {
+        let configured = self.pipeline.sources.get(&Source::ItemToItem).copied();
+        let config = configured.unwrap_or_default();
+        let limit = RELATED_PER_PLACE * count;
+        BTreeMap::from([(Source::ItemToItem, SourceConfig { limit, ..config })])
     }
 
     /// The sources of a list that is no one's in particular.

@@ -17,7 +17,7 @@ async fn an_answer_is_told_with_what_it_was_made_from() -> Result<()> {
         offset: 7,
     });
     stack.profiles.give(known);
-    recommender.set_config(InstanceConfig::default())?;
+    recommender.set_config("", InstanceConfig::default())?;
     until("the index has said what it is", async || {
         let mut asked = request("nobody");
         asked.request_id = "before".to_owned();

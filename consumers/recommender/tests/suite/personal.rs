@@ -1,10 +1,15 @@
 //! Answers that are the user's own.
 
+use std::collections::BTreeMap;
+
 use anyhow::Result;
-use millrace_recommender::{InstanceConfig, Source};
+use millrace_features::{FeatureDeclaration, FeatureKind, FeatureSet, Field, Transform};
+use millrace_recommender::{Answer, FallbackReason, InstanceConfig, Source};
 use millrace_schemas::BehaviorKind::{Buy, Click, Expose};
 
-use crate::stack::{CHESS, COOKING, SPACE, Stack, ids, item, profile, request};
+use crate::stack::{
+    CHESS, COOKING, DEADLINE, MODEL, SPACE, Stack, ids, item, profile, request, until,
+};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_click_changes_what_its_user_is_recommended() -> Result<()> {
@@ -167,11 +172,11 @@ async fn semantic_recall_can_be_turned_off_and_weights_be_changed() -> Result<()
         .give(profile("u", &[(item(SPACE, 1), Click)]));
     let mut config = InstanceConfig {
         semantic_recall: false,
-        ..recommender.config()
+        ..recommender.config("")
     };
     config.hybrid_ranking.bm25_weight = 0.6;
     config.hybrid_ranking.vector_weight = 0.4;
-    let change = recommender.set_config(config.clone())?;
+    let change = recommender.set_config("", config.clone())?;
     assert_eq!(change.warnings.len(), 1);
     let answer = recommender.recommend(request("u")).await?;
     assert!((answer.hybrid.bm25_weight - 0.6).abs() < 1e-6);
@@ -180,8 +185,119 @@ async fn semantic_recall_can_be_turned_off_and_weights_be_changed() -> Result<()
         |item: &millrace_recommender::AnswerItem| item.sources.contains(&Source::SemanticRecall);
     assert!(!answer.items.iter().any(semantic));
     config.hybrid_ranking.bm25_weight = -0.1;
-    let refused = recommender.set_config(config).unwrap_err().to_string();
+    let refused = recommender.set_config("", config).unwrap_err().to_string();
     assert!(refused.contains("bm25_weight is -0.1"), "{refused}");
-    assert!((recommender.config().hybrid_ranking.bm25_weight - 0.6).abs() < 1e-9);
+    assert!((recommender.config("").hybrid_ranking.bm25_weight - 0.6).abs() < 1e-9);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_like_given_items_is_recommended_without_them_and_to_anybody() -> Result<()> {
+    let (stack, recommender) = Stack::with_sixty_items("").await?;
+    stack
+        .profiles
+        .give(profile("cook", &[(item(COOKING, 1), Buy)]));
+    for user in ["cook", "nobody"] {
+        let mut asked = request(user);
+        asked.like = vec![
+            "chess-03".to_owned(),
+            "chess-04".to_owned(),
+            "none".to_owned(),
+        ];
+        asked.explain = true;
+        let answer = recommender.recommend(asked).await?;
+        assert_eq!(answer.items.len(), 10);
+        assert_eq!(answer.fallback, None);
+        let shown = ids(&answer);
+        assert!(shown.iter().all(|id| id.starts_with("chess")), "{shown:?}");
+        assert!(!shown.contains(&"chess-03") && !shown.contains(&"chess-04"));
+        assert!(
+            answer
+                .items
+                .iter()
+                .all(|item| item.sources == [Source::ItemToItem])
+        );
+        // The score of vectors is that of what was asked for, not of the user's own.
+        let explained = &answer.items[0].explanation.as_ref().unwrap().features;
+        let vector = explained
+            .iter()
+            .find(|it| it.name == "vector_score")
+            .unwrap();
+        assert!(
+            vector.value.is_some_and(|cosine| cosine > 0.8),
+            "{vector:?}"
+        );
+    }
+    // Of items that nobody knows there is nothing like them: the list is the user's own, and says so.
+    let mut asked = request("cook");
+    asked.like = vec!["none".to_owned()];
+    let answer = recommender.recommend(asked).await?;
+    let fallback = answer.fallback.as_ref().unwrap();
+    assert_eq!(fallback.reason, FallbackReason::UnknownItems);
+    assert_eq!(
+        fallback.message,
+        "none of the given items is known; the list is of what suits this user"
+    );
+    assert!(ids(&answer)[0].starts_with("cooking"), "{:?}", ids(&answer));
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_upstream_says_of_a_user_is_a_feature_where_one_is_declared() -> Result<()> {
+    let mut stack = Stack::start().await?;
+    let mut declarations = stack.features.declarations().to_vec();
+    declarations.push(FeatureDeclaration::new(
+        "user_age",
+        FeatureKind::UserNumber {
+            user_field: "age".to_owned(),
+            transform: Transform::Identity,
+        },
+    ));
+    declarations.push(FeatureDeclaration::new(
+        "of_own_categories",
+        FeatureKind::UserMatch {
+            user_field: "likes".to_owned(),
+            field: Field::Categories,
+        },
+    ));
+    stack.features = FeatureSet::new(declarations, MODEL)?;
+    let items = [item(SPACE, 1), item(CHESS, 1)];
+    stack.upload(&items).await?;
+    stack
+        .publish_user("ada", &[("age", "36"), ("likes", "chess,go")])
+        .await?;
+    let recommender = stack.recommender("").await?;
+    let mut asked = request("ada");
+    asked.explain = true;
+    let features = |answer: &Answer, item_id: &str| {
+        let mut items = answer.items.iter();
+        let item = items.find(|item| item.item_id == item_id).unwrap();
+        let features = item.explanation.as_ref().unwrap().features.iter();
+        let told: BTreeMap<&str, _> = features.map(|it| (it.name.as_str(), it.value)).collect();
+        (told["user_age"], told["of_own_categories"])
+    };
+    let answer = recommender.recommend(asked.clone()).await?;
+    assert_eq!(features(&answer, "chess-01"), (Some(36.0), Some(1.0)));
+    assert_eq!(features(&answer, "space-01"), (Some(36.0), Some(0.0)));
+    // Of another user nothing is said.
+    asked.user_id = "bob".to_owned();
+    let answer = recommender.recommend(asked.clone()).await?;
+    assert_eq!(features(&answer, "chess-01"), (None, None));
+    // A row of the table is replaced whole.
+    stack.publish_user("ada", &[("age", "37")]).await?;
+    asked.user_id = "ada".to_owned();
+    until("the new row is read", async || {
+        let answer = recommender.recommend(asked.clone()).await?;
+        Ok(features(&answer, "chess-01") == (Some(37.0), None))
+    })
+    .await?;
+    // An impression says up to where the topic was read.
+    recommender.shutdown(DEADLINE).await;
+    let users = stack.kafka.topic("users");
+    let (told, _) = stack.impressions().await?.remove(0);
+    assert!(
+        told.read_up_to.iter().any(|read| read.topic == users),
+        "{told:?}"
+    );
     Ok(())
 }

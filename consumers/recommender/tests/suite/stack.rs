@@ -22,7 +22,7 @@ use millrace_recommender::{
 };
 use millrace_schemas::{
     BehaviorEvent, BehaviorKind, Bucket, EventHeaders, Feedback, FeedbackItem, Impression,
-    ItemCounters, ItemStats, Origin, Signal, decode,
+    ItemCounters, ItemStats, Origin, Signal, User, decode,
 };
 
 /// How long anything may take: generous, since the machine may be busy.
@@ -143,6 +143,22 @@ impl Stack {
         self.producer
             .send(&stats.item_id, None, stats, &headers())
             .await?;
+        Ok(())
+    }
+
+    /// A row of the upstream system's user table.
+    pub async fn publish_user(&self, user_id: &str, fields: &[(&str, &str)]) -> Result<()> {
+        let fields = fields.iter().map(|(key, value)| (*key, *value));
+        let user = User {
+            user_id: user_id.to_owned(),
+            fields: fields
+                .map(|(key, value)| (key.to_owned(), value.to_owned()))
+                .collect(),
+            deleted: false,
+            updated_at_ms: now_ms(),
+            source: "airec".to_owned(),
+        };
+        self.producer.send(user_id, None, &user, &headers()).await?;
         Ok(())
     }
 

@@ -6,7 +6,7 @@ mod written;
 use millrace_schemas::BehaviorKind;
 use serde::{Deserialize, Serialize};
 
-use crate::field::Field;
+use crate::field::{Field, MAX_VALUE_BYTES};
 use crate::profile::RECENT_ITEMS;
 use crate::rates::HalfLife;
 
@@ -120,6 +120,20 @@ pub enum FeatureKind {
         /// What is made of it.
         transform: Transform,
     },
+    /// A number among what the upstream system says of the user.
+    UserNumber {
+        /// The key among the user's fields.
+        user_field: String,
+        /// What is made of it.
+        transform: Transform,
+    },
+    /// The share of the item's values that are among the user's own.
+    UserMatch {
+        /// The key among the user's fields.
+        user_field: String,
+        /// The item's values' field.
+        field: Field,
+    },
     /// How often the user did this.
     UserCount {
         /// What.
@@ -220,6 +234,8 @@ impl FeatureKind {
             Self::ResidualAffinity { .. } => "residual_affinity",
             Self::Age => "age",
             Self::Number { .. } => "number",
+            Self::UserNumber { .. } => "user_number",
+            Self::UserMatch { .. } => "user_match",
             Self::UserCount { .. } => "user_count",
             Self::UserCtr => "user_ctr",
             Self::Seen { .. } => "seen",
@@ -237,19 +253,36 @@ impl FeatureKind {
             | Self::Velocity { .. }
             | Self::Age
             | Self::Number { .. } => Scope::Item,
-            Self::UserCount { .. } | Self::UserCtr => Scope::User,
+            Self::UserNumber { .. } | Self::UserCount { .. } | Self::UserCtr => Scope::User,
             Self::Cosine { .. }
             | Self::ResidualVector
             | Self::MaxCosine { .. }
             | Self::Affinity { .. }
             | Self::ResidualAffinity { .. }
+            | Self::UserMatch { .. }
             | Self::Seen { .. } => Scope::Pair,
         }
     }
 
     /// Whether the value stands for evidence that grows old.
     fn expires(&self) -> bool {
-        !matches!(self, Self::Score { .. } | Self::Number { .. } | Self::Age)
+        !self.is_timeless() && *self != Self::Age
+    }
+
+    /// Whether the value is the same at all times.
+    fn is_timeless(&self) -> bool {
+        matches!(
+            self,
+            Self::Score { .. }
+                | Self::Number { .. }
+                | Self::UserNumber { .. }
+                | Self::UserMatch { .. }
+        )
+    }
+
+    /// Whether it reads what the upstream system says of users.
+    pub(crate) fn reads_user_fields(&self) -> bool {
+        matches!(self, Self::UserNumber { .. } | Self::UserMatch { .. })
     }
 }
 
@@ -294,6 +327,13 @@ impl FeatureDeclaration {
             FeatureKind::Number { field, .. } if !matches!(field, Field::Metadata(_)) => {
                 return Err(value("field", field, "numbers are in `metadata.KEY`"));
             }
+            FeatureKind::UserNumber { user_field, .. }
+            | FeatureKind::UserMatch { user_field, .. }
+                if !(1..=MAX_VALUE_BYTES).contains(&user_field.len()) =>
+            {
+                let rule = format!("a key of users' fields has 1 to {MAX_VALUE_BYTES} bytes");
+                return Err(value("user_field", user_field, &rule));
+            }
             FeatureKind::Count { event, .. }
             | FeatureKind::Velocity { event }
             | FeatureKind::UserCount { event }
@@ -303,12 +343,8 @@ impl FeatureDeclaration {
             }
             _ => {}
         }
-        let timeless = matches!(
-            self.kind,
-            FeatureKind::Score { .. } | FeatureKind::Number { .. }
-        );
         if let Some(seconds) = self.refresh_seconds {
-            if timeless {
+            if self.kind.is_timeless() {
                 return Err(value(
                     "refresh_seconds",
                     &seconds,

@@ -28,6 +28,8 @@ pub(super) struct Written {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     half_life: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    user_field: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     field: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     combine: Option<String>,
@@ -40,7 +42,7 @@ pub(super) struct Written {
 }
 
 /// Names of the kinds, with the parameters that each takes.
-const KINDS: [(&str, &[&str]); 15] = [
+const KINDS: [(&str, &[&str]); 17] = [
     ("score", &["of"]),
     ("cosine", &["with"]),
     ("residual_vector", &[]),
@@ -53,6 +55,8 @@ const KINDS: [(&str, &[&str]); 15] = [
     ("residual_affinity", &["field", "combine"]),
     ("age", &[]),
     ("number", &["field", "transform"]),
+    ("user_number", &["user_field", "transform"]),
+    ("user_match", &["user_field", "field"]),
     ("user_count", &["event"]),
     ("user_ctr", &[]),
     ("seen", &["of"]),
@@ -96,6 +100,17 @@ impl From<FeatureDeclaration> for Written {
             FeatureKind::Number { field, transform } => {
                 written.field = Some(field.to_string());
                 written.transform = word(transform.word());
+            }
+            FeatureKind::UserNumber {
+                user_field,
+                transform,
+            } => {
+                written.user_field = Some(user_field);
+                written.transform = word(transform.word());
+            }
+            FeatureKind::UserMatch { user_field, field } => {
+                written.user_field = Some(user_field);
+                written.field = Some(field.to_string());
             }
             FeatureKind::Seen { of } => written.of = word(of.word()),
             FeatureKind::ResidualVector
@@ -185,11 +200,15 @@ impl Reader<'_> {
             "age" => FeatureKind::Age,
             "number" => FeatureKind::Number {
                 field: self.field()?,
-                transform: self.word_or(
-                    "transform",
-                    written.transform.as_ref(),
-                    Transform::Identity,
-                )?,
+                transform: self.transform()?,
+            },
+            "user_number" => FeatureKind::UserNumber {
+                user_field: self.user_field()?,
+                transform: self.transform()?,
+            },
+            "user_match" => FeatureKind::UserMatch {
+                user_field: self.user_field()?,
+                field: self.field()?,
             },
             "user_count" => FeatureKind::UserCount {
                 event: self.event()?,
@@ -209,6 +228,7 @@ impl Reader<'_> {
             ("last", written.last.is_some()),
             ("event", written.event.is_some()),
             ("half_life", written.half_life.is_some()),
+            ("user_field", written.user_field.is_some()),
             ("field", written.field.is_some()),
             ("combine", written.combine.is_some()),
             ("transform", written.transform.is_some()),
@@ -278,6 +298,16 @@ impl Reader<'_> {
             let kinds = BehaviorKind::ALL.map(BehaviorKind::as_str);
             self.value("event", given, format!("one of {}", kinds.join(", ")))
         })
+    }
+
+    fn transform(&self) -> Result<Transform, DeclarationError> {
+        let given = self.written.transform.as_ref();
+        self.word_or("transform", given, Transform::Identity)
+    }
+
+    fn user_field(&self) -> Result<String, DeclarationError> {
+        let given = self.written.user_field.clone();
+        given.ok_or_else(|| self.needs("user_field"))
     }
 
     fn field(&self) -> Result<Field, DeclarationError> {

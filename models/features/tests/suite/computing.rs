@@ -1,12 +1,13 @@
 //! Rows of features.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use millrace_features::counters::count;
 use millrace_features::rates::{HalfLife, coec, decayed, smoothed_ctr, velocity};
 use millrace_features::{
-    Context, FeatureDeclaration, FeatureKind, FeatureSet, Item, Profile, ProfileVector, Scores,
-    compute,
+    Context, FeatureDeclaration, FeatureKind, FeatureSet, Field, Item, Profile, ProfileVector,
+    Scores, Transform, compute,
 };
 use millrace_schemas::{BehaviorKind, Bucket, Feedback, ItemCounters, PositionCounts};
 use proptest::prelude::*;
@@ -458,4 +459,57 @@ fn an_id_with_a_line_break_is_an_id() {
         1.0
     );
     assert!(!profile.has_seen("a") && !profile.has_seen(&item_id(1)));
+}
+
+#[test]
+fn what_upstream_says_of_a_user_is_a_number_or_matches_the_items_values() {
+    let number = |user_field: &str, transform| FeatureKind::UserNumber {
+        user_field: user_field.to_owned(),
+        transform,
+    };
+    let matching = |user_field: &str, field| FeatureKind::UserMatch {
+        user_field: user_field.to_owned(),
+        field,
+    };
+    let set = FeatureSet::new(
+        vec![
+            FeatureDeclaration::new("age", number("age", Transform::Identity)),
+            FeatureDeclaration::new("log_age", number("age", Transform::Log1p)),
+            FeatureDeclaration::new("city_as_number", number("city", Transform::Identity)),
+            FeatureDeclaration::new("tags", matching("tags", Field::Tags)),
+            FeatureDeclaration::new("lines", matching("lines", Field::Tags)),
+            FeatureDeclaration::new("language", matching("city", Field::Language)),
+            FeatureDeclaration::new("nothing", matching("none", Field::Tags)),
+            FeatureDeclaration::new("blank", matching("blank", Field::Tags)),
+        ],
+        MODEL,
+    )
+    .unwrap();
+    assert!(set.reads_user_fields() && !FeatureSet::default_for(MODEL).reads_user_fields());
+    let fields = [
+        ("age", " 36 "),
+        ("city", "Hangzhou"),
+        ("tags", "sea, tag-2 ,,tag-9"),
+        ("lines", "tag-2\ntag-3, tag-4\ntag-6"),
+        ("blank", " , "),
+    ];
+    let fields = fields.map(|(key, value)| (key.to_owned(), value.to_owned()));
+    let context = Context {
+        user_fields: Arc::new(fields.into()),
+        ..context(NOW_MS)
+    };
+    let mut candidate = feedback(BehaviorKind::Expose, 2, NOW_MS);
+    candidate.item.tags = ["tag-2", "tag-3", "tag-6", "sea"].map(str::to_owned).into();
+    let counters = ItemCounters::default();
+    let item = of(&candidate, &counters);
+    let row = row(&set, &Profile::new("u", MODEL), &item, &context);
+    assert!(
+        near(row["age"], 36.0) && near(row["log_age"], 37.0_f64.ln()),
+        "{row:?}"
+    );
+    assert!(near(row["tags"], 0.5) && near(row["lines"], 0.5), "{row:?}");
+    assert!(near(row["language"], 0.0), "{row:?}");
+    for missing in ["city_as_number", "nothing", "blank"] {
+        assert!(row[missing].is_nan(), "{missing}: {row:?}");
+    }
 }

@@ -95,6 +95,22 @@ fn each_mistake_is_named() {
             "feature `x`: kind `ctr` takes no `field`; it takes: half_life",
         ),
         (
+            "name = 'x'\nkind = 'user_number'",
+            "feature `x`: kind `user_number` needs `user_field`",
+        ),
+        (
+            "name = 'x'\nkind = 'user_match'\nuser_field = 'tags'",
+            "feature `x`: kind `user_match` needs `field`",
+        ),
+        (
+            "name = 'x'\nkind = 'user_number'\nuser_field = ''",
+            "feature `x`: user_field = ``; a key of users' fields has 1 to 256 bytes",
+        ),
+        (
+            "name = 'x'\nkind = 'user_number'\nuser_field = 'age'\nttl_days = 3",
+            "feature `x`: ttl_days = `3`; the value does not expire",
+        ),
+        (
             "name = 'x'\nkind = 'coec'\nlast = 3",
             "kind `coec` takes no `last`; it takes: nothing",
         ),
@@ -237,12 +253,15 @@ fn position_is_no_feature() {
 }
 
 fn declarations() -> impl Strategy<Value = FeatureDeclaration> {
-    let defaults = FeatureSet::default_for("e1").declarations().to_vec();
+    let mut known = FeatureSet::default_for("e1").declarations().to_vec();
+    let of_user = "user_field = 'a key'\nfield = 'metadata.a'";
+    known.push(one(&format!("name = 'x'\nkind = 'user_match'\n{of_user}")).unwrap());
+    known.push(one("name = 'x'\nkind = 'user_number'\nuser_field = 'ä'").unwrap());
     let event = prop::sample::select(BehaviorKind::ALL.to_vec());
     let refresh = prop::option::of(1..604_801_u64);
     let ttl = prop::option::of(1..3_651_u32);
     let drawn = (
-        prop::sample::select(defaults),
+        prop::sample::select(known),
         event,
         refresh,
         ttl,
@@ -253,7 +272,13 @@ fn declarations() -> impl Strategy<Value = FeatureDeclaration> {
         if let FeatureKind::Count { event, .. } | FeatureKind::UserCount { event } = &mut kind {
             *event = drawn;
         }
-        let timeless = matches!(kind, FeatureKind::Score { .. } | FeatureKind::Number { .. });
+        let timeless = matches!(
+            kind,
+            FeatureKind::Score { .. }
+                | FeatureKind::Number { .. }
+                | FeatureKind::UserNumber { .. }
+                | FeatureKind::UserMatch { .. }
+        );
         let lasting = timeless || kind == FeatureKind::Age;
         FeatureDeclaration {
             refresh_seconds: refresh_seconds.filter(|_| !timeless),
