@@ -54,6 +54,12 @@ const PINNED: &[(&str, &str, &str, &str)] = &[
         "1498a596c2c21d02a78af64ae197db1e48a29f2828e3496abf80262d92ece0d9",
     ),
     (
+        "behavior.by-request",
+        "v1",
+        "50dff52bd0c7b7ee",
+        "f3f2635fd8c9fc6b3c5233f6e5909d6883853b89fe6edb823b94838d5f18700d",
+    ),
+    (
         "behavior.unmatched",
         "v1",
         "77140b1f2cb21013",
@@ -82,6 +88,12 @@ const PINNED: &[(&str, &str, &str, &str)] = &[
         "v1",
         "9ba230679e7def29",
         "3b32cb78febeb616a7dbc5b30671cc0626826c2a29e2fdaa345b433b98727f49",
+    ),
+    (
+        "training",
+        "v1",
+        "13731f945fba7436",
+        "6f310619dae0fe4156df9e687505017c3898c61b4f66869dc914c35bf3f21967",
     ),
     (
         "users",
