@@ -1,4 +1,4 @@
-//! The topics `behavior` and `behavior.by-item`: what users did with items.
+//! The topics `behavior`, `behavior.by-item` and `behavior.by-request`: what users did with items.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -158,5 +158,15 @@ pub struct BehaviorByItem {
     pub origin: Origin,
 }
 
+/// A click on its way to the answer that it names. The record's key is the event's `request_id`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct BehaviorByRequest {
+    /// The event, unchanged.
+    pub event: BehaviorEvent,
+    /// Its record in `behavior`.
+    pub origin: Origin,
+}
+
 message!(BehaviorEvent, "behavior", older: [], newest: "v1");
 message!(BehaviorByItem, "behavior.by-item", older: [], newest: "v1");
+message!(BehaviorByRequest, "behavior.by-request", older: [], newest: "v1");

@@ -194,17 +194,19 @@ const PRIMITIVES: [&str; 8] = [
 
 /// All topics that have schemas.
 #[must_use]
-pub fn catalogue() -> [&'static TopicSchemas; 10] {
+pub fn catalogue() -> [&'static TopicSchemas; 12] {
     [
         crate::DocumentNotice::schemas(),
         crate::Signal::schemas(),
         crate::DocumentOutcome::schemas(),
         crate::BehaviorEvent::schemas(),
         crate::BehaviorByItem::schemas(),
+        crate::BehaviorByRequest::schemas(),
         crate::UnmatchedBehavior::schemas(),
         crate::Feedback::schemas(),
         crate::ItemStats::schemas(),
         crate::Impression::schemas(),
+        crate::TrainingExample::schemas(),
         crate::User::schemas(),
     ]
 }

@@ -31,10 +31,13 @@ mod outcomes;
 mod registry;
 mod signals;
 mod traceparent;
+mod training;
 mod users;
 mod vector_bytes;
 
-pub use behavior::{BehaviorByItem, BehaviorEvent, BehaviorKind, UnknownBehaviorKind};
+pub use behavior::{
+    BehaviorByItem, BehaviorByRequest, BehaviorEvent, BehaviorKind, UnknownBehaviorKind,
+};
 pub use codec::{Message, SchemaVersion, TopicSchemas, catalogue};
 pub use documents::{DocumentEvent, DocumentNotice, Layout, MAX_INLINE_CONTENT_BYTES};
 pub use error::SchemaError;
@@ -50,4 +53,5 @@ pub use outcomes::{DocumentOutcome, OutcomeKind};
 pub use registry::{SchemaRegistry, WriterSchema};
 pub use signals::Signal;
 pub use traceparent::{InvalidTraceParent, TraceParent};
+pub use training::{TrainingExample, TrainingItem};
 pub use users::User;

@@ -27,6 +27,8 @@ enum Role {
     Vectorizer,
     /// Behavior and signals to feedback and item stats; the state in Valkey.
     Joiner,
+    /// Answers and the clicks on them to training examples; the state in Valkey.
+    Labeler,
     /// Feedback to profiles of users; the state in Valkey.
     Profiles,
     /// Watched folders and `POST /v1/notices` to the documents topic.
@@ -66,6 +68,10 @@ pub async fn run(args: Args, mut config: Config, output: Output) -> anyhow::Resu
         // Of the model these two need the name alone: their vectors are of the index's model.
         Role::Joiner => Needs {
             joiner: true,
+            ..role
+        },
+        Role::Labeler => Needs {
+            labeler: true,
             ..role
         },
         Role::Profiles => Needs {

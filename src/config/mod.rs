@@ -14,6 +14,7 @@ use figment::providers::{Env, Format, Serialized, Toml};
 use millrace_features::{DeclarationError, FeatureDeclaration, FeatureSet};
 use millrace_joiner::JoinerConfig;
 use millrace_kafka::KafkaConfig;
+use millrace_labeler::LabelerConfig;
 use millrace_model_server::{InvalidConfig as InvalidModelServer, ModelServerConfig};
 use millrace_objects::ObjectStoresConfig;
 use millrace_producers::airec::AirecConfig;
@@ -76,6 +77,8 @@ pub struct Config {
     pub state: StateSection,
     /// The behavior consumer.
     pub joiner: JoinerConfig,
+    /// The consumer that joins answers with clicks.
+    pub labeler: LabelerConfig,
     /// The consumer that keeps profiles of users.
     pub profiles: ProfilesConfig,
     /// What the ranker reads of users and items. Default: those that come with Millrace.
@@ -106,6 +109,7 @@ impl Default for Config {
             vectorizer: VectorizerConfig::default(),
             state: StateSection::default(),
             joiner: JoinerConfig::default(),
+            labeler: LabelerConfig::default(),
             profiles: ProfilesConfig::default(),
             features: Vec::new(),
             recommender: RecommenderConfig::default(),

@@ -8,6 +8,7 @@ mod collector;
 mod deadline;
 pub mod index;
 mod joining;
+mod labelling;
 mod metrics;
 pub mod model;
 mod needs;
@@ -18,8 +19,8 @@ mod readiness;
 pub mod rebuilding;
 pub mod recommending;
 mod reconciler;
-pub mod serving;
 mod refusals;
+pub mod serving;
 pub mod states;
 pub mod stop;
 mod uploads;
@@ -43,6 +44,7 @@ use self::api_server::ApiServer;
 use self::collector::Collector;
 use self::deadline::Deadline;
 use self::joining::Joining;
+use self::labelling::Labelling;
 pub use self::needs::Needs;
 pub use self::pipeline::vectorizer_group;
 use self::pipeline::{Pipeline, Shared};
@@ -73,6 +75,7 @@ pub struct Stack {
     collector: Option<Collector>,
     pipeline: Option<Pipeline>,
     joining: Option<Joining>,
+    labelling: Option<Labelling>,
     profiling: Option<Profiling>,
     recommending: Option<Recommending>,
     broker: Option<Broker>,
@@ -151,6 +154,13 @@ impl Stack {
             let joining = started.await?;
             metrics::joiner::register(&mut registry, &joining.joiner);
             Some(joining)
+        } else {
+            None
+        };
+        let labelling = if needs.labeler {
+            let labelling = Labelling::start(config, &kafka, &health, &failed).await?;
+            metrics::labeler::register(&mut registry, &labelling.labeler);
+            Some(labelling)
         } else {
             None
         };
@@ -283,6 +293,7 @@ impl Stack {
             collector,
             pipeline,
             joining,
+            labelling,
             profiling,
             recommending,
             broker,
@@ -338,6 +349,9 @@ impl Stack {
         }
         if let Some(joining) = self.joining {
             joining.stop(deadline).await;
+        }
+        if let Some(labelling) = self.labelling {
+            labelling.stop(deadline).await;
         }
         if let Some(profiling) = self.profiling {
             profiling.stop(deadline).await;

@@ -16,6 +16,8 @@ pub struct Needs {
     pub outsiders: Outsiders,
     /// The consumer that joins behavior with signals.
     pub joiner: bool,
+    /// The consumer that joins answers with clicks.
+    pub labeler: bool,
     /// The consumer that keeps profiles of users.
     pub profiles: bool,
     /// Reading profiles, whoever keeps them.
@@ -38,6 +40,7 @@ impl Needs {
         pipeline: false,
         outsiders: Outsiders::Wait,
         joiner: false,
+        labeler: false,
         profiles: false,
         profile_reader: false,
         recommender: false,
@@ -89,6 +92,7 @@ impl Needs {
     pub const UP: Self = Self {
         outsiders: Outsiders::DeadLetter,
         joiner: true,
+        labeler: true,
         profiles: true,
         recommender: true,
         uploads: true,

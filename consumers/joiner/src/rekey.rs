@@ -1,7 +1,8 @@
-//! `behavior` to `behavior.by-item`: the same events keyed by item, with their origins.
+//! `behavior` to `behavior.by-item` and `behavior.by-request`: the same events keyed by item, and the
+//! clicks among them also by the answer that they name, with their origins.
 //!
-//! Stateless: it resumes from the committed offset, and after a crash writes some records again. The
-//! join takes an event id once. Timestamps are kept, so that a replay sees the clocks of then.
+//! Stateless: it resumes from the committed offset, and after a crash writes some records again. Who
+//! joins them takes an event id once. Timestamps are kept, so that a replay sees the clocks of then.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -11,7 +12,10 @@ use millrace_kafka::{
     Consumer, ConsumerState, DeadLetterReason, Delivery, Enqueued, ProduceError, Producer,
 };
 use millrace_retry::{error_chain, while_unavailable};
-use millrace_schemas::{BehaviorByItem, BehaviorEvent, EventHeaders, SchemaRegistry};
+use millrace_schemas::{
+    BehaviorByItem, BehaviorByRequest, BehaviorEvent, BehaviorKind, EventHeaders, Origin,
+    SchemaRegistry,
+};
 use millrace_stateful::{Refusals, refusal, value};
 
 use crate::decode;
@@ -33,13 +37,69 @@ pub(crate) struct Rekey {
 enum Begun {
     Enqueued {
         delivery: Delivery,
-        by_item: Box<BehaviorByItem>,
-        enqueued: Enqueued,
+        copies: Vec<(Copy, Enqueued)>,
     },
     Refused {
         delivery: Delivery,
         reason: DeadLetterReason,
     },
+}
+
+/// An event under another key.
+enum Copy {
+    ByItem(BehaviorByItem),
+    ByRequest(BehaviorByRequest),
+}
+
+impl Copy {
+    /// All of an event, which is on the record of `origin`.
+    fn all_of(event: BehaviorEvent, origin: Origin) -> Vec<Self> {
+        let mut copies = Vec::with_capacity(2);
+        let names_answer = event.request_id.as_ref().is_some_and(|id| !id.is_empty());
+        if event.kind == BehaviorKind::Click && names_answer {
+            copies.push(Self::ByRequest(BehaviorByRequest {
+                event: event.clone(),
+                origin: origin.clone(),
+            }));
+        }
+        copies.push(Self::ByItem(BehaviorByItem { event, origin }));
+        copies
+    }
+
+    fn headers(event: &BehaviorEvent, type_: &str, delivery: &Delivery) -> EventHeaders {
+        EventHeaders {
+            id: event.event_id.clone(),
+            source: SOURCE.to_owned(),
+            type_: type_.to_owned(),
+            time_ms: Some(event.event_time_ms),
+            traceparent: delivery.event().and_then(|event| event.traceparent),
+        }
+    }
+
+    async fn enqueue(
+        &self,
+        producer: &Producer,
+        delivery: &Delivery,
+    ) -> Result<Enqueued, ProduceError> {
+        let timestamp_ms = delivery.timestamp_ms;
+        match self {
+            Self::ByItem(by_item) => {
+                let event = &by_item.event;
+                let headers = Self::headers(event, "millrace.behavior.by-item", delivery);
+                producer
+                    .enqueue_at(&event.item_id, None, by_item, &headers, timestamp_ms)
+                    .await
+            }
+            Self::ByRequest(by_request) => {
+                let event = &by_request.event;
+                let headers = Self::headers(event, "millrace.behavior.by-request", delivery);
+                let key = event.request_id.as_deref().unwrap_or_default();
+                producer
+                    .enqueue_at(key, None, by_request, &headers, timestamp_ms)
+                    .await
+            }
+        }
+    }
 }
 
 /// What the topic does not take: with its origin a record may be a few bytes too large for it.
@@ -102,58 +162,45 @@ impl Rekey {
             Ok(event) => event,
             Err(reason) => return Ok(Begun::Refused { delivery, reason }),
         };
-        let by_item = BehaviorByItem {
-            event,
-            origin: delivery.origin(),
-        };
-        let enqueue = || self.enqueue(&delivery, &by_item);
-        match while_unavailable("publishing", ProduceError::is_retryable, enqueue).await {
-            Ok(enqueued) => Ok(Begun::Enqueued {
-                delivery,
-                by_item: Box::new(by_item),
-                enqueued,
-            }),
-            Err(error) => refused(delivery, error),
+        let mut copies = Vec::new();
+        for copy in Copy::all_of(event, delivery.origin()) {
+            let enqueue = || copy.enqueue(&self.producer, &delivery);
+            match while_unavailable("publishing", ProduceError::is_retryable, enqueue).await {
+                Ok(enqueued) => copies.push((copy, enqueued)),
+                Err(error) => return refused(delivery, error),
+            }
         }
+        Ok(Begun::Enqueued { delivery, copies })
     }
 
-    async fn enqueue(
+    /// Waits until the brokers have all copies; fails with the first that they will never take.
+    async fn acknowledged(
         &self,
         delivery: &Delivery,
-        by_item: &BehaviorByItem,
-    ) -> Result<Enqueued, ProduceError> {
-        let headers = EventHeaders {
-            id: by_item.event.event_id.clone(),
-            source: SOURCE.to_owned(),
-            type_: "millrace.behavior.by-item".to_owned(),
-            time_ms: Some(by_item.event.event_time_ms),
-            traceparent: delivery.event().and_then(|event| event.traceparent),
-        };
-        let key = &by_item.event.item_id;
-        self.producer
-            .enqueue_at(key, None, by_item, &headers, delivery.timestamp_ms)
-            .await
+        copies: Vec<(Copy, Enqueued)>,
+    ) -> Result<(), ProduceError> {
+        for (copy, enqueued) in copies {
+            match enqueued.acknowledged().await {
+                Err(error) if error.is_retryable() => {
+                    let send = || async {
+                        let enqueued = copy.enqueue(&self.producer, delivery).await?;
+                        enqueued.acknowledged().await
+                    };
+                    while_unavailable("publishing", ProduceError::is_retryable, send).await?;
+                }
+                answer => {
+                    answer?;
+                }
+            }
+        }
+        Ok(())
     }
 
     async fn finish(&self, begun: Begun) -> Result<(), ProduceError> {
         let ended = match begun {
-            Begun::Enqueued {
-                delivery,
-                by_item,
-                enqueued,
-            } => {
-                let answer = match enqueued.acknowledged().await {
-                    Err(error) if error.is_retryable() => {
-                        let send = || async {
-                            let enqueued = self.enqueue(&delivery, &by_item).await?;
-                            enqueued.acknowledged().await
-                        };
-                        while_unavailable("publishing", ProduceError::is_retryable, send).await
-                    }
-                    answer => answer,
-                };
-                match answer {
-                    Ok(_) => {
+            Begun::Enqueued { delivery, copies } => {
+                match self.acknowledged(&delivery, copies).await {
+                    Ok(()) => {
                         self.counters.rekeyed.fetch_add(1, Relaxed);
                         delivery.ack();
                         return Ok(());

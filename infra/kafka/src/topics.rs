@@ -21,6 +21,10 @@ pub const BEHAVIOR_DLQ: &str = "behavior.dlq";
 pub const BEHAVIOR_BY_ITEM: &str = "behavior.by-item";
 /// Behavior by item that could not be processed.
 pub const BEHAVIOR_BY_ITEM_DLQ: &str = "behavior.by-item.dlq";
+/// Clicks keyed by the request that they name, partitioned as [`IMPRESSIONS`].
+pub const BEHAVIOR_BY_REQUEST: &str = "behavior.by-request";
+/// Clicks by request that could not be processed.
+pub const BEHAVIOR_BY_REQUEST_DLQ: &str = "behavior.by-request.dlq";
 /// Behavior whose item had no signal in time.
 pub const BEHAVIOR_UNMATCHED: &str = "behavior.unmatched";
 /// Behavior with its item's signal, keyed by user.
@@ -31,6 +35,10 @@ pub const FEEDBACK_DLQ: &str = "feedback.dlq";
 pub const ITEM_STATS: &str = "item-stats";
 /// Answers of the recommender.
 pub const IMPRESSIONS: &str = "impressions";
+/// Answers that could not be processed.
+pub const IMPRESSIONS_DLQ: &str = "impressions.dlq";
+/// Answers with the clicks on them, keyed by request.
+pub const TRAINING: &str = "training";
 /// What the upstream system tells of users, keyed by user.
 pub const USERS: &str = "users";
 /// Rows of users that could not be understood.
@@ -134,11 +142,15 @@ mod tests {
             BEHAVIOR_DLQ,
             BEHAVIOR_BY_ITEM,
             BEHAVIOR_BY_ITEM_DLQ,
+            BEHAVIOR_BY_REQUEST,
+            BEHAVIOR_BY_REQUEST_DLQ,
             BEHAVIOR_UNMATCHED,
             FEEDBACK,
             FEEDBACK_DLQ,
             ITEM_STATS,
             IMPRESSIONS,
+            IMPRESSIONS_DLQ,
+            TRAINING,
             USERS,
             USERS_DLQ,
         ];
@@ -162,6 +174,8 @@ mod tests {
             (DOCUMENTS, DOCUMENTS_DLQ),
             (BEHAVIOR, BEHAVIOR_DLQ),
             (BEHAVIOR_BY_ITEM, BEHAVIOR_BY_ITEM_DLQ),
+            (BEHAVIOR_BY_REQUEST, BEHAVIOR_BY_REQUEST_DLQ),
+            (IMPRESSIONS, IMPRESSIONS_DLQ),
             (FEEDBACK, FEEDBACK_DLQ),
             (USERS, USERS_DLQ),
         ] {
@@ -176,6 +190,7 @@ mod tests {
         for made in [BEHAVIOR_UNMATCHED, FEEDBACK] {
             assert!(topic(made).max_message_bytes > topic(BEHAVIOR_BY_ITEM).max_message_bytes);
         }
+        assert!(topic(TRAINING).max_message_bytes > topic(IMPRESSIONS).max_message_bytes);
     }
 
     #[test]
@@ -183,6 +198,10 @@ mod tests {
         assert_eq!(
             topic(BEHAVIOR_BY_ITEM).partitions,
             topic(SIGNALS).partitions
+        );
+        assert_eq!(
+            topic(BEHAVIOR_BY_REQUEST).partitions,
+            topic(IMPRESSIONS).partitions
         );
     }
 

@@ -15,7 +15,7 @@ pub struct BrokenValue {
     pub source: Box<dyn std::error::Error + Send + Sync>,
 }
 
-/// Reads what [`write`] wrote to this table.
+/// Reads what [`write()`] wrote to this table.
 ///
 /// # Errors
 /// Another type or version wrote it.

@@ -54,6 +54,12 @@ const PINNED: &[(&str, &str, &str, &str)] = &[
         "1498a596c2c21d02a78af64ae197db1e48a29f2828e3496abf80262d92ece0d9",
     ),
     (
+        "behavior.by-request",
+        "v1",
+        "50dff52bd0c7b7ee",
+        "f3f2635fd8c9fc6b3c5233f6e5909d6883853b89fe6edb823b94838d5f18700d",
+    ),
+    (
         "behavior.unmatched",
         "v1",
         "77140b1f2cb21013",
@@ -88,6 +94,12 @@ const PINNED: &[(&str, &str, &str, &str)] = &[
         "v2",
         "f8adbc87bcb78d88",
         "dad9eb353b945a74edab032b4c5bbee7d1256917e64e040f8ea925e5c617f860",
+    ),
+    (
+        "training",
+        "v1",
+        "13731f945fba7436",
+        "6f310619dae0fe4156df9e687505017c3898c61b4f66869dc914c35bf3f21967",
     ),
     (
         "users",

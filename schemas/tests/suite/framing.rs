@@ -5,10 +5,11 @@ use std::sync::Mutex;
 use std::task::{Context, Poll, Waker};
 
 use millrace_schemas::{
-    BehaviorByItem, BehaviorEvent, BehaviorKind, Bucket, DocumentEvent, DocumentNotice,
-    DocumentOutcome, Feedback, Framing, Impression, ImpressionItem, ItemCounters, ItemStats,
-    Layout, Message, Origin, OutcomeKind, PositionCounts, ProfileRead, ReadUpTo, SchemaError,
-    SchemaRegistry, Signal, UnmatchedBehavior, User, WriterSchema, decode, decode_with, encode,
+    BehaviorByItem, BehaviorByRequest, BehaviorEvent, BehaviorKind, Bucket, DocumentEvent,
+    DocumentNotice, DocumentOutcome, Feedback, Framing, Impression, ImpressionItem, ItemCounters,
+    ItemStats, Layout, Message, Origin, OutcomeKind, PositionCounts, ProfileRead, ReadUpTo,
+    SchemaError, SchemaRegistry, Signal, TrainingExample, UnmatchedBehavior, User, WriterSchema,
+    decode, decode_with, encode,
 };
 use proptest::prelude::*;
 
@@ -118,6 +119,10 @@ fn every_message_round_trips() {
             ..click("u".into(), Some(-0.5))
         };
         round_trip(&event);
+        round_trip(&BehaviorByRequest {
+            event: event.clone(),
+            origin: outcome().origin,
+        });
         round_trip(&BehaviorByItem {
             event,
             origin: outcome().origin,
@@ -161,7 +166,7 @@ fn every_message_round_trips() {
         revision: 3,
         origin: outcome().origin,
     });
-    round_trip(&Impression {
+    let impression = Impression {
         request_id: "r".into(),
         user_id: "u".into(),
         scene: "home".into(),
@@ -196,7 +201,15 @@ fn every_message_round_trips() {
             events: 3,
             rebuilt: true,
         }),
-    });
+    };
+    round_trip(&impression);
+    let mut example = TrainingExample::without_clicks(impression, 1_800_000, outcome().origin);
+    round_trip(&example);
+    example.count_click(0, 1_700_000_000_500);
+    example.count_click(0, 1_700_000_000_400);
+    assert_eq!((example.revision, example.items[0].clicks), (3, 2));
+    assert_eq!(example.items[0].first_click_ms, Some(1_700_000_000_400));
+    round_trip(&example);
     round_trip(&User {
         user_id: "u".into(),
         fields: BTreeMap::from([("city".into(), "Hangzhou".into())]),

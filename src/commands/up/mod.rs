@@ -42,6 +42,7 @@ pub async fn run(args: Args, mut config: Config, output: Output) -> anyhow::Resu
     let mut stop = stop::signals()?;
     let needs = Needs {
         joiner: states::are_configured(&config),
+        labeler: states::are_configured(&config),
         profiles: states::are_configured(&config),
         recommender: states::are_configured(&config),
         ..Needs::UP

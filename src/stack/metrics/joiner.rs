@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
-use millrace_joiner::{JoinerHandle, PartitionStats};
+use millrace_joiner::JoinerHandle;
 use millrace_telemetry::prometheus_client::collector::Collector;
 use millrace_telemetry::prometheus_client::encoding::DescriptorEncoder;
 use millrace_telemetry::prometheus_client::registry::Registry;
 
-use super::{counter, family, gauge, lag};
+use super::{counter, family, gauge, lag, watermark_lag_seconds};
 
 /// Reads the joiner's own counters whenever somebody asks for metrics.
 struct JoinerCollector(Arc<JoinerHandle>);
@@ -74,7 +74,10 @@ impl Collector for JoinerCollector {
             (
                 "millrace_joiner_watermark_lag_seconds",
                 "How far the clock is ahead of the slowest partition's watermark.",
-                watermark_lag_seconds(partitions, jiff::Timestamp::now().as_millisecond()),
+                watermark_lag_seconds(
+                    partitions.map(|partition| partition.watermark_ms),
+                    jiff::Timestamp::now().as_millisecond(),
+                ),
             ),
             (
                 "millrace_rekey_lag_records",
@@ -91,17 +94,4 @@ impl Collector for JoinerCollector {
         }
         Ok(())
     }
-}
-
-/// 0 where no partition has a watermark yet.
-fn watermark_lag_seconds<'a>(
-    partitions: impl Iterator<Item = &'a PartitionStats>,
-    now_ms: i64,
-) -> i64 {
-    let slowest = partitions
-        .filter_map(|partition| partition.watermark_ms)
-        .min();
-    slowest.map_or(0, |watermark_ms| {
-        now_ms.saturating_sub(watermark_ms) / 1_000
-    })
 }

@@ -3,6 +3,7 @@
 pub mod collector;
 pub mod health;
 pub mod joiner;
+pub mod labeler;
 pub mod notices;
 pub mod pipeline;
 pub mod profiles;
@@ -57,4 +58,12 @@ fn lag(consumer: &ConsumerHandle) -> i64 {
         .iter()
         .filter_map(|partition| partition.lag)
         .sum()
+}
+
+/// How far the clock is ahead of the slowest of these watermarks; 0 where there is none yet.
+fn watermark_lag_seconds(watermarks_ms: impl Iterator<Item = Option<i64>>, now_ms: i64) -> i64 {
+    let slowest = watermarks_ms.flatten().min();
+    slowest.map_or(0, |watermark_ms| {
+        now_ms.saturating_sub(watermark_ms) / 1_000
+    })
 }

@@ -6,7 +6,8 @@ use anyhow::{Context as _, Result, ensure};
 use millrace_joiner::{ItemReader, RunState, StartError, join_group};
 use millrace_kafka::{ConsumerConfig, PartitionedConsumer, topics};
 use millrace_schemas::{
-    BehaviorByItem, BehaviorKind, Framing, ItemStats, Origin, UnmatchedBehavior, encode,
+    BehaviorByItem, BehaviorByRequest, BehaviorKind, Framing, ItemStats, Origin, UnmatchedBehavior,
+    encode,
 };
 use millrace_stateful::testing::{DEADLINE, Place, now_ms, publish_raw, until};
 
@@ -99,6 +100,21 @@ pub async fn behavior_becomes_feedback_and_counts(place: &Place) -> Result<()> {
         ensure!(user, "keyed by user: {:?}", record.key_text());
         ensure!(record.header("traceparent") == Some(TRACE.as_bytes()));
     }
+
+    // Clicks stand beside the answer that they name, also those that come twice, and nothing else does.
+    let clicks = place.messages::<BehaviorByRequest>().await?;
+    ensure!(
+        clicks.len() == 2 && clicks.iter().all(|click| click.event == clicked),
+        "{clicks:?}"
+    );
+    let records = place.records(topics::BEHAVIOR_BY_REQUEST).await?;
+    let key = |record: &millrace_kafka::Record| record.key_text();
+    ensure!(
+        records
+            .iter()
+            .map(key)
+            .all(|key| key.as_deref() == Some("answer"))
+    );
 
     let stats = stats_of(place).await?;
     let counters = &stats[&item_id(1)].counters;
