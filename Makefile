@@ -101,6 +101,12 @@ judge-mutations: model ## remove one safeguard after the other; each time the ju
 bench-encoder: ## encoder speed against ONNX Runtime and sentence-transformers, in one run
 	infra/bench/encoder/run.sh
 
+.PHONY: bench-model-server
+bench-model-server: model ## the model server against the bare encoder and a FastAPI server, at 64 clients and overloaded
+	cargo build $(LOCKED) --release --package millrace
+	cargo build $(LOCKED) --release --package millrace-models --example bench_encoder
+	infra/bench/model-server/run.sh
+
 .PHONY: bench-ranker
 bench-ranker: ## the ranker's evaluator against LightGBM's own, on one thread
 	cargo run $(LOCKED) --release --quiet --package millrace-ranker --example bench_ranker
