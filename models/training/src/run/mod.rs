@@ -159,7 +159,7 @@ pub fn train(
         state,
         layout,
     };
-    running.to_the_end(progress)?;
+    running.run_to_end(progress)?;
     running.finish(run, &identity)
 }
 
@@ -178,7 +178,7 @@ struct Running<'a> {
 }
 
 impl Running<'_> {
-    fn to_the_end(&mut self, progress: &mut dyn FnMut(&StepReport)) -> Result<(), TrainingError> {
+    fn run_to_end(&mut self, progress: &mut dyn FnMut(&StepReport)) -> Result<(), TrainingError> {
         let options = self.options;
         let an_epoch = self.train.len().div_ceil(options.batch);
         let steps = an_epoch * options.epochs;
