@@ -58,6 +58,10 @@ fn main() -> anyhow::Result<()> {
             let mut measured = Vec::new();
             for n in (first..requests).step_by(CONNECTIONS) {
                 let scheduled = begin + Duration::from_secs_f64(n as f64 / rate);
+                #[expect(
+                    clippy::disallowed_methods,
+                    reason = "a thread of its own, which keeps a schedule"
+                )]
                 std::thread::sleep(scheduled.saturating_duration_since(Instant::now()));
                 let late = scheduled.elapsed();
                 let body = connection.ask(&address, &users[n * 7_919 % users.len()])?;

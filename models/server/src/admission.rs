@@ -115,6 +115,18 @@ fn overloaded(excess_seconds: f64) -> ServeError {
     }
 }
 
+impl Room {
+    /// What was an estimate turned out to be so many tokens.
+    pub fn resize(&mut self, tokens: usize) {
+        let seconds = self.seconds / self.tokens.max(1) as f64 * tokens as f64;
+        let mut backlog = self.admission.lock();
+        backlog.tokens = backlog.tokens - self.tokens + tokens;
+        backlog.seconds = (backlog.seconds - self.seconds + seconds).max(0.0);
+        drop(backlog);
+        (self.tokens, self.seconds) = (tokens, seconds);
+    }
+}
+
 impl Drop for Room {
     fn drop(&mut self) {
         let mut backlog = self.admission.lock();
@@ -154,6 +166,10 @@ mod tests {
         let second = admission.admit(&[500], &rate, deadline).unwrap();
         drop(first);
         assert_eq!(admission.queued_tokens(), 500);
+        let mut guessed = admission.admit(&[1_000], &rate, deadline).unwrap();
+        guessed[0].resize(300);
+        assert_eq!(admission.queued_tokens(), 800);
+        drop(guessed);
         let third = admission.admit(&[2_500], &rate, deadline).unwrap();
         drop((second, third));
         assert_eq!(admission.queued_tokens(), 0);

@@ -2,8 +2,8 @@
 //! TorchServe have made known.
 //!
 //! The dataflow of a request:
-//! [`dialects`] (what is asked, in whose words) → `prepare` (texts to token sequences, within the
-//! limits) → `admission` (can it be done in its time?) → `queue` (rows of all requests) → `compute`
+//! [`dialects`] (what is asked, in whose words) → `admission` (can it be done in its time?) →
+//! `prepare` (texts to token sequences, within the limits) → `queue` (rows of all requests) → `compute`
 //! (batches by a budget of tokens, on threads of their own) → `answer` (normalised, cut to the
 //! dimensions) → the dialect's words again. `registry` holds the models and versions that serve.
 //!

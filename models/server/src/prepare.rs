@@ -10,6 +10,26 @@ use crate::registry::Served;
 /// within its tokens times this.
 const MAX_BYTES_PER_TOKEN: usize = 64;
 
+/// Bytes of a token in ordinary English, about.
+const USUAL_BYTES_PER_TOKEN: usize = 4;
+
+/// About how many tokens each input has, before any is read: where there is no room for them, it is
+/// not worth reading.
+pub(crate) fn estimate(model: &Served, inputs: &Inputs) -> Vec<usize> {
+    let tokenizer = model.encoder().tokenizer();
+    let framed = |own: usize| {
+        let tokens = own.saturating_add(tokenizer.special_tokens());
+        tokens.clamp(1, tokenizer.max_tokens())
+    };
+    match inputs {
+        Inputs::Texts(texts) => texts
+            .iter()
+            .map(|text| framed(text.len() / USUAL_BYTES_PER_TOKEN))
+            .collect(),
+        Inputs::Tokens(sequences) => sequences.iter().map(|ids| framed(ids.len())).collect(),
+    }
+}
+
 /// How texts are read.
 #[derive(Clone, Debug)]
 pub(crate) struct Reading {

@@ -11,7 +11,7 @@ use crate::config::ModelServerConfig;
 use crate::error::ServeError;
 use crate::inputs::Inputs;
 use crate::metrics::Metrics;
-use crate::prepare::{Reading, prepare};
+use crate::prepare::{Reading, estimate, prepare};
 use crate::queue::{Queue, Row, RowError};
 use crate::registry::{Registry, Served};
 
@@ -115,12 +115,17 @@ impl Service {
             prompt: prompt.transpose()?,
             max_text_bytes: self.config.max_text_bytes,
         };
+        // Before the texts are read: where there is no room, being told so costs nearly nothing.
+        let guessed = estimate(&model, &inputs);
+        let mut rooms = self
+            .admission
+            .admit(&guessed, model.rate(), deadline.at())?;
         let reading = self.read(&model, inputs, reading);
         let sequences = deadline.within(reading).await??;
         let lengths: Vec<usize> = sequences.iter().map(Vec::len).collect();
-        let rooms = self
-            .admission
-            .admit(&lengths, model.rate(), deadline.at())?;
+        for (room, length) in rooms.iter_mut().zip(&lengths) {
+            room.resize(*length);
+        }
         let mut replies = Vec::with_capacity(sequences.len());
         let rows = sequences.into_iter().zip(rooms).map(|(sequence, room)| {
             let (reply, vector) = oneshot::channel();

@@ -175,6 +175,6 @@ mod tests {
     #[test]
     #[should_panic(expected = "data.len()")]
     fn refuses_a_view_beyond_its_slice() {
-        Matrix::new(&[0.0; 10], 3, 4, 4);
+        let _ = Matrix::new(&[0.0; 10], 3, 4, 4);
     }
 }

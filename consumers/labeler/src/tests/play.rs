@@ -54,6 +54,7 @@ pub(crate) fn answer(request: usize, minute: i64) -> Impression {
         weight_probability: 1.0,
         fallback: None,
         read_up_to: Vec::new(),
+        profile: None,
     }
 }
 

@@ -71,6 +71,7 @@ pub fn answer(request: &str, minutes_ago: i64) -> Impression {
         weight_probability: 1.0,
         fallback: None,
         read_up_to: Vec::new(),
+        profile: None,
     }
 }
 
