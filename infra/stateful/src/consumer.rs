@@ -1,5 +1,7 @@
 //! The consumer as a whole: the member that works, and the one that builds the next generation.
 
+mod rebuilding;
+
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, PoisonError, RwLock};
@@ -7,73 +9,18 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use millrace_kafka::{
-    Admin, AdminError, ConsumerError, ConsumerHandle, ConsumerState, Drained, KafkaConfig, Producer,
-};
-use millrace_retry::{error_chain, while_unavailable};
-use millrace_state::{FIRST_GENERATION, Shard, StateError, StateStore, Table};
+use millrace_kafka::{Admin, AdminError, ConsumerHandle, ConsumerState, Drained, KafkaConfig};
+use millrace_retry::error_chain;
+use millrace_state::{Shard, StateError, Table};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::deps::{Deps, StartError, check_partitions};
 use crate::member::Member;
 use crate::partition::Standing;
-use crate::rebuild::{self, Extent, LOOK_EVERY, Rebuild, RebuildError, RebuildProgress, Rebuilt};
+use crate::rebuild::{Rebuild, RebuildError, RebuildProgress, Rebuilt};
 use crate::work::{PartitionWork, Work};
-
-/// How long the member of an old generation may take to leave its group.
-const OLD_LEAVES_WITHIN: Duration = Duration::from_secs(5);
-
-/// What a stateful consumer stands on.
-#[derive(Clone)]
-pub struct Deps {
-    /// How to reach the brokers.
-    pub kafka: KafkaConfig,
-    /// For everything that is published.
-    pub producer: Producer,
-    /// Where the state is kept.
-    pub state: Arc<dyn StateStore>,
-    /// Most records that one write covers.
-    pub batch_records: usize,
-    /// Most bytes of records that one write covers.
-    pub batch_bytes: usize,
-}
-
-/// Why a stateful consumer does not start.
-#[derive(Debug, thiserror::Error)]
-pub enum StartError {
-    /// A setting cannot work.
-    #[error(transparent)]
-    Config(Box<dyn std::error::Error + Send + Sync>),
-    /// The brokers cannot be asked, or a topic is missing.
-    #[error(transparent)]
-    Admin(#[from] AdminError),
-    /// A consumer cannot be created.
-    #[error(transparent)]
-    Consumer(#[from] ConsumerError),
-    /// The state cannot be used.
-    #[error(transparent)]
-    State(#[from] StateError),
-    /// The topics that are joined are not partitioned alike.
-    #[error(
-        "{own} has {own_partitions} partitions and {beside} has {beside_partitions}, so records of one key \
-         are not side by side. Partitions can't be taken away: make both topics anew with one count under \
-         another kafka.topic_prefix, publish there again what they are made of (for signals the corpus), \
-         mirror `behavior` into it, and start the {consumer} on it; its state is built from the topics"
-    )]
-    NotCopartitioned {
-        /// Who joins them.
-        consumer: &'static str,
-        /// Full name of the consumer's own topic.
-        own: String,
-        /// Its partitions.
-        own_partitions: usize,
-        /// Full name of the topic beside.
-        beside: String,
-        /// Its partitions.
-        beside_partitions: usize,
-    },
-}
 
 /// How a stateful consumer is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -87,12 +34,6 @@ pub enum RunState {
         /// Why.
         reason: String,
     },
-}
-
-/// The group of `consumer` that writes this generation of its state.
-#[must_use]
-pub fn group(kafka: &KafkaConfig, consumer: &str, generation: u32) -> String {
-    format!("{}{consumer}.{generation:06}", kafka.topic_prefix)
 }
 
 /// A running stateful consumer. Dropped, it stops at once without waiting.
@@ -360,174 +301,4 @@ impl<W: Work> Running<W> {
     async fn end_offsets(&self, topic: &str) -> Result<BTreeMap<i32, i64>, AdminError> {
         self.admin.end_offsets(&self.deps.kafka.topic(topic)).await
     }
-
-    /// Where the consumer's topic begins and ends now.
-    async fn extent(&self) -> Result<Extent, AdminError> {
-        let topic = self.deps.kafka.topic(W::TOPIC);
-        let mut extent = Extent::default();
-        for partition in 0..self.partition_count {
-            let watermarks = self.admin.watermarks(&topic, partition).await?;
-            extent.0.insert(partition, watermarks);
-        }
-        Ok(extent)
-    }
-
-    async fn rebuild(
-        self: &Arc<Self>,
-        accept_loss: bool,
-        progress: &(dyn Fn(RebuildProgress) + Send + Sync),
-    ) -> Result<Rebuilt, RebuildError> {
-        let consumer = W::NAME;
-        let Ok(_one) = self.rebuilding.try_lock() else {
-            return Err(RebuildError::Running { consumer });
-        };
-        let extent = self.extent().await?;
-        if extent.gone() > 0 && !accept_loss {
-            return Err(RebuildError::RecordsGone {
-                topic: self.deps.kafka.topic(W::TOPIC),
-                records: extent.gone(),
-            });
-        }
-        let store = &self.deps.state;
-        let old = self.live();
-        let (before, after) = {
-            let live = old.context.generation;
-            (live, rebuild::choose(&**store, live).await?)
-        };
-        tracing::info!(
-            consumer,
-            before,
-            after,
-            "building a generation of the state"
-        );
-        let new = Member::start(&self.deps, &self.admin, &self.work, after, Some(before))?;
-        // Whoever drops this future before the switch ends the member too.
-        let guard = new.guard();
-        let built = tokio::select! {
-            built = self.build(&extent, before, after, progress) => built,
-            reason = new.failed() => Err(RebuildError::Failed { reason }),
-        };
-        let switched = match built {
-            Ok(()) => self.switch(before, &new).await,
-            Err(error) => Err(error),
-        };
-        if let Err(error) = switched {
-            new.drain(Duration::ZERO).await;
-            new.stop().await;
-            return Err(error);
-        }
-        guard.disarm();
-        tracing::info!(
-            consumer,
-            before,
-            after,
-            "switched to a new generation of the state"
-        );
-        old.drain(OLD_LEAVES_WITHIN).await;
-        old.stop().await;
-        while self.is_replaying(after).await? {
-            tokio::time::sleep(LOOK_EVERY).await;
-        }
-        // Those of attempts that were cut off after their switch are among them.
-        for generation in FIRST_GENERATION..after {
-            store.drop_generation(generation).await?;
-        }
-        Ok(Rebuilt {
-            topic: self.deps.kafka.topic(W::TOPIC),
-            old: before,
-            new: after,
-            records: extent.total(),
-            records_gone: extent.gone(),
-        })
-    }
-
-    /// Waits until the new generation has applied all that was there.
-    async fn build(
-        &self,
-        extent: &Extent,
-        old: u32,
-        new: u32,
-        progress: &(dyn Fn(RebuildProgress) + Send + Sync),
-    ) -> Result<(), RebuildError> {
-        loop {
-            let (read, next) = (self.read_up_to(old).await?, self.read_up_to(new).await?);
-            progress(RebuildProgress {
-                old,
-                new,
-                done_records: extent.done(&next),
-                total_records: extent.total(),
-            });
-            // Where the old one has read anything, the new one says what it replays.
-            if extent.is_reached(&next) && read.keys().all(|partition| next.contains_key(partition))
-            {
-                return Ok(());
-            }
-            tokio::time::sleep(LOOK_EVERY).await;
-        }
-    }
-
-    /// How far a generation has read, in partitions of which it has read anything.
-    async fn read_up_to(&self, generation: u32) -> Result<BTreeMap<i32, i64>, StateError> {
-        let mut next = BTreeMap::new();
-        for partition in 0..self.partition_count {
-            let shard = Shard {
-                generation,
-                partition,
-            };
-            let ask = || self.deps.state.position(shard);
-            let asked = while_unavailable("asking the state", StateError::is_retryable, ask);
-            next.extend(asked.await?.get(W::TOPIC).map(|next| (partition, next)));
-        }
-        Ok(next)
-    }
-
-    /// Makes the new member's generation the live one.
-    async fn switch(
-        self: &Arc<Self>,
-        before: u32,
-        new: &Arc<Member<W>>,
-    ) -> Result<(), RebuildError> {
-        let _switching = self.switching.lock().await;
-        let after = new.context.generation;
-        self.deps.state.switch(before, after).await?;
-        *self.live.write().unwrap_or_else(PoisonError::into_inner) = Arc::clone(new);
-        self.follow(Arc::clone(new));
-        Ok(())
-    }
-
-    /// Whether a partition of this generation still needs the one before.
-    async fn is_replaying(&self, generation: u32) -> Result<bool, StateError> {
-        for partition in 0..self.partition_count {
-            let shard = Shard {
-                generation,
-                partition,
-            };
-            let ask = || self.work.is_replaying(&*self.deps.state, shard);
-            let asked = while_unavailable("asking the state", StateError::is_retryable, ask);
-            if asked.await? {
-                return Ok(true);
-            }
-        }
-        Ok(false)
-    }
-}
-
-/// Equal partition counts, so that one partitioner puts the records of a key side by side.
-async fn check_partitions<W: Work>(kafka: &KafkaConfig, admin: &Admin) -> Result<i32, StartError> {
-    let own = kafka.topic(W::TOPIC);
-    let own_partitions = admin.partitions(&own).await?.len();
-    if let Some(beside) = W::BESIDE {
-        let beside = kafka.topic(beside);
-        let beside_partitions = admin.partitions(&beside).await?.len();
-        if own_partitions != beside_partitions {
-            return Err(StartError::NotCopartitioned {
-                consumer: W::NAME,
-                own,
-                own_partitions,
-                beside,
-                beside_partitions,
-            });
-        }
-    }
-    Ok(i32::try_from(own_partitions).unwrap_or(i32::MAX))
 }

@@ -1,11 +1,12 @@
 //! What every stateful consumer does, so that each has only its own to say.
 //!
 //! A stateful consumer reads a topic partition by partition and keeps what it knows in a state. The
-//! rooms: `consumer` (the whole) → `member` (the group, a task for each partition) → `partition` (claim, read, publish, write,
-//! in this order) → the consumer's own [`Work`] (what a batch does to the state, and what comes out of
-//! it) → `publish` → the state. `decode` and `refusals` are how records become values or dead
-//! letters, `values` how the state holds them, `watermark` how far event time has come, `rebuild` how a state is made anew from the topics beside
-//! the one that serves. `testing` has brokers and a store for their tests.
+//! rooms: `consumer` (the whole) → `member` (the group, a task for each partition) → `partition` (claim,
+//! read, publish, write, in this order) → the consumer's own [`Work`] (what a batch does to the state, and
+//! what comes out of it) → `publish` → the state. `decode` and `refusals` are how records become values or
+//! dead letters, `values` how the state holds them, `watermark` how far event time has come, `rebuild` how
+//! a state is made anew from the topics beside the one that serves, `deps` what all stands on. `testing`
+//! has brokers and a store for their tests.
 //!
 //! Promises:
 //! - *State and offset are one write*, of one writer. On assignment a partition is read from the offset
@@ -22,6 +23,7 @@
 
 mod consumer;
 mod decode;
+mod deps;
 mod member;
 mod partition;
 mod publish;
@@ -33,8 +35,9 @@ mod values;
 mod watermark;
 mod work;
 
-pub use consumer::{Deps, RunState, StartError, StatefulConsumer, group};
+pub use consumer::{RunState, StatefulConsumer};
 pub use decode::{refusal, traceparent, value};
+pub use deps::{Deps, StartError, group};
 pub use partition::Standing;
 pub use publish::{Output, publish};
 pub use rebuild::{Rebuild, RebuildError, RebuildProgress, Rebuilt};

@@ -14,7 +14,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::consumer::{Deps, StartError, group};
+use crate::deps::{Deps, StartError, group};
 use crate::partition::{self, Context, EndOfInput};
 use crate::work::Work;
 

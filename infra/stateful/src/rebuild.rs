@@ -20,7 +20,7 @@ use millrace_retry::while_unavailable;
 use millrace_state::{Shard, StateError, StateStore};
 use serde::{Deserialize, Serialize};
 
-use crate::consumer::StartError;
+use crate::deps::StartError;
 
 /// How often it is looked how far the new generation has come.
 pub(crate) const LOOK_EVERY: Duration = Duration::from_millis(50);
