@@ -11,7 +11,6 @@ use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use super::refusals::WithBodies;
 use crate::api::{self, ApiState};
 use crate::config::Config;
 
@@ -53,7 +52,7 @@ impl ApiServer {
         let stopping = CancellationToken::new();
         let stopped = stopping.clone().cancelled_owned();
         let serving = tokio::spawn(async move {
-            axum::serve(WithBodies(listener), routes)
+            axum::serve(listener, routes)
                 .with_graceful_shutdown(stopped)
                 .await
         });

@@ -19,7 +19,6 @@ mod readiness;
 pub mod rebuilding;
 pub mod recommending;
 mod reconciler;
-mod refusals;
 pub mod serving;
 pub mod states;
 pub mod stop;
