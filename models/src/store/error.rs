@@ -29,8 +29,8 @@ pub enum StoreError {
     },
     /// No model of this name, or not in this version, is in the store.
     #[error(
-        "`{model}` is not in the model store {}, which has {known}; fetch it with `millrace model \
-         pull`, or bring it in with `millrace model import`", root.display()
+        "`{model}` is not in the model store {}, which has {known}; fetch it with `millrace model pull \
+         {model}`, or bring it in with `millrace model import`", root.display()
     )]
     NotStored {
         /// The model, with its version where one was asked for.
