@@ -49,8 +49,11 @@ fn of_kind(behavior: &[Value], is_click: bool) -> Value {
 }
 
 fn tell(up: &Up, behavior: &Value) -> anyhow::Result<()> {
-    let (status, answer) = post(up, "/v1/events", behavior)?;
-    ensure!(status == 202, "{status} {answer}");
+    // An argument of a command has at most 128 KiB.
+    for part in behavior.as_array().context("events")?.chunks(200) {
+        let (status, answer) = post(up, "/v1/events", &json!(part))?;
+        ensure!(status == 202, "{status} {answer}");
+    }
     Ok(())
 }
 

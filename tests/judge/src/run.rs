@@ -25,7 +25,7 @@ const IN_FLIGHT: usize = 24;
 /// Records on the topic that wait for the pipeline: beyond this nothing more is handed out. A
 /// pipeline that is killed every second falls behind without end otherwise, and what is not worked
 /// off in the end can't be judged.
-const MAX_LAG: i64 = 1_500;
+const MAX_LAG: i64 = 300;
 /// Between two obligations.
 const PACE: Duration = Duration::from_millis(20);
 const START_LIMIT: Duration = Duration::from_secs(90);
