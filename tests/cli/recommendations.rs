@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use crate::harness::{Pipeline, Target, Up, eventually, on_both_targets, text};
 
-const SOON: Duration = Duration::from_secs(30);
+const SOON: Duration = Duration::from_secs(120);
 /// Item ids and texts of three subjects that nothing but their meaning keeps apart.
 pub const ITEMS: [(&str, &str); 15] = [
     (

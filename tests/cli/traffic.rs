@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use crate::harness::{Pipeline, Target, Up, eventually, on_both_targets};
 use crate::recommendations::{ITEMS, films, loaded, now_ms, post, recommend};
 
-const SOON: Duration = Duration::from_secs(30);
+const SOON: Duration = Duration::from_secs(120);
 /// The first of them are asked for before anything is known of items.
 const FIRST_USERS: usize = 40;
 const USERS: usize = 180;
