@@ -44,7 +44,7 @@ pub enum AdminError {
 }
 
 /// How long a topic may be without its leaders, after it was made or while a broker restarts.
-const SETTLE_TIMEOUT: Duration = Duration::from_secs(10);
+const SETTLE_TIMEOUT: Duration = Duration::from_secs(60);
 const SETTLE_INTERVAL: Duration = Duration::from_millis(50);
 
 fn is_settling(error: &KafkaError) -> bool {
