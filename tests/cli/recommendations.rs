@@ -71,22 +71,22 @@ pub fn films(target: Target) -> anyhow::Result<(Pipeline, String)> {
     pipeline.set("MILLRACE_BEHAVIOR__ITEM_URI", &template);
     if target == Target::Real {
         pipeline.set("MILLRACE_STATE__VALKEY__URL", &millrace_servers::redis()?);
-    }
-    // A server on a busy machine takes longer than an answer waits for it, and then the answer is a
-    // fall-back, rightly.
-    let patient = "5000";
-    pipeline.set("MILLRACE_RECOMMENDER__LIMITS__PROFILE_TIMEOUT_MS", patient);
-    for source in [
-        "SEMANTIC_RECALL",
-        "TEXT",
-        "HYBRID",
-        "ITEM_TO_ITEM",
-        "TRENDING",
-        "FRESH",
-    ] {
-        let key =
-            format!("MILLRACE_RECOMMENDER__PIPELINES__DEFAULT__SOURCES__{source}__TIMEOUT_MS");
-        pipeline.set(&key, patient);
+        // A server on a busy machine takes longer than an answer waits for it, and then the answer is a
+        // fall-back, rightly.
+        let patient = "5000";
+        pipeline.set("MILLRACE_RECOMMENDER__LIMITS__PROFILE_TIMEOUT_MS", patient);
+        for source in [
+            "SEMANTIC_RECALL",
+            "TEXT",
+            "HYBRID",
+            "ITEM_TO_ITEM",
+            "TRENDING",
+            "FRESH",
+        ] {
+            let key =
+                format!("MILLRACE_RECOMMENDER__PIPELINES__DEFAULT__SOURCES__{source}__TIMEOUT_MS");
+            pipeline.set(&key, patient);
+        }
     }
     Ok((pipeline, corpus))
 }

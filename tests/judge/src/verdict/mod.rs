@@ -29,7 +29,7 @@ use crate::workload::delivery::Delivery;
 use crate::workload::ledger::Ledger;
 
 const READY_LIMIT: Duration = Duration::from_secs(90);
-const DRAINED_LIMIT: Duration = Duration::from_secs(300);
+const DRAINED_LIMIT: Duration = Duration::from_secs(180);
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 /// A process without faults around it leaves within its drain deadline and a little.
 const LEAVE_LIMIT: Duration = Duration::from_secs(10);
