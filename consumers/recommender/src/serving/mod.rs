@@ -10,6 +10,7 @@
 //! are then missing ones.
 
 mod build;
+mod fallback;
 mod plan;
 
 use std::collections::BTreeSet;
@@ -22,7 +23,7 @@ use millrace_retry::error_chain;
 use millrace_schemas::{ProfileRead, ReadUpTo};
 
 use crate::admission::Admission;
-use crate::answer::{Answer, Fallback, FallbackReason, Source, SourceRank};
+use crate::answer::{Answer, FallbackReason, Source, SourceRank};
 use crate::catalog::cosine;
 use crate::config::Rules;
 use crate::deployments::Deployments;
@@ -32,7 +33,8 @@ use crate::recall::{Found, Liked, Wanted, own_vector, recall};
 use crate::recommender::{Core, now_ms};
 use crate::request::{RecommendRequest, RequestError, RerankRequest};
 use build::Answered;
-use plan::{FALLBACK_SOURCES, Plan};
+use fallback::{fallback, ranking_failed};
+use plan::Plan;
 
 /// What is known of a user.
 struct User {
@@ -454,54 +456,4 @@ fn read(profile: &Profile) -> Option<ProfileRead> {
         events: i64::try_from(profile.events()).unwrap_or(i64::MAX),
         rebuilt: profile.is_rebuilt(),
     })
-}
-
-fn ranking_failed(problem: Option<String>) -> Option<FallbackReason> {
-    let problem = problem?;
-    tracing::error!(
-        problem,
-        "candidates can't be scored; they stand as they were found"
-    );
-    Some(FallbackReason::RankingFailed)
-}
-
-/// The reason, and what the list that there is was made of.
-fn fallback(reason: FallbackReason, placed: &[Placed]) -> Fallback {
-    let sources = placed
-        .iter()
-        .flat_map(|placed| &placed.scored.candidate.sources)
-        .map(|found| found.source);
-    let mut sources: Vec<Source> = sources.collect::<BTreeSet<_>>().into_iter().collect();
-    if sources.is_empty() {
-        sources.extend(FALLBACK_SOURCES);
-    }
-    let message = match reason {
-        FallbackReason::UnknownUser => "nothing is known of this user yet",
-        FallbackReason::ColdUser => {
-            "this user has done nothing yet that items could be compared with"
-        }
-        FallbackReason::NoCandidates if placed.is_empty() => {
-            "no item may be shown here: there is none yet, or the scene's rules exclude all"
-        }
-        FallbackReason::NothingPassesTheFilter => {
-            "of the items that may be shown here none passes the filter of the request"
-        }
-        FallbackReason::NoCandidates => {
-            "nothing new may be shown to this user here; items that they have seen are among these"
-        }
-        FallbackReason::UnknownItems => {
-            "none of the given items is known; the list is of what suits this user"
-        }
-        FallbackReason::ProfilesUnavailable => "the feature store does not answer",
-        FallbackReason::IndexUnavailable => "the search index does not answer",
-        FallbackReason::CatalogNotReady => "items are still being read after the start",
-        FallbackReason::RankingFailed => {
-            "candidates can't be scored; they stand as they were found"
-        }
-    };
-    Fallback {
-        reason,
-        message: message.to_owned(),
-        sources,
-    }
 }
