@@ -56,7 +56,7 @@ fuzz: ## fuzz every parser that outsiders reach; TARGET="a b" chooses, SECONDS=6
 .PHONY: lint
 lint: tools ## formatting, clippy, licences and bans, advisories where they can be had, documentation
 	cargo fmt --all --check
-	cargo clippy $(LOCKED) --workspace --all-targets --features millrace-fuzz/libfuzzer -- -D warnings
+	cargo clippy $(LOCKED) --workspace --all-targets --features millrace-fuzz/libfuzzer -- -D warnings --cfg fuzzing
 	cargo deny --log-level error check --hide-inclusion-graph bans licenses sources
 	.ci/advisories
 	RUSTDOCFLAGS="-D warnings" cargo doc $(LOCKED) --workspace --no-deps

@@ -342,6 +342,13 @@ fn describe(error: &figment::Error) -> ConfigError {
 
 /// What fuzzing asks of the file. Compiled for fuzzing and for the test that replays the corpus.
 #[cfg(any(test, fuzzing))]
+#[cfg_attr(
+    fuzzing,
+    allow(
+        dead_code,
+        reason = "the binary is linted for fuzzing too, and is no target"
+    )
+)]
 pub mod fuzzing {
     use super::*;
 

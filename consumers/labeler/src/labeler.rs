@@ -132,8 +132,6 @@ impl LabelerHandle {
 
     /// Takes nothing more, finishes what was begun within `deadline`, commits, leaves the group.
     pub async fn shutdown(&self, deadline: Duration) -> Drained {
-        let drained = self.consumer.drain(deadline).await;
-        self.consumer.stop().await;
-        drained
+        self.consumer.shutdown(deadline).await
     }
 }

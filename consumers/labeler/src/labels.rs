@@ -23,6 +23,10 @@ use crate::values::{
 };
 use crate::watermarks::Watermarks;
 
+/// Clicks on an answer that has not come that are kept: whoever invents request ids must not fill the
+/// state.
+const MAX_EARLY: usize = 1_000;
+
 /// An answer that can be read.
 #[derive(Clone, Debug)]
 pub(crate) struct Answer {
@@ -170,7 +174,10 @@ impl Labels {
         let request = self.requests.entry(request_id.clone()).or_default();
         if request.example.is_none() {
             let is_new = request.early.iter().all(|known| known.event != early.event);
-            if is_new {
+            if is_new && request.early.len() >= MAX_EARLY {
+                self.labelled.done.clicks.unanswered += 1;
+            } else if is_new {
+                self.labelled.done.clicks.waiting += 1;
                 request.early.push(early);
                 let came_ms = self.watermarks.ms().unwrap_or(event.event_time_ms);
                 let came_ms = came_ms.max(event.event_time_ms);
@@ -229,12 +236,11 @@ impl Labels {
         first.filter(|&closes| closes <= now)
     }
 
-    /// The requests of the batch itself whose windows end in a minute.
-    pub fn closing_now(&self, closes: i64) -> Vec<String> {
-        let table = CLOSING.part(closes);
+    /// The requests that the batch itself has put into a part of a table.
+    pub fn put_now(&self, table: &Table) -> Vec<String> {
         let parts = self.parts.iter().filter(|(_, put)| **put);
-        let of_minute = parts.filter(|((part, _), _)| *part == table);
-        of_minute.map(|((_, id), _)| id.clone()).collect()
+        let of_table = parts.filter(|((part, _), _)| part == table);
+        of_table.map(|((_, id), _)| id.clone()).collect()
     }
 
     /// Publishes these loaded requests' first records; `all` where the minute has no others.

@@ -35,7 +35,10 @@ pub struct ClickStats {
     pub outside: u64,
     /// On an item that their answer does not have.
     pub not_shown: u64,
-    /// Given up: no answer of that name came, or none any more.
+    /// Kept, since no answer of that name has come yet; each is counted once more when one comes or it is
+    /// given up.
+    pub waiting: u64,
+    /// Given up: no answer of that name came, or none any more, or too many waited for it.
     pub unanswered: u64,
 }
 
@@ -70,6 +73,7 @@ pub(crate) struct Counters {
     duplicates: AtomicU64,
     outside: AtomicU64,
     not_shown: AtomicU64,
+    waiting: AtomicU64,
     unanswered: AtomicU64,
 }
 
@@ -83,6 +87,7 @@ impl Counters {
         self.duplicates.fetch_add(done.clicks.duplicates, Relaxed);
         self.outside.fetch_add(done.clicks.outside, Relaxed);
         self.not_shown.fetch_add(done.clicks.not_shown, Relaxed);
+        self.waiting.fetch_add(done.clicks.waiting, Relaxed);
         self.unanswered.fetch_add(done.clicks.unanswered, Relaxed);
     }
 
@@ -97,6 +102,7 @@ impl Counters {
                 duplicates: self.duplicates.load(Relaxed),
                 outside: self.outside.load(Relaxed),
                 not_shown: self.not_shown.load(Relaxed),
+                waiting: self.waiting.load(Relaxed),
                 unanswered: self.unanswered.load(Relaxed),
             },
             ..LabelerStats::default()

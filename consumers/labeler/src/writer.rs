@@ -62,8 +62,7 @@ impl LabelWriter {
         self.load(Labels::wanted(&inputs)).await?;
         self.labels.apply(inputs, now);
         if let Some(minute) = self.labels.minute_to_close() {
-            let (mut ended, all) = self.ended(CLOSING.part(minute)).await?;
-            ended.extend(self.labels.closing_now(minute));
+            let (ended, all) = self.ended(CLOSING.part(minute)).await?;
             self.labels.close(minute, ended, all);
         }
         if let Some(hour) = self.labels.hour_to_forget() {
@@ -89,14 +88,16 @@ impl LabelWriter {
         Ok(())
     }
 
-    /// Requests that a table lists, loaded; and whether they are all of them.
+    /// Requests that a table lists, those of this batch too, loaded; and whether they are all of them.
     async fn ended(&mut self, table: Table) -> Result<(Vec<String>, bool), WorkError> {
+        let now = self.labels.put_now(&table);
         let entries = self.shard.scan(table, MAX_ENDED + 1).await?;
         let all = entries.len() <= MAX_ENDED;
         let ids = entries.into_iter().take(MAX_ENDED);
         let ids = ids.map(|(key, _)| String::from_utf8_lossy(&key).into_owned());
-        let ids: Vec<String> = ids.collect();
+        let mut ids: Vec<String> = ids.collect();
         self.load(ids.clone()).await?;
+        ids.extend(now);
         Ok((ids, all))
     }
 }

@@ -1,18 +1,15 @@
 //! Profiles as others read them: from the live state, by whoever reaches it.
 
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use millrace_features::Profile;
 use millrace_kafka::{Admin, AdminError, KafkaConfig, java_partition, topics};
-use millrace_state::{Shard, StateError, StateStore};
+use millrace_state::{LIVE_FOR, Shard, StateError, StateStore};
 use millrace_stateful::BrokenValue;
 
 use crate::space::{ItemVectors, Space};
 use crate::values::{PROFILES, read_profile};
-
-/// How long a generation is taken for the live one without asking.
-const LIVE_FOR: Duration = Duration::from_secs(1);
 
 /// Reads profiles; cheap to clone. Sees what is written at once, and a new generation of the state
 /// within a second.

@@ -39,7 +39,7 @@ mod writer;
 pub use cache::Cache;
 pub use embedded::EmbeddedState;
 pub use position::Position;
-pub use store::{Change, Claim, FIRST_GENERATION, Shard, StateError, StateStore};
+pub use store::{Change, Claim, FIRST_GENERATION, LIVE_FOR, Shard, StateError, StateStore};
 pub use table::Table;
 pub use valkey::{ValkeyConfig, ValkeyState};
 pub use writer::ShardWriter;

@@ -1,6 +1,7 @@
 //! The port: what every store must do. The conformance suite holds both adapters to it.
 
 use std::fmt;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -10,6 +11,8 @@ use crate::{Position, Table};
 
 /// The first generation of every store.
 pub const FIRST_GENERATION: u32 = 1;
+/// How long a reader may take a generation for the live one without asking again.
+pub const LIVE_FOR: Duration = Duration::from_secs(1);
 
 /// One partition's state in one generation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -198,6 +198,13 @@ impl<W: Work> StatefulConsumer<W> {
         self.running.live().drain(deadline).await
     }
 
+    /// Drains, then stops.
+    pub async fn shutdown(&self, deadline: Duration) -> Drained {
+        let drained = self.drain(deadline).await;
+        self.stop().await;
+        drained
+    }
+
     /// Ends what is left, and what runs beside.
     pub async fn stop(&self) {
         let running = &self.running;

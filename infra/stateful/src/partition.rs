@@ -98,6 +98,9 @@ struct Partition<W: Work> {
     assigned: AssignedPartition,
     work: W::Partition,
     beside: Option<AssignedRecords>,
+    /// Where its topic begins, for a generation that is built and has read nothing: what is gone by
+    /// retention counts as read, or else a partition that has nothing left would never be.
+    begins: Option<i64>,
     started: bool,
     ending: Vec<EndOfInput>,
 }
@@ -130,6 +133,13 @@ impl<W: Work> Partition<W> {
         if !assigned.is_current() {
             return Ok(None);
         }
+        let begins = match position.get(W::TOPIC) {
+            None if context.replays.is_some() => {
+                let (start, _) = context.watermarks(assigned.topic(), number).await?;
+                (start > 0).then_some(start)
+            }
+            _ => None,
+        };
         let beside = context.beside.as_ref().map(|(reader, _)| {
             let offset = W::BESIDE.and_then(|topic| position.get(topic));
             reader.assign(number, offset)
@@ -139,6 +149,7 @@ impl<W: Work> Partition<W> {
             assigned,
             work,
             beside,
+            begins,
             started: false,
             ending: Vec::new(),
         };
@@ -209,6 +220,9 @@ impl<W: Work> Partition<W> {
 
     fn batch<'a>(&self, beside: &mut Vec<AssignedRecord>, deliveries: &'a [Delivery]) -> Batch<'a> {
         let mut next = self.work.position();
+        if let (None, Some(begins)) = (next.get(W::TOPIC), self.begins) {
+            next = next.with(W::TOPIC, begins);
+        }
         let given = beside.drain(..).filter_map(|given| match given {
             AssignedRecord::Record(record) => Some(record),
             AssignedRecord::End => None,
@@ -313,9 +327,7 @@ impl<W: Work> Context<W> {
             let Some(position) = position.get(source) else {
                 continue;
             };
-            let is_retryable = |error: &AdminError| matches!(error, AdminError::Kafka { .. });
-            let ask = || self.admin.watermarks(topic, partition);
-            let (start, end) = while_unavailable("asking for offsets", is_retryable, ask).await?;
+            let (start, end) = self.watermarks(topic, partition).await?;
             if position > end {
                 return Err(WorkError::TopicWentBack {
                     consumer: W::NAME,
@@ -336,5 +348,12 @@ impl<W: Work> Context<W> {
             }
         }
         Ok(())
+    }
+
+    /// Where a partition begins and ends, asked until the brokers answer.
+    async fn watermarks(&self, topic: &str, partition: i32) -> Result<(i64, i64), AdminError> {
+        let is_retryable = |error: &AdminError| matches!(error, AdminError::Kafka { .. });
+        let ask = || self.admin.watermarks(topic, partition);
+        while_unavailable("asking for offsets", is_retryable, ask).await
     }
 }

@@ -1,12 +1,12 @@
 //! Building the state anew from the topics, beside the one that serves, and switching to it.
 //!
 //! 1. A *generation* of its own is chosen by claiming a shard that nobody writes: each attempt, also of
-//!    another process, has another number, so no attempt can switch to what a second one dropped.
+//!    another process, has another number, so none builds on what a second one wrote.
 //! 2. A member of that generation's group reads the topics from their beginning.
 //! 3. Once it has applied all that they held when it began, the store switches: from then on writes of
 //!    the old generation are refused, so that where it stands is final.
 //! 4. What the old generation has already published is not published again: see
-//!    [`PartitionWork`](crate::PartitionWork). Once no partition needs the old one any more, it is dropped.
+//!    [`Work::open`](crate::Work::open). Once no partition needs the old one any more, it is dropped.
 //!
 //! Whatever is cut off before 3 leaves the old generation serving, and an attempt to be begun again;
 //! what is cut off after it goes on by itself at the next start.
@@ -24,8 +24,12 @@ use crate::deps::StartError;
 
 /// How often it is looked how far the new generation has come.
 pub(crate) const LOOK_EVERY: Duration = Duration::from_millis(50);
-/// The shard that attempts claim. No topic has such a partition.
-const ATTEMPTS: i32 = -1;
+/// The shard whose claims count attempts. No topic has such a partition, and it is dropped with no
+/// generation, so that no number is ever given twice.
+const ATTEMPTS: Shard = Shard {
+    generation: u32::MAX,
+    partition: -1,
+};
 
 /// A consumer whose state can be built anew from its topics.
 #[async_trait]
@@ -82,7 +86,8 @@ pub struct Rebuilt {
     pub records_gone: u64,
 }
 
-/// Why a state was not rebuilt. The old one serves as before.
+/// Why a state was not rebuilt, or not to its end. Before the switch the old one serves as before; after it
+/// the new one serves, and the old one's removal is left to the next rebuild.
 #[derive(Debug, thiserror::Error)]
 pub enum RebuildError {
     /// One is running in this process.
@@ -156,18 +161,12 @@ impl Extent {
     }
 }
 
-/// The number of a new generation, which no other attempt has.
+/// The number of a new generation, greater than the live one's, which no other attempt has.
 pub(crate) async fn choose(store: &dyn StateStore, live: u32) -> Result<u32, StateError> {
-    let attempts = Shard {
-        generation: live,
-        partition: ATTEMPTS,
-    };
-    let claim = || store.claim(attempts);
+    let claim = || store.claim(ATTEMPTS);
     let claim = while_unavailable("claiming the state", StateError::is_retryable, claim).await?;
-    let next = live + u32::try_from(claim.epoch).unwrap_or(u32::MAX - live);
-    // Of an earlier generation's attempt, which can't be switched to any more.
-    store.drop_generation(next).await?;
-    Ok(next)
+    // Both terms only grow, and the second one with each attempt.
+    Ok(live.saturating_add(u32::try_from(claim.epoch).unwrap_or(u32::MAX)))
 }
 
 #[cfg(test)]

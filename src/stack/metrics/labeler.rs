@@ -39,6 +39,7 @@ impl Collector for LabelerCollector {
             ("duplicate", stats.clicks.duplicates),
             ("outside", stats.clicks.outside),
             ("not_shown", stats.clicks.not_shown),
+            ("waiting", stats.clicks.waiting),
             ("unanswered", stats.clicks.unanswered),
         ];
         family(

@@ -354,14 +354,7 @@ pub async fn a_second_joiner_takes_partitions_over_and_nothing_counts_twice(
 }
 
 pub async fn topics_that_are_not_partitioned_alike_are_refused(place: &Place) -> Result<()> {
-    let admin = millrace_kafka::Admin::connect(&place.kafka)?;
-    let declared = topics::declared()
-        .iter()
-        .find(|topic| topic.name == topics::SIGNALS);
-    let mut spec = declared.context("declared")?.clone();
-    spec.partitions = 3;
-    admin.create_topic(&spec).await?;
-    place.with_topics().await?;
+    place.with_fewer_partitions(topics::SIGNALS).await?;
     match start(&place.kafka, place.state().await?).await {
         Ok(_) => anyhow::bail!("it started"),
         Err(error @ StartError::NotCopartitioned { .. }) => {

@@ -8,29 +8,7 @@ mod joining;
 mod rebuilding;
 mod stack;
 
-/// One test a scenario and store.
-macro_rules! on_both {
-    ($($module:ident: [$($scenario:ident),+ $(,)?]),+ $(,)?) => {
-        mod embedded {
-            $(mod $module {$(
-                #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-                async fn $scenario() -> anyhow::Result<()> {
-                    crate::$module::$scenario(&millrace_stateful::testing::Place::embedded()?).await
-                }
-            )+})+
-        }
-        mod real {
-            $(mod $module {$(
-                #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-                async fn $scenario() -> anyhow::Result<()> {
-                    crate::$module::$scenario(&millrace_stateful::testing::Place::real()?).await
-                }
-            )+})+
-        }
-    };
-}
-
-on_both! {
+millrace_stateful::on_both_targets! {
     joining: [
         behavior_becomes_feedback_and_counts,
         what_cannot_be_read_is_a_dead_letter,
@@ -38,5 +16,8 @@ on_both! {
         a_second_joiner_takes_partitions_over_and_nothing_counts_twice,
         topics_that_are_not_partitioned_alike_are_refused,
     ],
-    rebuilding: [a_rebuilt_state_counts_the_same_and_publishes_nothing_as_new],
+    rebuilding: [
+        a_rebuilt_state_counts_the_same_and_publishes_nothing_as_new,
+        a_rebuild_ends_where_retention_has_left_a_partition_nothing,
+    ],
 }

@@ -2,9 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
 use millrace_joiner::JoinerHandle;
+use millrace_kafka::topics;
 use millrace_schemas::{BehaviorKind, ItemCounters};
+use millrace_stateful::RebuildError;
 use millrace_stateful::testing::{DEADLINE, Place, until};
 
 use crate::stack::{
@@ -110,6 +112,52 @@ pub async fn a_rebuilt_state_counts_the_same_and_publishes_nothing_as_new(
     joiner.shutdown(DEADLINE).await;
     let joiner = joiner_of(place).await?;
     ensure!(joiner.rebuilds().generation() == 2);
+    joiner.shutdown(DEADLINE).await;
+    Ok(())
+}
+
+pub async fn a_rebuild_ends_where_retention_has_left_a_partition_nothing(
+    place: &Place,
+) -> Result<()> {
+    let admin = place.with_topics().await?;
+    let producer = place.producer()?;
+    let joiner = joiner_of(place).await?;
+    for item in 0..ITEMS {
+        publish_signal(&producer, &signal(item, 1)).await?;
+    }
+    let events: Vec<_> = (0..120)
+        .map(|id| event(&id, id % ITEMS, BehaviorKind::Click))
+        .collect();
+    publish(&producer, &events).await?;
+    joiner.end_of_input().await?;
+    let before = counters_of(&joiner).await?;
+    let ends = admin
+        .end_offsets(&place.kafka.topic(topics::BEHAVIOR_BY_ITEM))
+        .await?;
+    let emptied = ends.iter().find(|(_, end)| **end > 0);
+    let (&emptied, _) = emptied.context("a partition with records")?;
+    let gone = place.empty(topics::BEHAVIOR_BY_ITEM, emptied).await?;
+
+    let refused = joiner.rebuilds().rebuild(false, &|_| {}).await;
+    ensure!(
+        matches!(refused, Err(RebuildError::RecordsGone { records, .. }) if records == gone),
+        "{refused:?}"
+    );
+    let rebuilt = joiner.rebuilds().rebuild(true, &|_| {}).await?;
+    ensure!(rebuilt.records_gone == gone, "{rebuilt:?}");
+    let after = counters_of(&joiner).await?;
+    let mut lost = Vec::new();
+    for (item, counters) in &after {
+        if *counters != before[item] {
+            ensure!(counters.is_none(), "{item}: all of its events or none");
+            lost.push(*item);
+        }
+    }
+    ensure!(!lost.is_empty() && lost.len() < ITEMS, "{lost:?}");
+    let again = event("again", lost[0], BehaviorKind::Click);
+    publish(&producer, &[again]).await?;
+    joiner.end_of_input().await?;
+    ensure!(joiner.counters(&item_id(lost[0])).await?.is_some());
     joiner.shutdown(DEADLINE).await;
     Ok(())
 }

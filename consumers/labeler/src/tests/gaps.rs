@@ -131,3 +131,15 @@ fn an_answer_is_forgotten_after_the_time_of_corrections_and_not_before() {
         "that of 7; that of 0 is remembered until its own hour"
     );
 }
+
+#[test]
+fn clicks_on_answers_that_never_come_are_kept_up_to_a_bound() {
+    let clicks = (0..1_003).map(|id| click(id, 7, 1, 1)).collect();
+    let mut play = Play::new(LabelerConfig::default(), Vec::new(), clicks);
+    let mut writer = play.claim();
+    play.write(&mut writer, 0, 1_003);
+    assert_eq!(
+        (play.done.clicks.waiting, play.done.clicks.unanswered),
+        (1_000, 3)
+    );
+}

@@ -98,13 +98,7 @@ pub async fn what_cannot_be_read_is_a_dead_letter(place: &Place) -> Result<()> {
 }
 
 pub async fn topics_that_are_not_partitioned_alike_are_refused(place: &Place) -> Result<()> {
-    let admin = millrace_kafka::Admin::connect(&place.kafka)?;
-    let mut declared = topics::declared().iter();
-    let spec = declared.find(|topic| topic.name == topics::IMPRESSIONS);
-    let mut spec = spec.context("declared")?.clone();
-    spec.partitions = 3;
-    admin.create_topic(&spec).await?;
-    place.with_topics().await?;
+    place.with_fewer_partitions(topics::IMPRESSIONS).await?;
     match start(&place.kafka, place.state().await?).await {
         Ok(_) => anyhow::bail!("it started"),
         Err(error @ StartError::NotCopartitioned { .. }) => {

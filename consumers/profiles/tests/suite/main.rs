@@ -7,33 +7,14 @@ mod crash;
 mod profiles;
 mod stack;
 
-/// One test a scenario and store.
-macro_rules! on_both {
-    ($($scenario:ident),+ $(,)?) => {
-        mod embedded {
-            $(
-                #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-                async fn $scenario() -> anyhow::Result<()> {
-                    crate::profiles::$scenario(&millrace_stateful::testing::Place::embedded()?).await
-                }
-            )+
-        }
-        mod real {
-            $(
-                #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-                async fn $scenario() -> anyhow::Result<()> {
-                    crate::profiles::$scenario(&millrace_stateful::testing::Place::real()?).await
-                }
-            )+
-        }
-    };
-}
-
-on_both! {
-    a_click_is_read_from_its_users_profile,
-    an_origin_is_applied_once_and_a_moved_committed_offset_changes_nothing,
-    what_cannot_be_read_is_a_dead_letter,
-    a_second_member_takes_partitions_over_and_nothing_applies_twice,
-    a_rebuilt_generation_has_the_same_profiles_and_live_feedback_goes_on,
-    a_rebuild_that_is_cut_off_leaves_the_live_generation_serving,
+millrace_stateful::on_both_targets! {
+    profiles: [
+        a_click_is_read_from_its_users_profile,
+        an_origin_is_applied_once_and_a_moved_committed_offset_changes_nothing,
+        what_cannot_be_read_is_a_dead_letter,
+        a_second_member_takes_partitions_over_and_nothing_applies_twice,
+        a_rebuilt_generation_has_the_same_profiles_and_live_feedback_goes_on,
+        a_rebuild_ends_where_retention_has_left_a_partition_nothing,
+        a_rebuild_that_is_cut_off_leaves_the_live_generation_serving,
+    ],
 }

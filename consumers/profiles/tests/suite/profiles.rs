@@ -217,6 +217,41 @@ pub async fn a_rebuilt_generation_has_the_same_profiles_and_live_feedback_goes_o
     Ok(())
 }
 
+pub async fn a_rebuild_ends_where_retention_has_left_a_partition_nothing(
+    place: &Place,
+) -> Result<()> {
+    place.with_topics().await?;
+    let producer = place.producer()?;
+    let handle = profiles(place).await?;
+    let feedback = clicks(0..200);
+    publish(&producer, &feedback).await?;
+    handle.end_of_input().await?;
+    let lost = handle.reader().get("user-0").await?.context("a profile")?;
+    let emptied = lost.position().context("a position")?.partition;
+    let gone = place.empty(topics::FEEDBACK, emptied).await?;
+    ensure!(gone > 0);
+
+    let refused = handle.rebuilds().rebuild(false, &|_| {}).await;
+    ensure!(
+        matches!(refused, Err(RebuildError::RecordsGone { records, .. }) if records == gone),
+        "{refused:?}"
+    );
+    let rebuilt = handle.rebuilds().rebuild(true, &|_| {}).await?;
+    ensure!(rebuilt.records_gone == gone, "{rebuilt:?}");
+    let reader = ProfileReader::connect(&place.kafka, place.state().await?).await?;
+    ensure!(
+        reader.get("user-0").await?.is_none(),
+        "what is gone is gone"
+    );
+    let more = clicks(200..210);
+    publish(&producer, &more).await?;
+    handle.end_of_input().await?;
+    let read = reader.get("user-0").await?;
+    ensure!(is_same(read.as_ref(), &expected("user-0", &more)));
+    handle.shutdown(DEADLINE).await;
+    Ok(())
+}
+
 pub async fn a_rebuild_that_is_cut_off_leaves_the_live_generation_serving(
     place: &Place,
 ) -> Result<()> {

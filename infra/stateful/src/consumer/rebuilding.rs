@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use millrace_kafka::AdminError;
 use millrace_retry::while_unavailable;
-use millrace_state::{FIRST_GENERATION, Shard, StateError};
+use millrace_state::{FIRST_GENERATION, LIVE_FOR, Shard, StateError};
 
 use super::Running;
 use crate::member::Member;
@@ -84,9 +84,12 @@ impl<W: Work> Running<W> {
         while self.is_replaying(after).await? {
             tokio::time::sleep(LOOK_EVERY).await;
         }
-        // Those of attempts that were cut off after their switch are among them.
+        // Whoever reads may take the old one for the live one for as long.
+        tokio::time::sleep(2 * LIVE_FOR).await;
+        // Those of attempts that were cut off are among them.
         for generation in FIRST_GENERATION..after {
-            store.drop_generation(generation).await?;
+            let remove = || store.drop_generation(generation);
+            while_unavailable("removing a state", StateError::is_retryable, remove).await?;
         }
         Ok(Rebuilt {
             topic: self.deps.kafka.topic(W::TOPIC),

@@ -11,6 +11,35 @@ use millrace_kafka::{Producer, RawRecord};
 pub use child::{Child, member, of_parent};
 pub use place::Place;
 
+/// One test a scenario and target: `embedded::` on the embedded broker and a folder, `real::` on the
+/// real Kafka and Redis. Scenarios are functions of a [`Place`], in modules of the calling crate's root:
+/// `on_both_targets! { rebuilding: [a_scenario, another] }`.
+#[allow(
+    clippy::crate_in_macro_def,
+    reason = "the scenarios are the calling crate's"
+)]
+#[macro_export]
+macro_rules! on_both_targets {
+    ($($module:ident: [$($scenario:ident),+ $(,)?]),+ $(,)?) => {
+        mod embedded {
+            $(mod $module {$(
+                #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+                async fn $scenario() -> anyhow::Result<()> {
+                    crate::$module::$scenario(&$crate::testing::Place::embedded()?).await
+                }
+            )+})+
+        }
+        mod real {
+            $(mod $module {$(
+                #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+                async fn $scenario() -> anyhow::Result<()> {
+                    crate::$module::$scenario(&$crate::testing::Place::real()?).await
+                }
+            )+})+
+        }
+    };
+}
+
 /// How long anything may take: generous, since the machine may be busy.
 pub const DEADLINE: Duration = Duration::from_secs(60);
 

@@ -8,7 +8,7 @@ use anyhow::{Context as _, Result};
 use millrace_broker::{Broker, BrokerConfig};
 use millrace_kafka::{
     Admin, DeadLetter, KafkaConfig, Producer, ReadFrom, ReadUntil, Record, TopicReader,
-    read_dead_letters,
+    read_dead_letters, topics,
 };
 use millrace_schemas::{Message, decode};
 use millrace_state::{EmbeddedState, StateStore, ValkeyConfig, ValkeyState};
@@ -95,6 +95,34 @@ impl Place {
         let admin = Admin::connect(&self.kafka)?;
         admin.create_declared().await?;
         Ok(admin)
+    }
+
+    /// Makes the declared topics, `topic` with three partitions, and so with fewer than those beside
+    /// which its records are read.
+    ///
+    /// # Errors
+    /// The brokers refuse.
+    pub async fn with_fewer_partitions(&self, topic: &str) -> Result<()> {
+        let mut declared = topics::declared().iter();
+        let spec = declared.find(|spec| spec.name == topic);
+        let mut spec = spec.context("declared")?.clone();
+        spec.partitions = 3;
+        Admin::connect(&self.kafka)?.create_topic(&spec).await?;
+        self.with_topics().await.map(drop)
+    }
+
+    /// Has retention take all records of a partition that are there. Says how many.
+    ///
+    /// # Errors
+    /// The brokers refuse.
+    pub async fn empty(&self, topic: &str, partition: i32) -> Result<u64> {
+        let topic = self.kafka.topic(topic);
+        let admin = Admin::connect(&self.kafka)?;
+        let (start, end) = admin.watermarks(&topic, partition).await?;
+        admin
+            .delete_records(&topic, &BTreeMap::from([(partition, end)]))
+            .await?;
+        Ok(u64::try_from(end - start)?)
     }
 
     /// A producer of its own.

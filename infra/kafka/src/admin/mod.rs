@@ -1,18 +1,21 @@
-//! What topics the brokers have, and making those that are declared.
+//! What topics the brokers have. `declared` makes those that are declared.
+
+mod declared;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, ResourceSpecifier, TopicReplication};
+use rdkafka::admin::{AdminClient, AdminOptions, ResourceSpecifier};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::metadata::{Metadata, MetadataPartition, MetadataTopic};
 use rdkafka::{Offset, TopicPartitionList};
 
-use crate::topics::{self, TopicSpec};
 use crate::{ConfigError, KafkaConfig};
+
+pub use self::declared::{CreateReport, Created};
 
 /// How long one request to the brokers may take.
 pub(crate) const REQUEST_TIMEOUT: Duration = Duration::from_secs(15);
@@ -64,29 +67,6 @@ pub(crate) fn failed(action: impl Into<String>) -> impl FnOnce(KafkaError) -> Ad
         action: action.into(),
         source,
     }
-}
-
-/// What became of a declared topic.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Created {
-    /// It was made.
-    Created,
-    /// It is there as declared.
-    Existing,
-    /// It is there and differs; nothing was changed.
-    Differs {
-        /// `setting: declared X, found Y`, one for each.
-        differences: Vec<String>,
-    },
-}
-
-/// A declared topic and what became of it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct CreateReport {
-    /// The topic's full name.
-    pub topic: String,
-    /// What became of it.
-    pub result: Created,
 }
 
 /// A topic as the brokers have it.
@@ -143,105 +123,6 @@ impl Admin {
             admin: Arc::new(admin),
             reader: Arc::new(reader),
         })
-    }
-
-    /// Makes the declared topics that are missing; reports, and does not change, those that differ.
-    ///
-    /// # Errors
-    /// The brokers cannot be reached, or refuse a topic.
-    pub async fn create_declared(&self) -> Result<Vec<CreateReport>, AdminError> {
-        let existing = self.list().await?;
-        let mut reports = Vec::new();
-        for spec in topics::declared() {
-            let topic = self.config.topic(&spec.name);
-            let result = if !existing.contains(&topic) && self.create(&topic, spec).await? {
-                Created::Created
-            } else {
-                compare(spec, &self.describe(&topic).await?)
-            };
-            reports.push(CreateReport { topic, result });
-        }
-        Ok(reports)
-    }
-
-    /// What [`create_declared`](Self::create_declared) would report; makes nothing.
-    ///
-    /// # Errors
-    /// The brokers cannot be reached.
-    pub async fn compare_declared(&self) -> Result<Vec<CreateReport>, AdminError> {
-        let existing = self.list().await?;
-        let mut reports = Vec::new();
-        for spec in topics::declared() {
-            let topic = self.config.topic(&spec.name);
-            let result = if existing.contains(&topic) {
-                compare(spec, &self.describe(&topic).await?)
-            } else {
-                Created::Created
-            };
-            reports.push(CreateReport { topic, result });
-        }
-        Ok(reports)
-    }
-
-    /// Makes one topic as `spec` says, where it is missing. For another number of partitions than
-    /// the declared one.
-    ///
-    /// # Errors
-    /// The brokers cannot be reached, or refuse it.
-    pub async fn create_topic(&self, spec: &TopicSpec) -> Result<(), AdminError> {
-        let topic = self.config.topic(&spec.name);
-        self.create(&topic, spec).await.map(drop)
-    }
-
-    /// `false` where the topic has come to be meanwhile.
-    async fn create(&self, topic: &str, spec: &TopicSpec) -> Result<bool, AdminError> {
-        let settings = spec.settings();
-        // The brokers' own default, so that one file serves one broker and a cluster.
-        let replication = TopicReplication::Fixed(-1);
-        let new = settings.iter().fold(
-            NewTopic::new(topic, spec.partitions, replication),
-            |new, (setting, value)| new.set(setting, value),
-        );
-        let action = || format!("create the topic {topic}");
-        let results = self
-            .admin
-            .create_topics([&new], &options())
-            .await
-            .map_err(failed(action()))?;
-        match results.into_iter().next() {
-            // Another process made it a moment ago: the brokers may not tell of it yet.
-            Some(Err((_, RDKafkaErrorCode::TopicAlreadyExists))) => {
-                self.until_led(topic, None).await?;
-                Ok(false)
-            }
-            Some(Err((_, code))) => Err(failed(action())(KafkaError::AdminOp(code))),
-            Some(Ok(_)) | None => {
-                self.until_led(topic, Some(spec.partitions)).await?;
-                Ok(true)
-            }
-        }
-    }
-
-    /// Waits until the brokers tell of a topic just made, with a leader for each partition, of which
-    /// there are `partitions` where that is known.
-    async fn until_led(&self, topic: &str, partitions: Option<i32>) -> Result<(), AdminError> {
-        let deadline = Instant::now() + SETTLE_TIMEOUT;
-        loop {
-            let metadata = self.metadata(Some(topic)).await?;
-            let found = metadata.topics().iter().flat_map(MetadataTopic::partitions);
-            let leaders: Vec<i32> = found.map(MetadataPartition::leader).collect();
-            let all_led = !leaders.is_empty() && leaders.iter().all(|&leader| leader >= 0);
-            let all_there =
-                partitions.is_none_or(|wanted| i32::try_from(leaders.len()) == Ok(wanted));
-            if all_led && all_there {
-                return Ok(());
-            }
-            if Instant::now() >= deadline {
-                let source = KafkaError::MetadataFetch(RDKafkaErrorCode::LeaderNotAvailable);
-                return Err(failed(format!("use the new topic {topic}"))(source));
-            }
-            tokio::time::sleep(SETTLE_INTERVAL).await;
-        }
     }
 
     /// The full names of all topics with the configured prefix, sorted.
@@ -349,6 +230,29 @@ impl Admin {
         }
     }
 
+    /// Removes the records before these offsets, by partition.
+    ///
+    /// # Errors
+    /// The brokers cannot be reached, or refuse it.
+    pub async fn delete_records(
+        &self,
+        topic: &str,
+        before: &BTreeMap<i32, i64>,
+    ) -> Result<(), AdminError> {
+        let action = || format!("delete records of {topic}");
+        let mut list = TopicPartitionList::with_capacity(before.len());
+        for (&partition, &offset) in before {
+            list.add_partition_offset(topic, partition, Offset::Offset(offset))
+                .map_err(failed(action()))?;
+        }
+        let deleted = self.admin.delete_records(&list, &options()).await;
+        let deleted = deleted.map_err(failed(action()))?;
+        for element in deleted.elements() {
+            element.error().map_err(failed(action()))?;
+        }
+        Ok(())
+    }
+
     /// The first offset of this time (ms since 1970) or later; partitions without one are absent.
     pub(crate) async fn offsets_for_time(
         &self,
@@ -415,33 +319,6 @@ impl Admin {
             .filter(|entry| covered.contains(&entry.name.as_str()))
             .filter_map(|entry| Some((entry.name, entry.value?)))
             .collect())
-    }
-}
-
-fn compare(spec: &TopicSpec, found: &TopicDescription) -> Created {
-    let mut differences = Vec::new();
-    let partitions = found.partitions.len();
-    if i32::try_from(partitions) != Ok(spec.partitions) {
-        differences.push(format!(
-            "partitions: declared {}, found {partitions}",
-            spec.partitions
-        ));
-    }
-    for (setting, declared) in spec.settings() {
-        match found.settings.get(setting) {
-            Some(value) if *value == declared => {}
-            Some(value) => {
-                differences.push(format!("{setting}: declared {declared}, found {value}"));
-            }
-            None => differences.push(format!(
-                "{setting}: declared {declared}, not told by the brokers"
-            )),
-        }
-    }
-    if differences.is_empty() {
-        Created::Existing
-    } else {
-        Created::Differs { differences }
     }
 }
 
