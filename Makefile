@@ -39,12 +39,12 @@ run: ## build, start everything embedded, load the sample and its behavior, show
 	  --recommend-to 53be9740599d49c1f6d38447d200ddd6
 
 .PHONY: test
-test: tools lint alerts model ## everything: lint, then all tests, on real servers that it starts and stops
+test: tools lint alerts test-model ## everything: lint, then all tests, on real servers that it starts and stops
 	@echo "tests marked ignored are no tests: crash tests start them as child processes to be killed"
 	$(SERVERS) run kafka opensearch redis s3 -- $(NEXTEST)
 
 .PHONY: test-embedded
-test-embedded: tools model ## the tests that need no real server
+test-embedded: tools test-model ## the tests that need no real server
 	@echo "test-embedded leaves out the tests on real servers (make test runs them):"
 	@cargo nextest list $(LOCKED) --workspace -T oneline -E '$(REAL)'
 	$(NEXTEST) -E 'not $(REAL)'
@@ -59,7 +59,7 @@ lint: tools ## formatting, clippy, licences and bans, advisories where they can 
 	cargo clippy $(LOCKED) --workspace --all-targets --features millrace-fuzz/libfuzzer -- -D warnings --cfg fuzzing
 	cargo deny --log-level error check --hide-inclusion-graph bans licenses sources
 	.ci/advisories
-	RUSTDOCFLAGS="-D warnings" cargo doc $(LOCKED) --workspace --no-deps
+	RUSTDOCFLAGS="-D warnings" cargo doc $(LOCKED) --workspace --no-deps --features millrace-fuzz/libfuzzer
 
 .PHONY: alerts
 alerts: ## check the alert rules and run their unit tests
@@ -69,6 +69,13 @@ alerts: ## check the alert rules and run their unit tests
 .PHONY: model
 model: ## fetch the sentence encoder's files into the user's cache
 	cargo run $(LOCKED) --quiet --bin millrace -- model pull $(MODEL)
+
+# The tests' own binary: built alone it would have dependencies with fewer features (tokio's test-util), and
+# so compile them a second time. Linting and documenting with the fuzz targets asks for the same ones.
+.PHONY: test-model
+test-model: tools
+	$(NEXTEST) --no-run
+	$${CARGO_TARGET_DIR:-target}/debug/millrace model pull $(MODEL)
 
 .PHONY: tools
 tools: $(TOOLS)/installed $(PYTHON_ENV)/installed ## install cargo-nextest, cargo-deny and the tests' Python, pinned

@@ -101,6 +101,7 @@ async fn reconcile(
 ) -> anyhow::Result<Outcome> {
     let info = session.api.info().await?;
     let model_version = info.index["model_version"].as_str().unwrap_or_default();
+    let group = vectorizer_group(&session.kafka, &config.index.name);
     let reconciler = Reconciler {
         stores: ObjectStores::new(&config.objects)?,
         headers: Arc::new(ApiHeaders(session.api.clone())),
@@ -108,7 +109,7 @@ async fn reconcile(
         options: ReconcilerOptions {
             retry_dead_letters: args.retry_dead_letters,
             examples: EXAMPLES,
-            ..ReconcilerOptions::new(model_version, vectorizer_group(config))
+            ..ReconcilerOptions::new(model_version, group)
         },
     };
     let bar = output.progress(None, "documents");

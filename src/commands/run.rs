@@ -39,6 +39,8 @@ enum Role {
     Recommender,
     /// `POST /v1/events` and AIRec's tables to their topics.
     Collector,
+    /// Metrics of how far consumer groups are behind, under the names of klag-exporter.
+    LagExporter,
     /// Sentence encoders over HTTP, as OpenAI's, TEI's and TorchServe's servers; on either profile.
     ModelServer,
 }
@@ -54,6 +56,9 @@ pub async fn run(args: Args, mut config: Config, output: Output) -> anyhow::Resu
     }
     // Who starts the role wants it to compare.
     config.reconciler.every.get_or_insert(DEFAULT_EVERY);
+    if let Role::LagExporter = args.role {
+        config.lag.look_at_least_by_default();
+    }
     let role = Needs {
         topics: true,
         ..Needs::NOTHING
@@ -99,6 +104,7 @@ pub async fn run(args: Args, mut config: Config, output: Output) -> anyhow::Resu
             collector: true,
             ..role
         },
+        Role::LagExporter => Needs { lag: true, ..role },
         Role::ModelServer => unreachable!("it is no part of a stack and was served above"),
     };
     let mut stop = stop::signals()?;

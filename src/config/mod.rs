@@ -27,7 +27,8 @@ use millrace_vectorizer::VectorizerConfig;
 use serde::Deserialize;
 
 pub use self::sections::{
-    ApiConfig, BrokerSection, EncoderKind, IndexSection, ModelSection, StateSection, UploadsSection,
+    ApiConfig, BrokerSection, EncoderKind, IndexSection, LagSection, ModelSection, StateSection,
+    UploadsSection,
 };
 
 const DEFAULT_FILE: &str = "millrace.toml";
@@ -87,6 +88,8 @@ pub struct Config {
     pub recommender: RecommenderConfig,
     /// Comparisons on a schedule, and the sweep of tombstones.
     pub reconciler: ReconcilerConfig,
+    /// Metrics of how far consumer groups are behind.
+    pub lag: LagSection,
     /// Logs and traces.
     pub telemetry: TelemetryConfig,
 }
@@ -114,6 +117,7 @@ impl Default for Config {
             features: Vec::new(),
             recommender: RecommenderConfig::default(),
             reconciler: ReconcilerConfig::default(),
+            lag: LagSection::default(),
             telemetry: TelemetryConfig::default(),
         }
     }

@@ -2,6 +2,7 @@
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
+use std::time::Duration;
 
 use millrace_index::{KnnEngine, OpenSearchConfig};
 use millrace_models::RemoteConfig;
@@ -130,4 +131,40 @@ impl Default for ModelSection {
 
 fn loopback(port: u16) -> SocketAddr {
     SocketAddr::from((Ipv4Addr::LOCALHOST, port))
+}
+
+/// `lag`: metrics of how far consumer groups are behind.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct LagSection {
+    /// Seconds between two looks at the groups; 0 looks never.
+    pub every_seconds: u64,
+    /// Also at the groups of other applications, whose names do not begin with `kafka.topic_prefix`.
+    pub all_groups: bool,
+}
+
+/// Seconds between two looks at the groups.
+const LOOK_EVERY_SECONDS: u64 = 10;
+
+impl LagSection {
+    /// The time between two looks, where there are any.
+    pub fn every(&self) -> Option<Duration> {
+        (self.every_seconds > 0).then(|| Duration::from_secs(self.every_seconds))
+    }
+
+    /// For who was started to look.
+    pub fn look_at_least_by_default(&mut self) {
+        if self.every_seconds == 0 {
+            self.every_seconds = LOOK_EVERY_SECONDS;
+        }
+    }
+}
+
+impl Default for LagSection {
+    fn default() -> Self {
+        Self {
+            every_seconds: LOOK_EVERY_SECONDS,
+            all_groups: false,
+        }
+    }
 }

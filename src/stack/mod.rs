@@ -9,6 +9,7 @@ mod deadline;
 pub mod index;
 mod joining;
 mod labelling;
+mod lagging;
 mod metrics;
 pub mod model;
 mod needs;
@@ -44,6 +45,7 @@ use self::collector::Collector;
 use self::deadline::Deadline;
 use self::joining::Joining;
 use self::labelling::Labelling;
+use self::lagging::Lagging;
 pub use self::needs::Needs;
 pub use self::pipeline::vectorizer_group;
 use self::pipeline::{Pipeline, Shared};
@@ -77,6 +79,8 @@ pub struct Stack {
     labelling: Option<Labelling>,
     profiling: Option<Profiling>,
     recommending: Option<Recommending>,
+    /// Looks at the groups until it is dropped.
+    lagging: Option<Lagging>,
     broker: Option<Broker>,
     failed: CancellationToken,
 }
@@ -230,6 +234,14 @@ impl Stack {
         } else {
             None
         };
+        let lagging = match config.lag.every() {
+            Some(every) if needs.lag => {
+                let lagging = Lagging::start(config, &kafka, every)?;
+                metrics::lag::register(&mut registry, &lagging.last);
+                Some(lagging)
+            }
+            _ => None,
+        };
         let control_token = control_token()?;
         let administrators = Administrators::new(config, &control_token);
         let mut recommendations = Router::new();
@@ -295,6 +307,7 @@ impl Stack {
             labelling,
             profiling,
             recommending,
+            lagging,
             broker,
             failed,
         })
@@ -355,6 +368,7 @@ impl Stack {
         if let Some(profiling) = self.profiling {
             profiling.stop(deadline).await;
         }
+        drop(self.lagging);
         if let Some(broker) = self.broker {
             stop_broker(broker).await;
         }

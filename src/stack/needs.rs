@@ -30,6 +30,8 @@ pub struct Needs {
     pub collector: bool,
     /// Comparisons and sweeps on a schedule.
     pub reconciler: bool,
+    /// Metrics of how far consumer groups are behind.
+    pub lag: bool,
 }
 
 impl Needs {
@@ -47,6 +49,7 @@ impl Needs {
         uploads: false,
         collector: false,
         reconciler: false,
+        lag: false,
     };
     /// The index and the encoder alone.
     pub const SEARCH: Self = Self {
@@ -98,6 +101,7 @@ impl Needs {
         uploads: true,
         collector: true,
         reconciler: true,
+        lag: true,
         ..Self::INGEST
     };
 }

@@ -30,11 +30,10 @@ pub struct Pipeline {
 
 /// The group of the vectorizer. An index generation has its own, so that a new
 /// one reads the documents topic from its start beside the old one.
-pub fn vectorizer_group(config: &Config) -> String {
+pub fn vectorizer_group(kafka: &KafkaConfig, index: &str) -> String {
     format!(
-        "{}vectorizer.{}-{:06}",
-        config.kafka.topic_prefix,
-        config.index.name,
+        "{}vectorizer.{index}-{:06}",
+        kafka.topic_prefix,
         index::GENERATION
     )
 }
@@ -69,7 +68,10 @@ impl Pipeline {
         } = shared;
         let producer = Producer::connect(kafka)?;
         let sink = BulkSink::start(Arc::clone(index), SinkConfig::default());
-        let group = ConsumerConfig::new(vectorizer_group(config), &[topics::DOCUMENTS]);
+        let group = ConsumerConfig::new(
+            vectorizer_group(&config.kafka, &config.index.name),
+            &[topics::DOCUMENTS],
+        );
         let consumer = Consumer::start(kafka, &group)?;
         let handle = consumer.handle();
         readiness::follow_consumer(health.part("vectorizer"), handle.health(), failed.clone());

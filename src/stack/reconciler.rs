@@ -30,7 +30,7 @@ pub struct Compares {
 impl Compares {
     /// Compares with the index of this process; without `signals` the topic is not read.
     pub fn reconciler(&self, signals: bool) -> Reconciler {
-        let group = vectorizer_group(&self.config);
+        let group = vectorizer_group(&self.config.kafka, &self.config.index.name);
         Reconciler {
             stores: ObjectStores::clone(&self.objects),
             headers: Arc::new(IndexHeaders(Arc::clone(&self.index))),

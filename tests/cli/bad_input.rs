@@ -84,7 +84,7 @@ fn an_unknown_group_or_partition_is_told_with_those_there_are() -> anyhow::Resul
         error.contains("unknown group \"nobody\"") && error.contains("millrace.vectorizer."),
         "{error}"
     );
-    let partitions = pipeline.json(&["lag"])?["partitions"]
+    let partitions = pipeline.json(&["topics", "describe", "documents"])?["partitions"]
         .as_array()
         .map_or(0, Vec::len);
     let error = pipeline.failure(&["peek", "documents", "--partition", "99"])?;

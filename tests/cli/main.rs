@@ -9,6 +9,7 @@ mod buckets;
 mod encoders;
 mod evaluation;
 mod harness;
+mod lag;
 mod models;
 mod notices;
 mod pipeline;

@@ -228,7 +228,7 @@ impl KafkaConfig {
         Ok(self.with_options(client))
     }
 
-    /// For the offsets that `group` has committed, without joining it.
+    /// For committing offsets in the name of `group` without joining it.
     pub(crate) fn offsets_client(&self, group: &str) -> Result<ClientConfig, ConfigError> {
         let mut client = self.reader_client()?;
         client.set("group.id", group);

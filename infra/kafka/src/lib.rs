@@ -26,6 +26,7 @@ mod consumer;
 mod dead_letters;
 #[cfg(any(test, fuzzing))]
 pub mod fuzzing;
+mod groups;
 mod lag;
 mod partitioner;
 mod producer;
@@ -45,7 +46,8 @@ pub use dead_letters::{
     DeadLetter, DeadLetterReason, DeadLetterSummary, DeadLetters, read_dead_letters,
     summarize_dead_letters,
 };
-pub use lag::PartitionLag;
+pub use groups::{DescribedGroup, GroupMember, TopicPartition};
+pub use lag::{Assessment, GroupLags, LagHistory, LagMember, LagStatus, PartitionLag};
 pub use partitioner::{java_murmur2, java_partition};
 pub use producer::{Enqueued, ProduceError, Producer, RawRecord, RecordPosition};
 pub use reader::{ReadFrom, ReadUntil, ReaderError, TopicReader};

@@ -36,6 +36,15 @@ kafka_exec() {
     -cp "$1/home/libs/*" kafka.Kafka "$1/home/server.properties"
 }
 
+# Not a server's: see ../servers.
+kafka_consumer_groups() {
+  local java home=$1/home
+  shift
+  java=$(java_home)
+  exec "$java/bin/java" "${jvm_flags[@]}" -cp "$home/libs/*" \
+    org.apache.kafka.tools.consumer.group.ConsumerGroupCommand "$@"
+}
+
 kafka_ready() { grep -q 'Kafka Server started' "$3" && listening "$2"; }
 
 kafka_address() { printf 'MILLRACE_TEST_KAFKA=127.0.0.1:%s\n' "$1"; }

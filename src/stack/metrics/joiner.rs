@@ -7,7 +7,7 @@ use millrace_telemetry::prometheus_client::collector::Collector;
 use millrace_telemetry::prometheus_client::encoding::DescriptorEncoder;
 use millrace_telemetry::prometheus_client::registry::Registry;
 
-use super::{counter, family, gauge, lag, watermark_lag_seconds};
+use super::{counter, family, gauge, records_behind, watermark_lag_seconds};
 
 /// Reads the joiner's own counters whenever somebody asks for metrics.
 struct JoinerCollector(Arc<JoinerHandle>);
@@ -82,12 +82,12 @@ impl Collector for JoinerCollector {
             (
                 "millrace_rekey_lag_records",
                 "Records of behavior not read yet, all partitions.",
-                lag(self.0.rekey_consumer()),
+                records_behind(self.0.rekey_consumer()),
             ),
             (
                 "millrace_joiner_lag_records",
                 "Records of behavior by item not joined yet, all partitions.",
-                lag(&self.0.join_consumer()),
+                records_behind(&self.0.join_consumer()),
             ),
         ] {
             gauge(&mut encoder, name, help, value)?;

@@ -7,7 +7,7 @@ use millrace_telemetry::prometheus_client::collector::Collector;
 use millrace_telemetry::prometheus_client::encoding::DescriptorEncoder;
 use millrace_telemetry::prometheus_client::registry::Registry;
 
-use super::{counter, family, gauge, lag, watermark_lag_seconds};
+use super::{counter, family, gauge, records_behind, watermark_lag_seconds};
 
 /// Reads the labeler's own counters whenever somebody asks for metrics.
 struct LabelerCollector(Arc<LabelerHandle>);
@@ -79,7 +79,7 @@ impl Collector for LabelerCollector {
             (
                 "millrace_labeler_lag_records",
                 "Records of clicks by request not read yet, all partitions.",
-                lag(&self.0.consumer()),
+                records_behind(&self.0.consumer()),
             ),
         ] {
             gauge(&mut encoder, name, help, value)?;

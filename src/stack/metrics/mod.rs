@@ -4,6 +4,7 @@ pub mod collector;
 pub mod health;
 pub mod joiner;
 pub mod labeler;
+pub mod lag;
 pub mod notices;
 pub mod pipeline;
 pub mod profiles;
@@ -52,7 +53,7 @@ fn family<'a>(
 }
 
 /// Records that the consumer's partitions hold and it has not read yet.
-fn lag(consumer: &ConsumerHandle) -> i64 {
+fn records_behind(consumer: &ConsumerHandle) -> i64 {
     let partitions = consumer.metrics().partitions;
     partitions
         .iter()

@@ -7,7 +7,7 @@ use millrace_telemetry::prometheus_client::collector::Collector;
 use millrace_telemetry::prometheus_client::encoding::DescriptorEncoder;
 use millrace_telemetry::prometheus_client::registry::Registry;
 
-use super::{counter, family, gauge, lag};
+use super::{counter, family, gauge, records_behind};
 
 /// Reads the consumer's own counters whenever somebody asks for metrics.
 struct ProfilesCollector(Arc<ProfilesHandle>);
@@ -48,7 +48,7 @@ impl Collector for ProfilesCollector {
             &mut encoder,
             "millrace_profiles_lag_records",
             "Records of feedback not applied yet, all partitions.",
-            lag(&self.0.consumer()),
+            records_behind(&self.0.consumer()),
         )
     }
 }

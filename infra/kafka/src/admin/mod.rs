@@ -41,14 +41,20 @@ pub enum AdminError {
         /// The topic's full name.
         topic: String,
     },
+    /// No group can have this name.
+    #[error("{group:?} can't be the name of a group: it has a NUL byte")]
+    InvalidGroup {
+        /// The name.
+        group: String,
+    },
     /// The runtime is shutting down.
     #[error("cancelled")]
     Cancelled,
 }
 
 /// How long a topic may be without its leaders, after it was made or while a broker restarts.
-const SETTLE_TIMEOUT: Duration = Duration::from_secs(60);
-const SETTLE_INTERVAL: Duration = Duration::from_millis(50);
+pub(crate) const SETTLE_TIMEOUT: Duration = Duration::from_secs(60);
+pub(crate) const SETTLE_INTERVAL: Duration = Duration::from_millis(50);
 
 fn is_settling(error: &KafkaError) -> bool {
     matches!(
@@ -99,7 +105,7 @@ pub struct PartitionDescription {
 #[derive(Clone)]
 pub struct Admin {
     pub(crate) config: KafkaConfig,
-    admin: Arc<AdminClient<DefaultClientContext>>,
+    pub(crate) admin: Arc<AdminClient<DefaultClientContext>>,
     /// For metadata and watermarks, outside any group.
     reader: Arc<BaseConsumer>,
 }
@@ -206,6 +212,16 @@ impl Admin {
         }
         partitions.sort_unstable();
         Ok(partitions)
+    }
+
+    /// The numbers of all topics' partitions, by full name, in one request.
+    pub(crate) async fn all_partitions(&self) -> Result<BTreeMap<String, Vec<i32>>, AdminError> {
+        let metadata = self.metadata(None).await?;
+        let of = |topic: &MetadataTopic| {
+            let numbers = topic.partitions().iter().map(MetadataPartition::id);
+            (topic.name().to_owned(), numbers.collect())
+        };
+        Ok(metadata.topics().iter().map(of).collect())
     }
 
     /// The oldest offset and the one that the next record gets.
@@ -322,7 +338,7 @@ impl Admin {
     }
 }
 
-fn options() -> AdminOptions {
+pub(crate) fn options() -> AdminOptions {
     AdminOptions::new()
         .request_timeout(Some(REQUEST_TIMEOUT))
         .operation_timeout(Some(REQUEST_TIMEOUT))

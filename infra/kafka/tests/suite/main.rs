@@ -61,12 +61,28 @@ on_both! {
         an_unwritable_topic_is_waited_for,
         the_same_failure_is_counted_once,
     ],
+    lag: [
+        lag_is_told_in_records_and_seconds,
+        groups_at_different_offsets_are_read_at_once,
+        offsets_of_a_group_without_members_can_be_moved,
+    ],
     administering: [
         processes_that_start_together_make_the_topics_once,
         declared_topics_are_made_once,
-        lag_is_told_in_records_and_seconds,
         a_reader_stops_at_the_end_it_saw,
         a_reader_begins_where_it_is_told,
         a_reader_follows,
     ],
+}
+
+mod against_kafkas_own_commands {
+    mod real {
+        #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+        async fn lag_figures_are_those_of_kafkas_own_command() -> anyhow::Result<()> {
+            crate::scenarios::lag::lag_figures_are_those_of_kafkas_own_command(
+                &crate::cluster::Cluster::real()?,
+            )
+            .await
+        }
+    }
 }

@@ -5,10 +5,11 @@ use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use millrace_kafka::AdminError;
-use millrace_retry::while_unavailable;
+use millrace_retry::{error_chain, while_unavailable};
 use millrace_state::{FIRST_GENERATION, LIVE_FOR, Shard, StateError};
 
 use super::Running;
+use crate::deps::group;
 use crate::member::Member;
 use crate::rebuild::{self, Extent, LOOK_EVERY, RebuildError, RebuildProgress, Rebuilt};
 use crate::work::Work;
@@ -90,6 +91,7 @@ impl<W: Work> Running<W> {
         for generation in FIRST_GENERATION..after {
             let remove = || store.drop_generation(generation);
             while_unavailable("removing a state", StateError::is_retryable, remove).await?;
+            self.forget_group(generation).await;
         }
         Ok(Rebuilt {
             topic: self.deps.kafka.topic(W::TOPIC),
@@ -98,6 +100,15 @@ impl<W: Work> Running<W> {
             records: extent.total(),
             records_gone: extent.gone(),
         })
+    }
+
+    /// A group that nobody is in any more would be told of as one that has stopped.
+    async fn forget_group(&self, generation: u32) {
+        let group = group(&self.deps.kafka, W::NAME, generation);
+        if let Err(error) = self.admin.delete_group(&group).await {
+            // Members of other processes are still to learn that they are replaced.
+            tracing::info!(group, error = error_chain(&error), "the old group stays");
+        }
     }
 
     /// Waits until the new generation has applied all that was there.

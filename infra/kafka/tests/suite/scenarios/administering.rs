@@ -66,58 +66,6 @@ pub async fn processes_that_start_together_make_the_topics_once(cluster: &Cluste
     Ok(())
 }
 
-pub async fn lag_is_told_in_records_and_seconds(cluster: &Cluster) -> Result<()> {
-    let admin = cluster.with_topics().await?;
-    let topic = cluster.config.topic(DOCUMENTS);
-    let producer = cluster.producer()?;
-    let minute_ago = now_ms() - 60_000;
-    for number in 0..10 {
-        let record = RawRecord {
-            partition_key: Some("one".into()),
-            timestamp_ms: Some(minute_ago + i64::from(number) * 1000),
-            ..numbered(topic.clone(), number)
-        };
-        producer.send_raw(record).await?;
-    }
-    let before = admin
-        .group_lag(&cluster.group(), std::slice::from_ref(&topic))
-        .await?;
-    ensure!(
-        before.len() == 6 && before.iter().map(|lag| lag.lag).sum::<i64>() == 10,
-        "{before:?}"
-    );
-    ensure!(before.iter().all(|lag| !lag.committed));
-    ensure!(
-        admin.group_lag(&cluster.group(), &[]).await?.is_empty(),
-        "nothing is committed yet"
-    );
-
-    let mut consumer = cluster.consumer(DOCUMENTS)?;
-    for _ in 0..4 {
-        next(&mut consumer).await?.ack();
-    }
-    consumer.shutdown(PATIENCE).await;
-    let after = admin.group_lag(&cluster.group(), &[]).await?;
-    ensure!(after.len() == 1, "{after:?}");
-    let lag = &after[0];
-    ensure!((lag.current, lag.end, lag.lag) == (4, 10, 6), "{lag:?}");
-    // The fifth record is 56 s old.
-    ensure!((56.0..70.0).contains(&lag.lag_seconds), "{lag:?}");
-
-    let mut consumer = cluster.consumer(DOCUMENTS)?;
-    for _ in 0..6 {
-        next(&mut consumer).await?.ack();
-    }
-    consumer.shutdown(PATIENCE).await;
-    let done = admin.group_lag(&cluster.group(), &[]).await?;
-    ensure!(
-        done.iter()
-            .all(|lag| lag.lag == 0 && lag.lag_seconds == 0.0),
-        "{done:?}"
-    );
-    Ok(())
-}
-
 pub async fn a_reader_stops_at_the_end_it_saw(cluster: &Cluster) -> Result<()> {
     cluster.with_topics().await?;
     let topic = cluster.config.topic(DOCUMENTS);

@@ -1,0 +1,180 @@
+//! Consumer groups as the brokers know them: who is in them, and what they have committed.
+
+mod ffi;
+
+use std::collections::BTreeMap;
+use std::ffi::CString;
+use std::sync::Arc;
+
+use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer as _};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::{Offset, TopicPartitionList};
+
+use crate::admin::{Admin, AdminError, REQUEST_TIMEOUT, blocking, failed, options};
+
+/// Full name of a topic, and the number of a partition.
+pub type TopicPartition = (String, i32);
+
+/// A group as its coordinator describes it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DescribedGroup {
+    /// Its name.
+    pub name: String,
+    /// `Stable`, `Empty`, `PreparingRebalance`, `CompletingRebalance`, `Dead` or `Unknown`.
+    pub state: String,
+    /// Its members.
+    pub members: Vec<GroupMember>,
+}
+
+/// A member of a group.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GroupMember {
+    /// What the coordinator calls it.
+    pub id: String,
+    /// What its client calls itself.
+    pub client_id: String,
+    /// Where it is, as the coordinator sees it.
+    pub host: String,
+    /// The partitions that it was given.
+    pub assigned: Vec<TopicPartition>,
+}
+
+/// Which end of a partition.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum PartitionEnd {
+    /// The oldest offset.
+    Oldest,
+    /// The offset that the next record gets.
+    Next,
+}
+
+impl Admin {
+    /// The names of all consumer groups that the brokers know, sorted.
+    ///
+    /// # Errors
+    /// The brokers cannot be reached.
+    pub async fn groups(&self) -> Result<Vec<String>, AdminError> {
+        let client = self.config.reader_client()?;
+        let result = blocking(move || {
+            let client: BaseConsumer = client.create()?;
+            let list = client.fetch_group_list(None, REQUEST_TIMEOUT)?;
+            Ok(list
+                .groups()
+                .iter()
+                .map(|group| group.name().to_owned())
+                .collect())
+        });
+        let mut names: Vec<String> = result.await?.map_err(failed("list the groups"))?;
+        names.sort_unstable();
+        Ok(names)
+    }
+
+    /// State and members of `groups`. One that does not exist is `Dead` and has no members.
+    ///
+    /// # Errors
+    /// The brokers cannot be reached, or a name has a NUL byte.
+    pub async fn describe_groups(
+        &self,
+        groups: &[String],
+    ) -> Result<Vec<DescribedGroup>, AdminError> {
+        let (admin, names) = (Arc::clone(&self.admin), names(groups)?);
+        let asked = blocking(move || ffi::described(admin.inner(), &names, REQUEST_TIMEOUT));
+        asked.await?.map_err(failed("describe the groups"))
+    }
+
+    /// What `groups` have committed, each by topic and partition.
+    ///
+    /// # Errors
+    /// The brokers cannot be reached, or a name has a NUL byte.
+    pub async fn committed(
+        &self,
+        groups: &[String],
+    ) -> Result<BTreeMap<String, BTreeMap<TopicPartition, i64>>, AdminError> {
+        let (admin, names) = (Arc::clone(&self.admin), names(groups)?);
+        let asked = blocking(move || ffi::committed(admin.inner(), &names, REQUEST_TIMEOUT));
+        let found = asked.await?;
+        let found = found.map_err(failed("read the offsets of the groups"))?;
+        let of = |(group, offsets): (String, Vec<_>)| (group, offsets.into_iter().collect());
+        Ok(found.into_iter().map(of).collect())
+    }
+
+    /// Moves where `group` resumes from. The brokers refuse it while the group has members.
+    ///
+    /// # Errors
+    /// The brokers cannot be reached, or refuse it.
+    pub async fn set_offsets(
+        &self,
+        group: &str,
+        offsets: &BTreeMap<TopicPartition, i64>,
+    ) -> Result<(), AdminError> {
+        let action = format!("set the offsets of the group {group}");
+        let client = self.config.offsets_client(group)?;
+        let mut list = TopicPartitionList::with_capacity(offsets.len());
+        for ((topic, partition), offset) in offsets {
+            list.add_partition_offset(topic, *partition, Offset::Offset(*offset))
+                .map_err(failed(action.as_str()))?;
+        }
+        // A consumer that never subscribes joins no group; it may commit in the name of an empty one.
+        let set = blocking(move || {
+            let consumer: BaseConsumer = client.create()?;
+            consumer.commit(&list, CommitMode::Sync)
+        });
+        set.await?.map_err(failed(action))
+    }
+
+    /// Has the brokers forget a group and its offsets. `false` where they know none of that name.
+    ///
+    /// # Errors
+    /// It has members, or the brokers cannot be reached.
+    pub async fn delete_group(&self, group: &str) -> Result<bool, AdminError> {
+        let action = format!("delete the group {group}");
+        let deleted = self.admin.delete_groups(&[group], &options()).await;
+        let deleted = deleted.map_err(failed(action.as_str()))?;
+        match deleted.into_iter().next() {
+            Some(Err((_, RDKafkaErrorCode::GroupIdNotFound))) => Ok(false),
+            Some(Err((_, code))) => Err(failed(action)(KafkaError::AdminOp(code))),
+            Some(Ok(_)) | None => Ok(true),
+        }
+    }
+
+    /// One end of each of these partitions. Those that do not exist, or have no leader, are absent.
+    ///
+    /// # Errors
+    /// The brokers cannot be reached.
+    pub(crate) async fn partition_ends(
+        &self,
+        partitions: impl IntoIterator<Item = &TopicPartition>,
+        end: PartitionEnd,
+    ) -> Result<BTreeMap<TopicPartition, i64>, AdminError> {
+        let action = "read the offsets of the topics";
+        let mut wanted = TopicPartitionList::new();
+        let offset = match end {
+            PartitionEnd::Oldest => Offset::Beginning,
+            PartitionEnd::Next => Offset::End,
+        };
+        for (topic, partition) in partitions {
+            wanted
+                .add_partition_offset(topic, *partition, offset)
+                .map_err(failed(action))?;
+        }
+        if wanted.count() == 0 {
+            return Ok(BTreeMap::new());
+        }
+        let admin = Arc::clone(&self.admin);
+        let asked = blocking(move || ffi::offsets(admin.inner(), &wanted, REQUEST_TIMEOUT));
+        let found = asked.await?.map_err(failed(action))?;
+        let known = |(partition, offset): (TopicPartition, Result<i64, _>)| {
+            offset.ok().map(|offset| (partition, offset))
+        };
+        Ok(found.into_iter().filter_map(known).collect())
+    }
+}
+
+fn names(groups: &[String]) -> Result<Vec<CString>, AdminError> {
+    let name = |group: &String| {
+        CString::new(group.as_str()).map_err(|_| AdminError::InvalidGroup {
+            group: group.clone(),
+        })
+    };
+    groups.iter().map(name).collect()
+}

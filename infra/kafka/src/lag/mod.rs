@@ -1,0 +1,218 @@
+//! How far consumer groups are behind, in records and in seconds.
+//!
+//! A group's offsets, its members and both ends of its partitions come in one request each, whatever their
+//! number. The seconds are no estimate: `ages` reads the next record that the group has not.
+
+mod ages;
+mod history;
+mod status;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Instant;
+
+use serde::Serialize;
+
+use crate::admin::{Admin, AdminError, SETTLE_INTERVAL, SETTLE_TIMEOUT};
+use crate::groups::{DescribedGroup, PartitionEnd, TopicPartition};
+
+pub use self::history::LagHistory;
+pub use self::status::{Assessment, LagStatus};
+use self::status::{Look, assess};
+
+/// How far a group is behind on one partition.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct PartitionLag {
+    /// The group's name.
+    pub group: String,
+    /// The topic's full name.
+    pub topic: String,
+    /// The partition.
+    pub partition: i32,
+    /// The offset that the group resumes from: the committed one, or the oldest where it has
+    /// committed none.
+    pub current: i64,
+    /// Whether the group has committed an offset here.
+    pub committed: bool,
+    /// The offset that the next record gets.
+    pub end: i64,
+    /// Records between the two. Compaction and transactions leave gaps, so fewer may be left.
+    pub lag: i64,
+    /// The age of the next unread record in seconds; 0 where there is none.
+    pub lag_seconds: f64,
+    /// Who has the partition; absent where nobody has, or where members were not asked for.
+    pub member: Option<LagMember>,
+}
+
+/// The member of a group that has a partition.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct LagMember {
+    /// What the coordinator calls it.
+    pub id: String,
+    /// What its client calls itself.
+    pub client_id: String,
+    /// Where it is, as the coordinator sees it.
+    pub host: String,
+}
+
+/// How far groups are behind.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct GroupLags {
+    /// As their coordinators describe them, in the order they were asked for.
+    pub groups: Vec<DescribedGroup>,
+    /// By group, topic and partition.
+    pub partitions: Vec<PartitionLag>,
+}
+
+impl Admin {
+    /// How far `group` is behind on `topics` (full names), members left out. Without topics: on all
+    /// those where it has committed an offset. Sorted by topic and partition.
+    ///
+    /// # Errors
+    /// The brokers cannot be reached, or a named topic does not exist.
+    pub async fn group_lag(
+        &self,
+        group: &str,
+        topics: &[String],
+    ) -> Result<Vec<PartitionLag>, AdminError> {
+        let mut committed = self.committed(&[group.to_owned()]).await?;
+        let committed = committed.remove(group).unwrap_or_default();
+        let partitions: BTreeSet<TopicPartition> = if topics.is_empty() {
+            committed.keys().cloned().collect()
+        } else {
+            let mut named = BTreeSet::new();
+            for topic in topics {
+                let numbers = self.partitions(topic).await?.into_iter();
+                named.extend(numbers.map(|number| (topic.clone(), number)));
+            }
+            named
+        };
+        let ends = self.settled_ends(&partitions).await?;
+        let of = |partition: &TopicPartition| {
+            let (oldest, next) = ends.get(partition)?;
+            let committed = committed.get(partition).copied();
+            Some(PartitionLag::new(
+                group, partition, committed, *oldest, *next,
+            ))
+        };
+        let mut lags: Vec<PartitionLag> = partitions.iter().filter_map(of).collect();
+        self.fill_ages(&mut lags).await?;
+        Ok(lags)
+    }
+
+    /// How far `groups` are behind on all partitions of the topics that they read, which are those where
+    /// they have committed an offset or were given a partition; with who has each.
+    ///
+    /// # Errors
+    /// The brokers cannot be reached.
+    pub async fn group_lags(&self, groups: &[String]) -> Result<GroupLags, AdminError> {
+        let mut lags = self.group_offsets(groups).await?;
+        self.fill_ages(&mut lags.partitions).await?;
+        Ok(lags)
+    }
+
+    /// As [`group_lags`](Self::group_lags) without the seconds, for which records have to be read.
+    ///
+    /// # Errors
+    /// The brokers cannot be reached.
+    pub async fn group_offsets(&self, groups: &[String]) -> Result<GroupLags, AdminError> {
+        let committed = self.committed(groups).await?;
+        let described = self.describe_groups(groups).await?;
+        let mut members: BTreeMap<(&str, &TopicPartition), LagMember> = BTreeMap::new();
+        for group in &described {
+            for member in &group.members {
+                let member_of = LagMember {
+                    id: member.id.clone(),
+                    client_id: member.client_id.clone(),
+                    host: member.host.clone(),
+                };
+                for partition in &member.assigned {
+                    members.insert((&group.name, partition), member_of.clone());
+                }
+            }
+        }
+        let assigned = members.keys().map(|(group, (topic, _))| (*group, topic));
+        let offsets = committed.iter().flat_map(|(group, offsets)| {
+            let topics = offsets.keys().map(|(topic, _)| topic);
+            topics.map(move |topic| (group.as_str(), topic))
+        });
+        let topics: BTreeSet<(&str, &String)> = assigned.chain(offsets).collect();
+        // Also where it has read nothing yet: records wait there, and nobody else would tell of them.
+        let partitions = self.all_partitions().await?;
+        let all: BTreeSet<(&str, TopicPartition)> = topics
+            .into_iter()
+            .flat_map(|(group, topic)| {
+                let numbers = partitions.get(topic).into_iter().flatten();
+                numbers.map(move |number| (group, (topic.clone(), *number)))
+            })
+            .collect();
+        let partitions: BTreeSet<&TopicPartition> = all.iter().map(|(_, known)| known).collect();
+        let (oldest, next) = tokio::try_join!(
+            self.partition_ends(partitions.iter().copied(), PartitionEnd::Oldest),
+            self.partition_ends(partitions.iter().copied(), PartitionEnd::Next),
+        )?;
+        let of = |(group, partition): &(&str, TopicPartition)| {
+            // A topic that was deleted meanwhile has no ends.
+            let (oldest, next) = (oldest.get(partition)?, next.get(partition)?);
+            let committed = committed.get(*group)?.get(partition).copied();
+            Some(PartitionLag {
+                member: members.get(&(*group, partition)).cloned(),
+                ..PartitionLag::new(group, partition, committed, *oldest, *next)
+            })
+        };
+        let lags = all.iter().filter_map(of).collect();
+        Ok(GroupLags {
+            partitions: lags,
+            groups: described,
+        })
+    }
+
+    /// Both ends of each partition, once it has a leader.
+    async fn settled_ends(
+        &self,
+        partitions: &BTreeSet<TopicPartition>,
+    ) -> Result<BTreeMap<TopicPartition, (i64, i64)>, AdminError> {
+        let deadline = Instant::now() + SETTLE_TIMEOUT;
+        loop {
+            let (oldest, next) = tokio::try_join!(
+                self.partition_ends(partitions, PartitionEnd::Oldest),
+                self.partition_ends(partitions, PartitionEnd::Next),
+            )?;
+            let of =
+                |partition: &TopicPartition| Some((*oldest.get(partition)?, *next.get(partition)?));
+            let both: BTreeMap<_, _> = partitions
+                .iter()
+                .filter_map(|partition| Some((partition.clone(), of(partition)?)))
+                .collect();
+            if both.len() == partitions.len() || Instant::now() >= deadline {
+                return Ok(both);
+            }
+            tokio::time::sleep(SETTLE_INTERVAL).await;
+        }
+    }
+}
+
+impl PartitionLag {
+    fn new(
+        group: &str,
+        (topic, partition): &TopicPartition,
+        committed: Option<i64>,
+        oldest: i64,
+        next: i64,
+    ) -> Self {
+        // Retention may have removed what the group had still to read.
+        let current = committed
+            .map_or(oldest, |offset| offset.max(oldest))
+            .min(next);
+        Self {
+            group: group.to_owned(),
+            topic: topic.clone(),
+            partition: *partition,
+            current,
+            committed: committed.is_some(),
+            end: next,
+            lag: next - current,
+            lag_seconds: 0.0,
+            member: None,
+        }
+    }
+}

@@ -1,0 +1,369 @@
+//! `millrace lag --watch`: the groups on a terminal, the ones in trouble first.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::io::IsTerminal;
+use std::time::{Duration, Instant};
+
+use millrace_kafka::LagStatus;
+use ratatui::Frame;
+use ratatui::crossterm::event::{self, Event, KeyCode, KeyEventKind, KeyModifiers};
+use ratatui::layout::{Constraint, Layout};
+use ratatui::style::{Color, Modifier, Style};
+use ratatui::text::{Line, Span};
+use ratatui::widgets::{Cell, Row, Table, TableState};
+use tokio::sync::mpsc;
+
+use super::Watching;
+use super::report::{Partition, Report};
+use crate::cli::UsageError;
+use crate::output::Output;
+
+/// Looks that a sparkline shows.
+const SPARKS: usize = 24;
+/// From nothing to the most that was seen.
+const BARS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
+
+/// Looks until the user leaves, or for ever where a program reads.
+pub async fn run(watching: &mut Watching, every: Duration, output: Output) -> anyhow::Result<()> {
+    if output.is_json() {
+        loop {
+            let report = watching.look().await?;
+            output.line(&serde_json::to_string(&report)?)?;
+            tokio::select! {
+                () = tokio::time::sleep(every) => {}
+                _ = tokio::signal::ctrl_c() => return Ok(()),
+            }
+        }
+    }
+    if !std::io::stdout().is_terminal() {
+        let message = "--watch draws on a terminal, and standard output is none; add --json for a line a look";
+        return Err(UsageError(message.to_owned()).into());
+    }
+    // Before the terminal is changed: an error is to be read.
+    let first = watching.look().await?;
+    let mut terminal = ratatui::try_init()?;
+    let mut screen = Screen::new(every);
+    screen.seen(first);
+    let done = draw_until_quit(&mut terminal, &mut screen, watching).await;
+    ratatui::restore();
+    done
+}
+
+async fn draw_until_quit(
+    terminal: &mut ratatui::DefaultTerminal,
+    screen: &mut Screen,
+    watching: &mut Watching,
+) -> anyhow::Result<()> {
+    let mut keys = keys();
+    let mut looks = tokio::time::interval(screen.every);
+    looks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    looks.reset();
+    loop {
+        terminal.draw(|frame| screen.draw(frame))?;
+        tokio::select! {
+            _ = looks.tick() => match watching.look().await {
+                Ok(report) => screen.seen(report),
+                Err(error) => screen.failed = Some(format!("{error:#}")),
+            },
+            key = keys.recv() => match key {
+                Some(Key::Quit) | None => return Ok(()),
+                Some(key) => screen.press(&key),
+            },
+        }
+    }
+}
+
+enum Key {
+    Quit,
+    Up,
+    Down,
+    Sort,
+    Redraw,
+}
+
+/// What is pressed, read on a thread of its own: reading blocks.
+fn keys() -> mpsc::Receiver<Key> {
+    let (sender, keys) = mpsc::channel(16);
+    std::thread::spawn(move || {
+        while let Ok(event) = event::read() {
+            let key = match event {
+                Event::Resize(..) => Key::Redraw,
+                Event::Key(key) if key.kind == KeyEventKind::Press => match key.code {
+                    KeyCode::Char('q') | KeyCode::Esc => Key::Quit,
+                    KeyCode::Char('c') if key.modifiers.contains(KeyModifiers::CONTROL) => {
+                        Key::Quit
+                    }
+                    KeyCode::Char('s') => Key::Sort,
+                    KeyCode::Up | KeyCode::Char('k') => Key::Up,
+                    KeyCode::Down | KeyCode::Char('j') => Key::Down,
+                    _ => continue,
+                },
+                _ => continue,
+            };
+            if sender.blocking_send(key).is_err() {
+                return;
+            }
+        }
+    });
+    keys
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Order {
+    Trouble,
+    Name,
+}
+
+struct Screen {
+    every: Duration,
+    rows: Vec<Partition>,
+    groups: usize,
+    /// Lags of each partition, the oldest first.
+    sparks: BTreeMap<(String, String, i32), VecDeque<i64>>,
+    order: Order,
+    table: TableState,
+    looked: Instant,
+    failed: Option<String>,
+    colours: bool,
+}
+
+impl Screen {
+    fn new(every: Duration) -> Self {
+        Self {
+            every,
+            rows: Vec::new(),
+            groups: 0,
+            sparks: BTreeMap::new(),
+            order: Order::Trouble,
+            table: TableState::default().with_selected(0),
+            looked: Instant::now(),
+            failed: None,
+            colours: std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty()),
+        }
+    }
+
+    fn seen(&mut self, report: Report) {
+        let mut sparks = std::mem::take(&mut self.sparks);
+        for partition in &report.partitions {
+            let key = key(partition);
+            let mut lags = sparks.remove(&key).unwrap_or_default();
+            if lags.len() == SPARKS {
+                lags.pop_front();
+            }
+            lags.push_back(partition.lag);
+            self.sparks.insert(key, lags);
+        }
+        self.rows = report.partitions;
+        self.groups = report.groups.len();
+        self.looked = Instant::now();
+        self.failed = None;
+        self.sort();
+    }
+
+    fn press(&mut self, key: &Key) {
+        match key {
+            Key::Up => self.table.select_previous(),
+            Key::Down => self.table.select_next(),
+            Key::Sort => {
+                self.order = match self.order {
+                    Order::Trouble => Order::Name,
+                    Order::Name => Order::Trouble,
+                };
+                self.sort();
+            }
+            Key::Quit | Key::Redraw => {}
+        }
+    }
+
+    fn sort(&mut self) {
+        match self.order {
+            Order::Trouble => self.rows.sort_by(|a, b| {
+                let trouble = (b.status, b.lag).cmp(&(a.status, a.lag));
+                trouble.then_with(|| key(a).cmp(&key(b)))
+            }),
+            Order::Name => self.rows.sort_by_key(key),
+        }
+    }
+
+    fn draw(&mut self, frame: &mut Frame<'_>) {
+        let [title, body, help] = Layout::vertical([
+            Constraint::Length(1),
+            Constraint::Min(1),
+            Constraint::Length(1),
+        ])
+        .areas(frame.area());
+        frame.render_widget(self.title(), title);
+        let header = Row::new([
+            "STATUS",
+            "GROUP",
+            "TOPIC",
+            "P",
+            "LAG",
+            "SECONDS",
+            "RECORDS/S",
+            "LEFT",
+            "LAG OVER TIME",
+        ])
+        .style(Style::new().add_modifier(Modifier::BOLD));
+        let rows: Vec<Row<'_>> = self.rows.iter().map(|row| self.row(row)).collect();
+        let widths = [
+            Constraint::Length(6),
+            Constraint::Fill(2),
+            Constraint::Fill(2),
+            Constraint::Length(4),
+            Constraint::Length(10),
+            Constraint::Length(8),
+            Constraint::Length(9),
+            Constraint::Length(8),
+            Constraint::Length(u16::try_from(SPARKS).unwrap_or(u16::MAX)),
+        ];
+        let table = Table::new(rows, widths)
+            .header(header)
+            .row_highlight_style(Style::new().add_modifier(Modifier::REVERSED));
+        frame.render_stateful_widget(table, body, &mut self.table);
+        frame.render_widget(Line::raw("q quit · s sort · ↑↓ move"), help);
+    }
+
+    fn title(&self) -> Line<'_> {
+        let by = match self.order {
+            Order::Trouble => "by trouble",
+            Order::Name => "by name",
+        };
+        let text = format!(
+            "millrace lag · {} groups · every {:.1} s · seen {:.0} s ago · {by}",
+            self.groups,
+            self.every.as_secs_f64(),
+            self.looked.elapsed().as_secs_f64(),
+        );
+        let mut line = Line::raw(text);
+        if let Some(failed) = &self.failed {
+            let failed = format!(" · {failed}");
+            line.push_span(Span::styled(failed, self.style(LagStatus::Stop)));
+        }
+        line
+    }
+
+    fn row(&self, row: &Partition) -> Row<'_> {
+        let sparks = self.sparks.get(&key(row)).map(sparkline);
+        Row::new([
+            Cell::new(row.status_name()).style(self.style(row.status)),
+            Cell::new(row.group.clone()),
+            Cell::new(row.topic.clone()),
+            Cell::new(row.partition.to_string()),
+            Cell::new(row.lag.to_string()),
+            Cell::new(format!("{:.1}", row.lag_seconds)),
+            Cell::new(format!("{:.0}", row.rate_per_second)),
+            Cell::new(row.left()),
+            Cell::new(sparks.unwrap_or_default()),
+        ])
+    }
+
+    fn style(&self, status: LagStatus) -> Style {
+        if !self.colours {
+            return Style::new();
+        }
+        Style::new().fg(match status {
+            LagStatus::Ok => Color::Green,
+            LagStatus::Warn => Color::Yellow,
+            LagStatus::Rewind | LagStatus::Stall | LagStatus::Stop => Color::Red,
+        })
+    }
+}
+
+fn key(partition: &Partition) -> (String, String, i32) {
+    let Partition {
+        group,
+        topic,
+        partition,
+        ..
+    } = partition;
+    (group.clone(), topic.clone(), *partition)
+}
+
+/// A bar a lag, the greatest as high as a line.
+fn sparkline(lags: &VecDeque<i64>) -> String {
+    let most = lags.iter().copied().max().unwrap_or(0).max(1);
+    let bar = |&lag: &i64| {
+        let step = usize::try_from(lag.saturating_mul(7) / most).unwrap_or(0);
+        BARS[step.min(BARS.len() - 1)]
+    };
+    lags.iter().map(bar).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use ratatui::Terminal;
+    use ratatui::backend::TestBackend;
+
+    use super::*;
+    use crate::commands::lag::report::Report;
+
+    fn partition(group: &str, partition: i32, lag: i64, status: LagStatus) -> Partition {
+        Partition {
+            group: group.to_owned(),
+            topic: "documents".to_owned(),
+            partition,
+            current_offset: 0,
+            end_offset: lag,
+            lag,
+            lag_seconds: 1.5,
+            rate_per_second: 10.0,
+            eta_seconds: Some(30.0),
+            member: None,
+            client_id: None,
+            host: None,
+            status,
+        }
+    }
+
+    fn drawn(screen: &mut Screen) -> String {
+        let mut terminal = Terminal::new(TestBackend::new(110, 8)).unwrap();
+        terminal.draw(|frame| screen.draw(frame)).unwrap();
+        terminal.backend().to_string()
+    }
+
+    #[test]
+    fn trouble_comes_first_and_a_partition_keeps_its_line_over_time() {
+        let mut screen = Screen::new(Duration::from_secs(2));
+        for lag in [0, 40, 80] {
+            screen.seen(Report {
+                partitions: vec![
+                    partition("fine", 0, 0, LagStatus::Ok),
+                    partition("gone", 1, lag, LagStatus::Stop),
+                ],
+                groups: Vec::new(),
+            });
+        }
+        let text = drawn(&mut screen);
+        let lines: Vec<&str> = text.lines().collect();
+        assert!(lines[0].contains("by trouble"), "{text}");
+        assert!(
+            lines[2].contains("STOP") && lines[2].contains("▁▄█"),
+            "{text}"
+        );
+        assert!(lines[3].contains("fine"), "{text}");
+        screen.press(&Key::Sort);
+        let text = drawn(&mut screen);
+        assert!(
+            text.lines()
+                .nth(2)
+                .is_some_and(|line| line.contains("fine")),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn a_look_that_failed_is_told_and_the_last_one_stays() {
+        let mut screen = Screen::new(Duration::from_secs(2));
+        screen.seen(Report {
+            partitions: vec![partition("fine", 0, 0, LagStatus::Ok)],
+            groups: Vec::new(),
+        });
+        screen.failed = Some("brokers away".to_owned());
+        let text = drawn(&mut screen);
+        assert!(
+            text.contains("brokers away") && text.contains("fine"),
+            "{text}"
+        );
+    }
+}

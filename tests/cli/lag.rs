@@ -1,0 +1,189 @@
+//! How far consumer groups are behind, as a person and as Prometheus see it.
+
+use std::time::Duration;
+
+use anyhow::{Context as _, ensure};
+use serde_json::Value;
+
+use crate::harness::{Pipeline, Target, eventually, text};
+
+/// Where everything is read, and what each group is.
+fn groups_of_a_running_pipeline_are_ok(target: Target) -> anyhow::Result<()> {
+    let mut pipeline = Pipeline::new(target)?;
+    pipeline.set("MILLRACE_LAG__EVERY_SECONDS", "1");
+    let up = pipeline.up(&[])?;
+    let note = pipeline.write("note.txt", "A note about tides.\n")?;
+    pipeline.ingest(&note)?;
+    let lag = eventually("all is read", Duration::from_secs(60), || {
+        let lag = pipeline.json(&["lag", "--over", "0"])?;
+        let read = rows(&lag).iter().all(|row| row["lag"] == 0);
+        Ok(read.then_some(lag))
+    })?;
+    for role in ["vectorizer.", "rekey", "joiner.", "profiles.", "labeler."] {
+        let group = lag["groups"].as_array().into_iter().flatten();
+        let mut group = group.filter(|group| {
+            group["group"]
+                .as_str()
+                .is_some_and(|name| name.contains(role))
+        });
+        let group = group
+            .next()
+            .with_context(|| format!("no group of the {role} in {lag}"))?;
+        ensure!(
+            group["status"] == "OK" && group["state"] == "Stable",
+            "{group}"
+        );
+        ensure!(group["members"] == 1 && group["lag"] == 0, "{group}");
+    }
+    let of_documents = rows(&lag).iter().filter(|row| {
+        row["topic"]
+            .as_str()
+            .is_some_and(|topic| topic.ends_with("documents"))
+    });
+    ensure!(of_documents.count() == 6, "{lag}");
+    ensure!(
+        rows(&lag).iter().all(|row| row["client_id"].is_string()),
+        "{lag}"
+    );
+
+    let metrics = eventually("the exporter has looked", Duration::from_secs(60), || {
+        let metrics = curl(&format!("{}/metrics", up.api()))?;
+        Ok(metrics
+            .contains("kafka_lag_exporter_up 1")
+            .then_some(metrics))
+    })?;
+    let told = |name: &str, part: &str| {
+        metrics
+            .lines()
+            .any(|line| line.starts_with(name) && line.contains(part))
+    };
+    ensure!(
+        told("kafka_consumergroup_group_lag{", "vectorizer."),
+        "{metrics}"
+    );
+    ensure!(
+        told("kafka_consumergroup_group_lag_seconds{", "vectorizer."),
+        "{metrics}"
+    );
+    ensure!(
+        told("kafka_consumergroup_group_state{", "state=\"Stable\""),
+        "{metrics}"
+    );
+    ensure!(
+        told("kafka_partition_latest_offset{", "documents"),
+        "{metrics}"
+    );
+    up.leave()
+}
+
+/// Behavior is published while nobody runs.
+fn what_nobody_reads_is_told(target: Target) -> anyhow::Result<()> {
+    let pipeline = Pipeline::new(target)?;
+    let up = pipeline.up(&[])?;
+    let click = r#"{"user_id":"u","item":"a","kind":"click","event_time_ms":1700000000000}"#;
+    let file = pipeline.write("clicks.jsonl", format!("{click}\n"))?;
+    pipeline.json(&["publish", "behavior", text(&file)?])?;
+    eventually("the click is read", Duration::from_secs(60), || {
+        let lag = pipeline.json(&["lag", "--over", "0"])?;
+        let is_read = |row: &&Value| of_rekey(row) && row["current_offset"] == 1 && row["lag"] == 0;
+        Ok(rows(&lag).iter().find(is_read).map(|_| ()))
+    })?;
+    up.leave()?;
+    let again = click
+        .replace("00000,", "00001,")
+        .replace("00000}", "00001}");
+    let file = pipeline.write("again.jsonl", format!("{again}\n"))?;
+    pipeline.json(&["publish", "behavior", text(&file)?])?;
+    let lag = pipeline.json(&["lag"])?;
+    let behind: Vec<&Value> = rows(&lag).iter().filter(|row| row["lag"] != 0).collect();
+    ensure!(behind.len() == 1 && of_rekey(behind[0]), "{lag}");
+    ensure!(
+        behind[0]["status"] == "STOP" && behind[0]["member"].is_null(),
+        "{lag}"
+    );
+    ensure!(
+        behind[0]["lag_seconds"]
+            .as_f64()
+            .is_some_and(|age| (0.0..600.0).contains(&age)),
+        "{lag}"
+    );
+    let rekey = lag["groups"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .find(|group| group["lag"] == 1);
+    ensure!(
+        rekey.is_some_and(|group| group["status"] == "ERR" && group["members"] == 0),
+        "{lag}"
+    );
+
+    let seen = pipeline.output(&["lag"])?;
+    let seen = String::from_utf8(seen.stdout)?;
+    ensure!(seen.contains("STOP") || seen.contains("\"STOP\""), "{seen}");
+    Ok(())
+}
+
+#[test]
+fn what_cannot_be_watched_is_refused() -> anyhow::Result<()> {
+    let pipeline = Pipeline::new(Target::Embedded)?;
+    let note = pipeline.write("note.txt", "A note about tides.\n")?;
+    pipeline.ingest(&note)?;
+    for (arguments, reason) in [
+        (
+            &["lag", "--over=-1"][..],
+            "--over -1 is not between 0 and 3600 seconds",
+        ),
+        (&["lag", "--over", "NaN"], "--over NaN is not between"),
+        (
+            &["lag", "--watch", "--every", "0"],
+            "--every 0 is not between 0.2 and",
+        ),
+        (&["lag", "--every", "2"], "--watch"),
+        (&["lag", "--all", "--group", "g"], "cannot be used with"),
+    ] {
+        let error = pipeline.failure(arguments)?;
+        ensure!(error.contains(reason), "{arguments:?}: {error}");
+    }
+    Ok(())
+}
+
+fn of_rekey(row: &Value) -> bool {
+    row["group"]
+        .as_str()
+        .is_some_and(|group| group.contains("rekey"))
+}
+
+fn rows(lag: &Value) -> &[Value] {
+    lag["partitions"].as_array().map_or(&[], Vec::as_slice)
+}
+
+fn curl(url: &str) -> anyhow::Result<String> {
+    let arguments = ["-sS", "--noproxy", "*", url];
+    let output = std::process::Command::new("curl")
+        .args(arguments)
+        .output()?;
+    Ok(String::from_utf8(output.stdout)?)
+}
+
+mod embedded {
+    use super::Target;
+
+    #[test]
+    fn groups_of_a_running_pipeline_are_ok() -> anyhow::Result<()> {
+        super::groups_of_a_running_pipeline_are_ok(Target::Embedded)
+    }
+
+    #[test]
+    fn what_nobody_reads_is_told() -> anyhow::Result<()> {
+        super::what_nobody_reads_is_told(Target::Embedded)
+    }
+}
+
+mod real {
+    use super::Target;
+
+    #[test]
+    fn groups_of_a_running_pipeline_are_ok() -> anyhow::Result<()> {
+        super::groups_of_a_running_pipeline_are_ok(Target::Real)
+    }
+}
