@@ -22,6 +22,7 @@
 mod batches;
 pub mod checkpoint;
 pub mod dataset;
+mod durable;
 mod error;
 mod loss;
 mod network;

@@ -7,6 +7,7 @@ use safetensors::SafeTensors;
 use serde::{Deserialize, Serialize};
 
 use crate::checkpoint;
+use crate::durable;
 use crate::error::TrainingError;
 use crate::options::TrainingOptions;
 use crate::tensors::{self, Content, TensorOut};
@@ -61,7 +62,7 @@ impl RunFolder {
         }
         let written = std::fs::create_dir_all(path).and_then(|()| {
             let json = serde_json::to_vec_pretty(identity)?;
-            tensors::replace(&file, |out| std::io::Write::write_all(out, &json))
+            durable::replace(&file, |out| std::io::Write::write_all(out, &json))
         });
         match written {
             Ok(()) => Ok(folder),

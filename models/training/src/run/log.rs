@@ -6,9 +6,9 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use crate::durable;
 use crate::error::TrainingError;
 use crate::plot::LossCurve;
-use crate::tensors;
 
 const LOG: &str = "log.jsonl";
 const PLOT: &str = "loss.svg";
@@ -67,7 +67,7 @@ impl Log {
             kept.push_str(text);
             kept.push('\n');
         }
-        tensors::replace(&path, |out| out.write_all(kept.as_bytes())).map_err(failed)?;
+        durable::replace(&path, |out| out.write_all(kept.as_bytes())).map_err(failed)?;
         let file = OpenOptions::new()
             .append(true)
             .open(&path)
@@ -114,7 +114,7 @@ impl Log {
             dev: &self.dev,
         }
         .svg();
-        tensors::replace(&path, |out| out.write_all(svg.as_bytes()))
+        durable::replace(&path, |out| out.write_all(svg.as_bytes()))
             .map_err(|source| TrainingError::Write { path, source })
     }
 }
