@@ -82,6 +82,12 @@ pub enum DatasetError {
     /// The index that finds hard negatives failed.
     #[error("failed to find hard negatives")]
     Index(#[from] IndexError),
+    /// A file that the dataset is built from is another now than when it was read.
+    #[error("`{}` changed while the dataset was built from it; build it again", path.display())]
+    SourceChanged {
+        /// The file.
+        path: PathBuf,
+    },
     /// A file of the dataset is not the one that its manifest names.
     #[error(
         "`{}` has SHA-256 {found}, its manifest says {expected}; build the dataset again",
