@@ -24,6 +24,8 @@ pub(super) struct Identity {
     pub base: String,
     /// SHA-256 of the dataset's manifest.
     pub dataset: String,
+    /// What computes, `cpu` or `cuda`: they round differently.
+    pub device: String,
     pub options: TrainingOptions,
 }
 
@@ -98,6 +100,9 @@ impl RunFolder {
         }
         if began.dataset != now.dataset {
             return other("the dataset", began.dataset.clone(), now.dataset.clone());
+        }
+        if began.device != now.device {
+            return other("the device", began.device.clone(), now.device.clone());
         }
         // As JSON, so that the first option that differs has its name.
         let [was, is] = [&began.options, &now.options].map(|options| {

@@ -119,6 +119,7 @@ pub fn train(
     let identity = Identity {
         base: ModelFingerprint::of_folder(run.base)?.as_str().to_owned(),
         dataset: run.dataset.sha256.clone(),
+        device: device_kind(run.device).to_owned(),
         options: options.clone(),
     };
     let folder = RunFolder::open(run.out, &identity, run.resume)?;
@@ -323,6 +324,15 @@ impl Running<'_> {
         model::write(run, identity, &self.layout, parameters, &report)?;
         report.model_version = ModelFingerprint::of_folder(&report.model)?.version(&name);
         Ok(report)
+    }
+}
+
+/// As the run's identity has it: another GPU of the machine goes on with what the first began.
+fn device_kind(device: &Device) -> &'static str {
+    match device {
+        Device::Cpu => "cpu",
+        Device::Cuda(_) => "cuda",
+        Device::Metal(_) => "metal",
     }
 }
 

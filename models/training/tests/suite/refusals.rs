@@ -136,6 +136,16 @@ async fn a_run_is_not_mixed_up_with_another() -> Result<()> {
         "{error}"
     );
 
+    let identity = out.join("run.json");
+    let began = std::fs::read_to_string(&identity)?;
+    std::fs::write(&identity, began.replace("\"cpu\"", "\"cuda\""))?;
+    let error = run(base.path(), &data, &out, &options, true).unwrap_err();
+    assert!(
+        error.to_string().contains("the device cuda, this is cpu"),
+        "{error}"
+    );
+    std::fs::write(&identity, began)?;
+
     let checkpoint = out.join("checkpoint.safetensors");
     let bytes = std::fs::read(&checkpoint)?;
     std::fs::write(&checkpoint, &bytes[..bytes.len() / 2])?;
