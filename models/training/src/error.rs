@@ -4,7 +4,7 @@ use std::io;
 use std::path::PathBuf;
 
 use millrace_index::IndexError;
-use millrace_models::ModelError;
+use millrace_models::{ModelError, StoreError};
 
 /// Why a dataset could not be built or read.
 #[derive(Debug, thiserror::Error)]
@@ -109,6 +109,9 @@ pub enum TrainingError {
     /// The base model can't be used.
     #[error(transparent)]
     Model(#[from] ModelError),
+    /// The base model's files can't be listed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
     /// The dataset can't be used.
     #[error(transparent)]
     Dataset(#[from] DatasetError),
@@ -158,6 +161,15 @@ pub enum TrainingError {
         path: PathBuf,
         /// How large it is.
         bytes: usize,
+        /// What the operating system said.
+        #[source]
+        source: io::Error,
+    },
+    /// A file of the run or of the base model could not be read.
+    #[error("failed to read `{}`", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
         /// What the operating system said.
         #[source]
         source: io::Error,

@@ -86,6 +86,11 @@ impl RunFolder {
         )
     }
 
+    /// Where the model goes.
+    pub fn model(&self) -> PathBuf {
+        self.path.join(self.name())
+    }
+
     fn same(&self, began: &Identity, now: &Identity) -> Result<(), TrainingError> {
         let other = |what: &str, began: String, now: String| {
             Err(TrainingError::OtherRun {

@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use candle_core::Device;
-use millrace_models::{ModelConfig, ModelFingerprint, Tokenizer};
+use millrace_models::{ModelConfig, ModelFingerprint, Tokenizer, version_of};
 use serde::Serialize;
 
 use crate::batches::{Examples, Pick};
@@ -305,10 +305,10 @@ impl Running<'_> {
         let parameters = best.as_deref().unwrap_or(self.trainer.parameters());
         let losses = self.log.losses();
         let mean = |losses: &[f32]| losses.iter().sum::<f32>() / losses.len().max(1) as f32;
-        let (name, folder) = (self.folder.name(), self.folder.path());
+        let folder = self.folder.path();
         let mut report = Report {
             model_version: String::new(),
-            model: folder.join(&name),
+            model: self.folder.model(),
             plot: log::plot_path(folder),
             steps: self.state.steps,
             stopped_early: losses.len()
@@ -322,7 +322,7 @@ impl Running<'_> {
             dataset_sha256: identity.dataset.clone(),
         };
         model::write(run, identity, &self.layout, parameters, &report)?;
-        report.model_version = ModelFingerprint::of_folder(&report.model)?.version(&name);
+        report.model_version = version_of(&report.model)?;
         Ok(report)
     }
 }
