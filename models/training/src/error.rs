@@ -214,6 +214,15 @@ pub enum TrainingError {
         /// The run's folder.
         folder: PathBuf,
     },
+    /// What is no model of a run is where the run's model would go.
+    #[error(
+        "`{}` is there already, and the run's model would go there; move it away, or name another \
+         folder for the run", path.display()
+    )]
+    ModelExists {
+        /// The model's place.
+        path: PathBuf,
+    },
     /// There is nothing to go on with.
     #[error("`{}` holds no checkpoint to resume from; start without --resume", folder.display())]
     NothingToResume {

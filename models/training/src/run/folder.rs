@@ -62,6 +62,11 @@ impl RunFolder {
                 folder: path.to_owned(),
             });
         }
+        // The folder may hold what was never a run: a model made elsewhere is not written over.
+        let model = folder.model();
+        if model.exists() {
+            return Err(TrainingError::ModelExists { path: model });
+        }
         let written = std::fs::create_dir_all(path).and_then(|()| {
             let json = serde_json::to_vec_pretty(identity)?;
             durable::replace(&file, |out| std::io::Write::write_all(out, &json))
