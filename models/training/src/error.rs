@@ -138,16 +138,19 @@ pub enum TrainingError {
         /// What it may be.
         rule: String,
     },
-    /// The loss is not a number any more.
+    /// A step could not be taken.
+    #[error(transparent)]
+    Diverged(#[from] NotFinite),
+    /// A run ended because something is not a number any more.
     #[error(
-        "the loss of step {step} is {loss}: training stopped before the step changed anything. \
-         {} Lower the learning rate, or look for damaged texts", kept.describe()
+        "step {step}: {what}; training stopped {}. {} {}",
+        what.stopped(), kept.describe(), what.advice()
     )]
     NotFinite {
         /// The step, from 1.
         step: usize,
-        /// The loss, NaN or infinite.
-        loss: f32,
+        /// What is not finite.
+        what: NotFinite,
         /// What is left of the run.
         kept: Kept,
     },
@@ -247,6 +250,47 @@ pub enum TrainingError {
     /// The device failed while computing.
     #[error("the device failed while computing")]
     Device(#[from] candle_core::Error),
+}
+
+/// What is NaN or infinite.
+#[derive(Clone, Copy, Debug, PartialEq, thiserror::Error)]
+pub enum NotFinite {
+    /// A batch's loss.
+    #[error("the loss is {0}")]
+    Loss(f32),
+    /// The gradient of a batch's vectors, of a loss that is finite.
+    #[error("the loss is {0}, and its gradient is not finite")]
+    Gradient(f32),
+    /// The dev split's loss.
+    #[error("the dev split's loss is {0}")]
+    DevLoss(f32),
+    /// A parameter, after a step.
+    #[error("a parameter is not finite any more")]
+    Parameter,
+    /// One of the optimizer's moments, after a step.
+    #[error("a moment of the optimizer is not finite any more")]
+    Moment,
+}
+
+impl NotFinite {
+    fn stopped(self) -> &'static str {
+        match self {
+            Self::Loss(_) | Self::Gradient(_) => "before the step changed anything",
+            Self::DevLoss(_) | Self::Parameter | Self::Moment => "before any of it was kept",
+        }
+    }
+
+    fn advice(self) -> &'static str {
+        match self {
+            Self::Loss(_) | Self::Gradient(_) => {
+                "Lower the learning rate, or look for damaged texts"
+            }
+            Self::DevLoss(_) => {
+                "Lower the learning rate, or look for damaged texts in the dev split"
+            }
+            Self::Parameter | Self::Moment => "Lower the learning rate",
+        }
+    }
 }
 
 /// What is left of a run that stopped.

@@ -38,7 +38,7 @@ mod trainer;
 pub use candle_core::Device;
 
 pub use batches::{Batch, Examples, Pick};
-pub use error::{DatasetError, Kept, TrainingError};
+pub use error::{DatasetError, Kept, NotFinite, TrainingError};
 pub use loss::{ContrastiveLoss, LossGradient};
 pub use network::{Network, Tape};
 pub use optimizer::{AdamWOptions, Moments, learning_rate};

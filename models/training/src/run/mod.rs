@@ -23,7 +23,7 @@ use serde::Serialize;
 use crate::batches::{Examples, Pick};
 use crate::checkpoint::{self, Best, Progress};
 use crate::dataset::Dataset;
-use crate::error::{Kept, TrainingError};
+use crate::error::{Kept, NotFinite, TrainingError};
 use crate::loss::ContrastiveLoss;
 use crate::network::Network;
 use crate::optimizer::{AdamWOptions, Moments, learning_rate};
@@ -204,12 +204,8 @@ impl Running<'_> {
                     expected_bytes,
                 });
                 let ends_epoch = self.state.steps.is_multiple_of(an_epoch);
-                if ends_epoch {
-                    self.judge()?;
-                    self.state.finished |= self.state.steps == steps;
-                }
                 if ends_epoch || self.state.steps.is_multiple_of(options.checkpoint_every) {
-                    self.save()?;
+                    self.keep(ends_epoch, steps)?;
                 }
             }
         }
@@ -220,10 +216,10 @@ impl Running<'_> {
         let started = Instant::now();
         let batch = self.train.batch(picks);
         let step = self.state.steps + 1;
-        let loss = self.trainer.step(&batch, step, rate)?;
-        if !loss.is_finite() {
-            return Err(self.not_finite(step, loss));
-        }
+        let loss = match self.trainer.step(&batch, step, rate) {
+            Err(TrainingError::Diverged(what)) => return Err(self.not_finite(step, what)),
+            taken => taken?,
+        };
         let seconds = started.elapsed().as_secs_f64();
         self.state.steps = step;
         self.state.seconds += seconds;
@@ -236,6 +232,20 @@ impl Running<'_> {
             seconds,
         })?;
         Ok((loss, batch.tokens() as f64 / seconds))
+    }
+
+    /// Writes a checkpoint, after an epoch with the dev split's judgement in it. A step's loss is of
+    /// before the step: what it made of parameters and moments would show later, so all of them are
+    /// looked at before any are kept.
+    fn keep(&mut self, ends_epoch: bool, steps: usize) -> Result<(), TrainingError> {
+        if let Err(what) = self.trainer.check() {
+            return Err(self.not_finite(self.state.steps, what));
+        }
+        if ends_epoch {
+            self.judge()?;
+            self.state.finished |= self.state.steps == steps;
+        }
+        self.save()
     }
 
     /// Judges by the dev split, where there is one, and keeps what was best.
@@ -255,7 +265,7 @@ impl Running<'_> {
         let loss = (sum / queries as f64) as f32;
         let steps = self.state.steps;
         if !loss.is_finite() {
-            return Err(self.not_finite(steps, loss));
+            return Err(self.not_finite(steps, NotFinite::DevLoss(loss)));
         }
         self.log.add(&Line::Dev {
             step: steps,
@@ -274,14 +284,9 @@ impl Running<'_> {
     }
 
     fn save(&mut self) -> Result<(), TrainingError> {
-        let parameters = self.trainer.parameters();
-        // A step's loss is of before the step: what it made of the model shows at the next.
-        if !parameters.iter().all(|value| value.is_finite()) {
-            return Err(self.not_finite(self.state.steps, f32::NAN));
-        }
         checkpoint::write(
             self.folder.path(),
-            parameters,
+            self.trainer.parameters(),
             self.trainer.moments(),
             &self.state,
         )?;
@@ -289,12 +294,12 @@ impl Running<'_> {
         self.log.plot(self.folder.path(), &self.folder.name())
     }
 
-    fn not_finite(&self, step: usize, loss: f32) -> TrainingError {
+    fn not_finite(&self, step: usize, what: NotFinite) -> TrainingError {
         let kept = self.saved.map_or(Kept::Nothing, |step| Kept::Checkpoint {
             path: checkpoint::path(self.folder.path()),
             step,
         });
-        TrainingError::NotFinite { step, loss, kept }
+        TrainingError::NotFinite { step, what, kept }
     }
 
     fn finish(self, run: &Run<'_>, identity: &Identity) -> Result<Report, TrainingError> {
