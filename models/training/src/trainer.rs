@@ -5,7 +5,7 @@ use rayon::prelude::*;
 use crate::batches::Batch;
 use crate::error::{NotFinite, TrainingError};
 use crate::loss::ContrastiveLoss;
-use crate::network::Network;
+use crate::network::{MICRO_BATCH_TOKENS, Network};
 use crate::optimizer::{AdamWOptions, Moments};
 use crate::parameters::ParameterLayout;
 
@@ -76,10 +76,9 @@ impl Trainer {
     /// parameters, moments, gradients and what the forward pass keeps.
     #[must_use]
     pub fn peak_bytes(&self, batch_tokens: usize) -> Option<usize> {
-        // With GradCache one micro-batch a worker, of about so many tokens.
-        const MICRO_BATCH: usize = 1_024;
+        // With GradCache one micro-batch a worker.
         let tokens = if self.grad_cache {
-            batch_tokens.min(MICRO_BATCH * self.network.shares())
+            batch_tokens.min(MICRO_BATCH_TOKENS * self.network.shares())
         } else {
             batch_tokens
         };
