@@ -108,6 +108,16 @@ pub fn train(
     let options = run.options;
     let config = ModelConfig::read(run.base)?;
     options.validate(config.hidden_size, config.max_tokens)?;
+    if let Some(patience) = options.patience
+        && run.dataset.dev.is_empty()
+    {
+        return Err(TrainingError::Option {
+            option: "patience",
+            found: patience.to_string(),
+            rule: "the dataset has no dev split to judge by; build one with a share for it"
+                .to_owned(),
+        });
+    }
     let tokenizer = Tokenizer::load(&run.base.join("tokenizer.json"), options.max_tokens)?;
     if tokenizer.id_bound() > config.vocab_size {
         return Err(TrainingError::TokenizerMismatch {
@@ -278,8 +288,8 @@ impl Running<'_> {
         } else {
             self.state.without_gain += 1;
         }
-        self.state.finished = (self.options.patience)
-            .is_some_and(|patience| self.state.without_gain >= patience.max(1));
+        self.state.finished =
+            (self.options.patience).is_some_and(|patience| self.state.without_gain >= patience);
         Ok(())
     }
 

@@ -58,6 +58,10 @@ async fn options_that_can_not_be_followed() -> Result<()> {
     assert!(refused(|o| o.learning_rate = f64::NAN).contains("`learning_rate` is NaN"));
     assert!(refused(|o| o.dimensions = vec![16, 17]).contains("`dimensions` is 17"));
     assert!(refused(|o| o.warm_up = 1.5).contains("`warm_up` is 1.5"));
+    assert!(refused(|o| o.patience = Some(0)).contains("`patience` is 0"));
+    assert!(refused(|o| o.patience = Some(2)).contains("no dev split"));
+    let alone = refused(|o| (o.batch, o.negatives) = (1, 0));
+    assert!(alone.contains("`batch` is 1"), "{alone}");
     Ok(())
 }
 
