@@ -53,8 +53,11 @@ impl Log {
             source,
         };
         let before = match std::fs::read_to_string(&path) {
-            Ok(text) if steps > 0 => text,
-            _ => String::new(),
+            _ if steps == 0 => String::new(),
+            Ok(text) => text,
+            // Without its log a run is whole all the same: only its curve begins later.
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => String::new(),
+            Err(source) => return Err(TrainingError::Read { path, source }),
         };
         let (mut losses, mut dev, mut kept) = (Vec::new(), Vec::new(), String::new());
         for text in before.lines() {

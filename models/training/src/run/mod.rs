@@ -326,7 +326,7 @@ impl Running<'_> {
             model: self.folder.model(),
             plot: log::plot_path(folder),
             steps: self.state.steps,
-            stopped_early: losses.len()
+            stopped_early: self.state.steps
                 < self.train.len().div_ceil(self.options.batch) * self.options.epochs,
             first_loss: mean(&losses[..losses.len().min(10)]),
             last_loss: mean(&losses[losses.len().saturating_sub(10)..]),
