@@ -27,7 +27,12 @@ pub fn micro_batches(lengths: &[usize], count: usize) -> Vec<Range<usize>> {
 /// Into how many micro-batches `tokens` are cut for `workers`: a multiple of the workers, each of
 /// at most about `largest` tokens, and not below `smallest` unless one holds them all.
 #[must_use]
-pub fn micro_batch_count(tokens: usize, workers: usize, smallest: usize, largest: usize) -> usize {
+pub(crate) fn micro_batch_count(
+    tokens: usize,
+    workers: usize,
+    smallest: usize,
+    largest: usize,
+) -> usize {
     let wanted = tokens.div_ceil(largest).next_multiple_of(workers);
     wanted.min(tokens / smallest).max(1)
 }

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use millrace_training::dataset::{
-    BuildOptions, Judged, Manifest, Source, SplitBy, build, judged, pairs_of_file,
+    BuildOptions, FileSum, Judged, Manifest, Source, SplitBy, build, judged, pairs_of_file,
 };
 use serde::Serialize;
 
@@ -132,6 +132,7 @@ fn read(args: &BuildArgs) -> anyhow::Result<Source> {
             return Err(UsageError(message.to_owned()).into());
         }
     };
+    let files = vec![FileSum::of(&queries)?, FileSum::of(&qrels)?];
     let relevant = read_qrels(&qrels)?
         .into_iter()
         .flat_map(|(query, passages)| {
@@ -143,7 +144,7 @@ fn read(args: &BuildArgs) -> anyhow::Result<Source> {
         corpus,
         relevant,
         queries: read_queries(&queries)?,
-        files: vec![queries, qrels],
+        files,
     })?)
 }
 

@@ -1,6 +1,8 @@
 //! `dataset build` and `train embedding`: from pairs to a model that is served.
 
 use anyhow::{Context, ensure};
+use millrace_models::ModelStore;
+use serde_json::Value;
 
 use crate::harness::{Pipeline, Target, text};
 
@@ -31,9 +33,8 @@ const PAIRS: [(&str, &str); 6] = [
     ),
 ];
 
-#[test]
-fn pairs_become_a_model_that_searches() -> anyhow::Result<()> {
-    let mut pipeline = Pipeline::new(Target::Embedded)?;
+/// A dataset of the pairs and the first of them again, in `data-v1`: five to learn from, one to judge by.
+fn build(pipeline: &Pipeline) -> anyhow::Result<Value> {
     let lines: Vec<String> = (PAIRS.iter().chain(&PAIRS[..1]))
         .map(|(query, positive)| {
             serde_json::json!({ "query": query, "positive": positive }).to_string()
@@ -49,7 +50,13 @@ fn pairs_become_a_model_that_searches() -> anyhow::Result<()> {
         "1-3",
     ];
     let build = [&["dataset", "build", "--pairs", text(&pairs)?], &data[..]].concat();
-    let built = pipeline.json(&build)?;
+    pipeline.json(&build)
+}
+
+#[test]
+fn pairs_become_a_model_that_searches() -> anyhow::Result<()> {
+    let mut pipeline = Pipeline::new(Target::Embedded)?;
+    let built = build(&pipeline)?;
     ensure!(built["counts"]["duplicates"] == 1, "{built}");
     ensure!(
         built["counts"]["train"] == 5 && built["counts"]["dev"] == 1,
@@ -93,6 +100,52 @@ fn pairs_become_a_model_that_searches() -> anyhow::Result<()> {
     pipeline.write("notes/rope.txt", PAIRS[2].1)?;
     pipeline.ingest(folder.parent().context("a folder")?)?;
     ensure!(pipeline.search("what holds the ship?")?[0] == "anchor.txt");
+    Ok(())
+}
+
+/// What the store keeps of the base (name, checksums) is not of the model that was made of it.
+#[test]
+fn a_model_made_of_a_stored_version_becomes_one() -> anyhow::Result<()> {
+    let mut pipeline = Pipeline::new(Target::Embedded)?;
+    let real = ModelStore::from_env()?.folder("all-MiniLM-L6-v2");
+    pipeline.set("MILLRACE_MODELS", text(&pipeline.path("models"))?);
+    let base = pipeline.json(&["model", "import", text(&real)?, "--as", "emb:v1"])?;
+    ensure!(base["release"]["files"][0].is_object(), "{base}");
+    build(&pipeline)?;
+    let train = [
+        "train",
+        "embedding",
+        "--dataset",
+        "data-v1",
+        "--base",
+        "emb:v1",
+        "--out",
+        "runs/harbour",
+        "--epochs",
+        "1",
+        "--batch",
+        "5",
+        "--max-tokens",
+        "16",
+    ];
+    let report = pipeline.json(&train)?;
+    let model = report["model"].as_str().context("no model")?;
+    pipeline.json(&["model", "import", model, "--as", "emb:v2"])?;
+    let shown = pipeline.json(&["model", "show", "emb:v2"])?;
+    ensure!(shown["fingerprint"] != base["fingerprint"], "{shown}");
+    let release = &shown["release"];
+    ensure!(release["version"] == "v2", "{release}");
+    let lineage = &release["lineage"];
+    ensure!(lineage["base"] == "emb:v1", "{lineage}");
+    ensure!(
+        lineage["base_fingerprint"] == base["fingerprint"],
+        "{lineage}"
+    );
+    ensure!(
+        lineage["dataset_sha256"] == report["dataset_sha256"],
+        "{lineage}"
+    );
+    ensure!(release["metrics"]["steps"] == 1, "{release}");
     Ok(())
 }
 

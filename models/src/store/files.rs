@@ -16,8 +16,7 @@ pub(super) const MAX_FILE_BYTES: u64 = 16 << 30;
 /// Folders inside a model's: `1_Pooling`, `2_Normalize`.
 const MAX_DEPTH: usize = 2;
 
-/// Whether a file, by its path inside the model's folder, is one of the model's. Training leaves
-/// others beside them: optimizer states, checkpoints, pickled weights, code.
+/// Whether a file, by its path inside the model's folder, is one of the model's.
 pub(super) fn is_wanted(path: &Path) -> bool {
     let hidden = path
         .components()
@@ -30,8 +29,12 @@ pub(super) fn is_wanted(path: &Path) -> bool {
     weights || matches!(extension, Some("json" | "txt" | "md"))
 }
 
-/// The model's files in a folder, by their paths inside it, sorted.
-pub(super) fn wanted_in(folder: &Path) -> Result<Vec<PathBuf>, StoreError> {
+/// The model's files in a folder, by their paths inside it, sorted. What else lies there (optimizer
+/// states, checkpoints, pickled weights, code, hidden files) is no part of a version.
+///
+/// # Errors
+/// [`StoreError::Download`] when the folder can't be listed.
+pub fn model_files(folder: &Path) -> Result<Vec<PathBuf>, StoreError> {
     let mut found = Vec::new();
     collect(folder, Path::new(""), &mut found)?;
     found.sort();

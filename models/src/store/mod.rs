@@ -23,9 +23,10 @@ use std::path::{Path, PathBuf};
 pub use card::{ModelCard, ModelFile};
 pub use catalog::{Catalogued, catalog};
 pub use error::StoreError;
+pub use files::model_files;
 pub(crate) use reference::name_in;
 pub use reference::{InvalidReference, ModelReference, UNVERSIONED};
-pub use release::Release;
+pub use release::{RELEASE_FILE, Release};
 
 use millrace_downloads::{DownloadError, Installed, Progress, Staging, cache_folder, inspect};
 

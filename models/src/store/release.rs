@@ -10,7 +10,7 @@ use crate::error::ModelError;
 use crate::store::card::ModelFile;
 
 /// The file's name, in the model's folder.
-pub(crate) const RELEASE_FILE: &str = "millrace.json";
+pub const RELEASE_FILE: &str = "millrace.json";
 
 /// A version as `millrace.json` keeps it. A folder that is imported may bring one along, with
 /// `metrics` and `lineage` of its training; then its checksums are held to.

@@ -54,7 +54,12 @@ impl ModelStore {
         } else {
             // The architecture first: a folder of another kind is refused by its kind.
             ModelCard::read(source)?;
-            files::copy(source, &files::wanted_in(source)?, staging.path(), progress)?;
+            files::copy(
+                source,
+                &files::model_files(source)?,
+                staging.path(),
+                progress,
+            )?;
             own_name(source)
         };
         let card = self.check(source, staging.path())?;
@@ -171,7 +176,7 @@ impl ModelStore {
             .tempdir_in(&parent)
             .map_err(|error| files::io("create a folder in", &parent, error))?;
         let staged = staging.path().join("model");
-        let paths = files::wanted_in(&folder)?;
+        let paths = files::model_files(&folder)?;
         if target
             .extension()
             .is_some_and(|extension| extension == "mar")

@@ -4,7 +4,7 @@ use std::io;
 use std::path::PathBuf;
 
 use millrace_index::IndexError;
-use millrace_models::ModelError;
+use millrace_models::{ModelError, StoreError};
 
 /// Why a dataset could not be built or read.
 #[derive(Debug, thiserror::Error)]
@@ -82,6 +82,12 @@ pub enum DatasetError {
     /// The index that finds hard negatives failed.
     #[error("failed to find hard negatives")]
     Index(#[from] IndexError),
+    /// A file that the dataset is built from is another now than when it was read.
+    #[error("`{}` changed while the dataset was built from it; build it again", path.display())]
+    SourceChanged {
+        /// The file.
+        path: PathBuf,
+    },
     /// A file of the dataset is not the one that its manifest names.
     #[error(
         "`{}` has SHA-256 {found}, its manifest says {expected}; build the dataset again",
@@ -103,6 +109,9 @@ pub enum TrainingError {
     /// The base model can't be used.
     #[error(transparent)]
     Model(#[from] ModelError),
+    /// The base model's files can't be listed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
     /// The dataset can't be used.
     #[error(transparent)]
     Dataset(#[from] DatasetError),
@@ -129,16 +138,19 @@ pub enum TrainingError {
         /// What it may be.
         rule: String,
     },
-    /// The loss is not a number any more.
+    /// A step could not be taken.
+    #[error(transparent)]
+    Diverged(#[from] NotFinite),
+    /// A run ended because something is not a number any more.
     #[error(
-        "the loss of step {step} is {loss}: training stopped before the step changed anything. \
-         {} Lower the learning rate, or look for damaged texts", kept.describe()
+        "step {step}: {what}; training stopped {}. {} {}",
+        what.stopped(), kept.describe(), what.advice()
     )]
     NotFinite {
         /// The step, from 1.
         step: usize,
-        /// The loss, NaN or infinite.
-        loss: f32,
+        /// What is not finite.
+        what: NotFinite,
         /// What is left of the run.
         kept: Kept,
     },
@@ -152,6 +164,15 @@ pub enum TrainingError {
         path: PathBuf,
         /// How large it is.
         bytes: usize,
+        /// What the operating system said.
+        #[source]
+        source: io::Error,
+    },
+    /// A file of the run or of the base model could not be read.
+    #[error("failed to read `{}`", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
         /// What the operating system said.
         #[source]
         source: io::Error,
@@ -196,6 +217,15 @@ pub enum TrainingError {
         /// The run's folder.
         folder: PathBuf,
     },
+    /// What is no model of a run is where the run's model would go.
+    #[error(
+        "`{}` is there already, and the run's model would go there; move it away, or name another \
+         folder for the run", path.display()
+    )]
+    ModelExists {
+        /// The model's place.
+        path: PathBuf,
+    },
     /// There is nothing to go on with.
     #[error("`{}` holds no checkpoint to resume from; start without --resume", folder.display())]
     NothingToResume {
@@ -220,6 +250,47 @@ pub enum TrainingError {
     /// The device failed while computing.
     #[error("the device failed while computing")]
     Device(#[from] candle_core::Error),
+}
+
+/// What is NaN or infinite.
+#[derive(Clone, Copy, Debug, PartialEq, thiserror::Error)]
+pub enum NotFinite {
+    /// A batch's loss.
+    #[error("the loss is {0}")]
+    Loss(f32),
+    /// The gradient of a batch's vectors, of a loss that is finite.
+    #[error("the loss is {0}, and its gradient is not finite")]
+    Gradient(f32),
+    /// The dev split's loss.
+    #[error("the dev split's loss is {0}")]
+    DevLoss(f32),
+    /// A parameter, after a step.
+    #[error("a parameter is not finite any more")]
+    Parameter,
+    /// One of the optimizer's moments, after a step.
+    #[error("a moment of the optimizer is not finite any more")]
+    Moment,
+}
+
+impl NotFinite {
+    fn stopped(self) -> &'static str {
+        match self {
+            Self::Loss(_) | Self::Gradient(_) => "before the step changed anything",
+            Self::DevLoss(_) | Self::Parameter | Self::Moment => "before any of it was kept",
+        }
+    }
+
+    fn advice(self) -> &'static str {
+        match self {
+            Self::Loss(_) | Self::Gradient(_) => {
+                "Lower the learning rate, or look for damaged texts"
+            }
+            Self::DevLoss(_) => {
+                "Lower the learning rate, or look for damaged texts in the dev split"
+            }
+            Self::Parameter | Self::Moment => "Lower the learning rate",
+        }
+    }
 }
 
 /// What is left of a run that stopped.

@@ -31,7 +31,8 @@ pub struct TrainingOptions {
     /// Computes each batch's vectors first and again for their gradients (GradCache, Gao et al. 2021):
     /// a third more work, in memory that does not grow with the batch.
     pub grad_cache: bool,
-    /// Judgements of the dev split, one an epoch, without a lower loss after which the run ends.
+    /// Judgements of the dev split, one an epoch, without a lower loss after which the run ends. With or
+    /// without it the model that is kept is that of the lowest.
     pub patience: Option<usize>,
     /// Steps between checkpoints; one is written at the end of each epoch too.
     pub checkpoint_every: usize,
@@ -78,11 +79,17 @@ impl TrainingOptions {
             ("batch", self.batch),
             ("checkpoint_every", self.checkpoint_every),
             ("threads", self.threads),
+            ("patience", self.patience.unwrap_or(1)),
         ];
         for (option, value) in counts {
             if value == 0 {
                 return refuse(option, "0".to_owned(), "give at least 1".to_owned());
             }
+        }
+        if self.batch == 1 && self.negatives == 0 {
+            let rule =
+                "a passage is told from others: give at least 2, or hard negatives".to_owned();
+            return refuse("batch", "1".to_owned(), rule);
         }
         if !(3..=longest).contains(&self.max_tokens) {
             let rule = format!("this model reads 3 to {longest} tokens");

@@ -4,12 +4,13 @@
 //! behind, one a kill; ours has one name and is written over.
 
 use std::collections::BTreeMap;
-use std::fs::File;
-use std::io::{self, BufWriter, Write};
-use std::path::{Path, PathBuf};
+use std::io::{self, Write};
+use std::path::Path;
 
 use safetensors::Dtype;
 use serde_json::{Map, Value, json};
+
+use crate::durable::replace;
 
 /// A tensor to be written.
 pub(crate) struct TensorOut<'a> {
@@ -87,34 +88,4 @@ pub(crate) fn write(
             .iter()
             .try_for_each(|tensor| tensor.content.write(out))
     })
-}
-
-/// Replaces a file by what `content` writes, or leaves it as it is.
-pub(crate) fn replace(
-    path: &Path,
-    content: impl FnOnce(&mut BufWriter<File>) -> io::Result<()>,
-) -> io::Result<()> {
-    let partial = partial(path);
-    let written = File::create(&partial)
-        .and_then(|file| {
-            let mut out = BufWriter::with_capacity(1 << 20, file);
-            content(&mut out)?;
-            out.into_inner()?.sync_all()
-        })
-        .and_then(|()| std::fs::rename(&partial, path))
-        .and_then(|()| match path.parent() {
-            Some(folder) if !folder.as_os_str().is_empty() => File::open(folder)?.sync_all(),
-            _ => Ok(()),
-        });
-    if written.is_err() {
-        // Half a file is of no use to anybody, and may be what fills the disk.
-        let _ = std::fs::remove_file(&partial);
-    }
-    written
-}
-
-fn partial(path: &Path) -> PathBuf {
-    let mut name = path.file_name().unwrap_or_default().to_owned();
-    name.push(".partial");
-    path.with_file_name(name)
 }

@@ -3,9 +3,9 @@
 use rayon::prelude::*;
 
 use crate::batches::Batch;
-use crate::error::TrainingError;
+use crate::error::{NotFinite, TrainingError};
 use crate::loss::ContrastiveLoss;
-use crate::network::Network;
+use crate::network::{MICRO_BATCH_TOKENS, Network};
 use crate::optimizer::{AdamWOptions, Moments};
 use crate::parameters::ParameterLayout;
 
@@ -76,10 +76,9 @@ impl Trainer {
     /// parameters, moments, gradients and what the forward pass keeps.
     #[must_use]
     pub fn peak_bytes(&self, batch_tokens: usize) -> Option<usize> {
-        // With GradCache one micro-batch a worker, of about so many tokens.
-        const MICRO_BATCH: usize = 1_024;
+        // With GradCache one micro-batch a worker.
         let tokens = if self.grad_cache {
-            batch_tokens.min(MICRO_BATCH * self.network.shares())
+            batch_tokens.min(MICRO_BATCH_TOKENS * self.network.shares())
         } else {
             batch_tokens
         };
@@ -89,11 +88,12 @@ impl Trainer {
 
     /// Learns from a batch, as the `step`-th from 1. Returns the loss before the step.
     ///
-    /// A loss or a gradient that is not finite changes nothing: the loss is returned as it is, NaN
-    /// where only the gradient was, and the caller decides.
+    /// The loss and the gradient of the batch's vectors are checked, and nothing is changed where they
+    /// are not finite. What follows from them is not: a gradient of a parameter may overflow on its way
+    /// back, and shows in parameters and moments afterwards.
     ///
     /// # Errors
-    /// [`TrainingError::Device`], [`TrainingError::NoGradient`].
+    /// [`TrainingError::Diverged`], [`TrainingError::Device`], [`TrainingError::NoGradient`].
     pub fn step(
         &mut self,
         batch: &Batch<'_>,
@@ -101,16 +101,14 @@ impl Trainer {
         learning_rate: f64,
     ) -> Result<f32, TrainingError> {
         let loss = self.differentiate(batch)?;
-        if loss.is_finite() {
-            self.moments.step(
-                self.optimizer,
-                &self.layout,
-                &mut self.parameters,
-                &self.gradients,
-                (step, learning_rate as f32),
-                self.network.threads(),
-            );
-        }
+        self.moments.step(
+            self.optimizer,
+            &self.layout,
+            &mut self.parameters,
+            &self.gradients,
+            (step, learning_rate as f32),
+            self.network.threads(),
+        );
         self.clear();
         Ok(loss)
     }
@@ -140,7 +138,22 @@ impl Trainer {
         self.loss.loss(&vectors, self.width, batch)
     }
 
-    /// Adds to the gradients' shares; returns NaN and adds nothing where a gradient is not finite.
+    /// Whether parameters and moments are finite.
+    ///
+    /// # Errors
+    /// [`NotFinite::Parameter`], [`NotFinite::Moment`].
+    pub fn check(&self) -> Result<(), NotFinite> {
+        let finite = |values: &[f32]| values.iter().all(|value| value.is_finite());
+        if !finite(&self.parameters) {
+            return Err(NotFinite::Parameter);
+        }
+        if !finite(&self.moments.first) || !finite(&self.moments.second) {
+            return Err(NotFinite::Moment);
+        }
+        Ok(())
+    }
+
+    /// Adds to the gradients' shares; adds nothing where the loss or its gradient is not finite.
     fn differentiate(&mut self, batch: &Batch<'_>) -> Result<f32, TrainingError> {
         let (network, parameters) = (&self.network, &self.parameters);
         let sequences = batch.sequences.as_slice();
@@ -151,8 +164,11 @@ impl Trainer {
             (vectors, Some(tape))
         };
         let of = self.loss.gradient(&vectors, self.width, batch)?;
+        if !of.loss.is_finite() {
+            return Err(NotFinite::Loss(of.loss).into());
+        }
         if !of.vectors.iter().all(|value| value.is_finite()) {
-            return Ok(f32::NAN);
+            return Err(NotFinite::Gradient(of.loss).into());
         }
         let gradients = &mut self.gradients;
         match tape {

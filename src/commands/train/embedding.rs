@@ -16,8 +16,9 @@ use crate::output::Output;
 /// Fine-tune a sentence encoder on queries and the passages that answer them.
 ///
 /// The run's folder gets log, loss curve, checkpoint and, in a folder of the run's name, the model: a
-/// sentence-transformers folder for `model.path`. A run that was cut off goes on with `--resume` as if
-/// it had not been.
+/// sentence-transformers folder for `model.path` or `model import`. Where the dataset has a dev split,
+/// it is that of the epoch with the lowest dev loss, else that of the last. A run that was cut off goes
+/// on with `--resume` as if it had not been.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// A dataset of `millrace dataset build`.
@@ -32,7 +33,7 @@ pub struct Args {
     /// Go on with the run that is in the folder.
     #[arg(long)]
     resume: bool,
-    /// How often the training split is gone through.
+    /// How often the training split is gone through; the epoch with the lowest dev loss is kept.
     #[arg(long, default_value_t = TrainingOptions::default().epochs)]
     epochs: usize,
     /// Pairs a step.
@@ -65,7 +66,8 @@ pub struct Args {
     /// Compute each batch twice, in memory that does not grow with it: for large batches.
     #[arg(long)]
     grad_cache: bool,
-    /// Epochs without a lower dev loss after which the run ends. Default: it does not end early.
+    /// Epochs without a lower dev loss after which the run ends; needs a dev split. Default: it does not
+    /// end early. Where there is a dev split, the model of the lowest dev loss is kept either way.
     #[arg(long, value_name = "EPOCHS")]
     patience: Option<usize>,
     /// Steps between checkpoints; there is one after each epoch too.

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use serde::Deserialize;
 
-use super::{Pair, Source, lines};
+use super::{FileSum, Pair, Source, lines};
 use crate::error::DatasetError;
 
 /// Judgements over a corpus, by ids.
@@ -17,8 +17,8 @@ pub struct Judged {
     pub queries: BTreeMap<String, String>,
     /// Query and passage that answers it.
     pub relevant: Vec<(String, String)>,
-    /// The other files that these were read from, for the manifest.
-    pub files: Vec<PathBuf>,
+    /// The other files that these were read from, hashed before.
+    pub files: Vec<FileSum>,
 }
 
 #[derive(Deserialize)]
@@ -37,6 +37,8 @@ struct Passage {
 /// # Errors
 /// [`DatasetError`] where the corpus can't be read or nothing of it is judged.
 pub fn judged(judged: Judged) -> Result<Source, DatasetError> {
+    let mut files = vec![FileSum::of(&judged.corpus)?];
+    files.extend(judged.files);
     let mut by_id = HashMap::new();
     let mut seen = HashSet::new();
     let mut passages = Vec::new();
@@ -74,8 +76,6 @@ pub fn judged(judged: Judged) -> Result<Source, DatasetError> {
             ),
         });
     }
-    let mut files = vec![judged.corpus];
-    files.extend(judged.files);
     Ok(Source {
         kind: "beir",
         incomplete: asked - pairs.len(),

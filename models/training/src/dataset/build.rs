@@ -1,14 +1,16 @@
 //! From pairs to a dataset's folder.
 
 use std::collections::HashSet;
+use std::io::Write;
 use std::ops::RangeInclusive;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use super::files::{self, DEV, TRAIN};
 use super::manifest::{Counts, FileSum, MANIFEST, Manifest};
 use super::negatives::hard_negatives;
 use super::split::split;
 use super::{Pair, Source, Triple};
+use crate::durable;
 use crate::error::DatasetError;
 
 /// How a dataset is built.
@@ -60,8 +62,8 @@ impl BuildOptions {
 /// The folder is there whole or not at all: it is filled beside its place and moved there.
 ///
 /// # Errors
-/// [`DatasetError::NoPairs`] where nothing is left to learn from; [`DatasetError::Write`], also where
-/// the folder is there already.
+/// [`DatasetError::NoPairs`] where nothing is left to learn from; [`DatasetError::SourceChanged`] where
+/// the source was written to meanwhile; [`DatasetError::Write`], also where the folder is there already.
 pub async fn build(
     source: Source,
     options: &BuildOptions,
@@ -111,18 +113,18 @@ pub async fn build(
         .map(|triple| triple.negatives.len())
         .sum();
 
-    let parent = match folder.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent.to_owned(),
-        _ => PathBuf::from("."),
-    };
-    std::fs::create_dir_all(&parent).map_err(|error| failed(&parent, error))?;
+    let parent = durable::parent(folder);
+    std::fs::create_dir_all(parent).map_err(|error| failed(parent, error))?;
     let staging = tempfile::Builder::new()
         .prefix(".dataset-")
-        .tempdir_in(&parent)
-        .map_err(|error| failed(&parent, error))?;
+        .tempdir_in(parent)
+        .map_err(|error| failed(parent, error))?;
+    // A folder in it, as a temporary one is nobody else's to read and would stay so.
+    let staged = staging.path().join("data");
+    std::fs::create_dir(&staged).map_err(|error| failed(&staged, error))?;
     let mut own = Vec::new();
     for (name, triples) in [(TRAIN, &train), (DEV, &dev)] {
-        let path = staging.path().join(name);
+        let path = staged.join(name);
         files::write(&path, triples)?;
         own.push(FileSum {
             path: name.into(),
@@ -132,11 +134,7 @@ pub async fn build(
     let manifest = Manifest {
         format: 1,
         source: source.kind.to_owned(),
-        read: source
-            .files
-            .iter()
-            .map(|path| FileSum::of(path))
-            .collect::<Result<_, _>>()?,
+        read: source.files,
         files: own,
         counts,
         split: by,
@@ -146,10 +144,17 @@ pub async fn build(
             *options.negative_ranks.end(),
         ],
     };
-    let path = staging.path().join(MANIFEST);
+    for file in &manifest.read {
+        if FileSum::of(&file.path)? != *file {
+            return Err(DatasetError::SourceChanged {
+                path: file.path.clone(),
+            });
+        }
+    }
+    let path = staged.join(MANIFEST);
     let json = serde_json::to_vec_pretty(&manifest).map_err(|error| failed(&path, error.into()))?;
-    std::fs::write(&path, json).map_err(|error| failed(&path, error))?;
-    std::fs::rename(staging.path(), folder).map_err(|error| failed(folder, error))?;
+    durable::replace(&path, |out| out.write_all(&json)).map_err(|error| failed(&path, error))?;
+    durable::rename(&staged, folder).map_err(|error| failed(folder, error))?;
     Ok(manifest)
 }
 

@@ -74,7 +74,7 @@ pub enum SplitBy {
 }
 
 impl FileSum {
-    /// Reads and hashes a file.
+    /// Reads and hashes a file, which can be read again: a pipe would be empty then.
     ///
     /// # Errors
     /// [`DatasetError::Read`].
@@ -83,9 +83,15 @@ impl FileSum {
             path: path.to_owned(),
             source,
         };
+        let metadata = path.metadata().map_err(failed)?;
+        if !metadata.is_file() {
+            let kind =
+                std::io::Error::new(std::io::ErrorKind::InvalidInput, "it is no regular file");
+            return Err(failed(kind));
+        }
         Ok(Self {
             path: path.to_owned(),
-            bytes: path.metadata().map_err(failed)?.len(),
+            bytes: metadata.len(),
             sha256: millrace_downloads::sha256_of(path).map_err(failed)?,
         })
     }

@@ -58,6 +58,6 @@ pub struct Source {
     pub passages: Vec<String>,
     /// Pairs that were left out because their query or passage is missing or empty.
     pub incomplete: usize,
-    /// What it was read from.
-    pub files: Vec<std::path::PathBuf>,
+    /// What it was read from, hashed before: a dataset is of these bytes, or is not built.
+    pub files: Vec<FileSum>,
 }

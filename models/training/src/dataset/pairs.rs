@@ -5,7 +5,7 @@ use std::path::Path;
 
 use serde::Deserialize;
 
-use super::{Pair, Source, lines};
+use super::{FileSum, Pair, Source, lines};
 use crate::error::DatasetError;
 
 #[derive(Deserialize)]
@@ -25,7 +25,7 @@ struct Line {
 pub fn pairs_of_file(path: &Path) -> Result<Source, DatasetError> {
     let mut source = Source {
         kind: "pairs",
-        files: vec![path.to_owned()],
+        files: vec![FileSum::of(path)?],
         ..Source::default()
     };
     let mut seen = HashSet::new();

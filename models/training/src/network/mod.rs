@@ -15,6 +15,7 @@ use rayon::ThreadPool;
 use crate::error::TrainingError;
 use crate::parameters::ParameterLayout;
 pub(crate) use kernels::{AdamW, run};
+pub(crate) use packed::MICRO_BATCH_TOKENS;
 use packed::{PackedBert, PackedTape};
 use plain::{PlainBert, PlainTape};
 

@@ -22,7 +22,7 @@ use crate::error::TrainingError;
 use crate::parameters::{Norm, ParameterLayout};
 
 /// Tokens of a micro-batch: enough that adding a weight's gradient costs little beside computing it.
-const BATCH_TOKENS: usize = 1_024;
+pub(crate) const MICRO_BATCH_TOKENS: usize = 1_024;
 
 /// The network on the CPU.
 pub(crate) struct PackedBert {
@@ -203,7 +203,9 @@ impl PackedBert {
         let lengths = lengths(sequences);
         let tokens: usize = lengths.iter().sum();
         let workers = self.workers.current_num_threads();
-        let count = tokens.div_ceil(BATCH_TOKENS).next_multiple_of(workers);
+        let count = tokens
+            .div_ceil(MICRO_BATCH_TOKENS)
+            .next_multiple_of(workers);
         micro_batches(&lengths, count)
     }
 

@@ -7,6 +7,7 @@ use safetensors::SafeTensors;
 use serde::{Deserialize, Serialize};
 
 use crate::checkpoint;
+use crate::durable;
 use crate::error::TrainingError;
 use crate::options::TrainingOptions;
 use crate::tensors::{self, Content, TensorOut};
@@ -23,6 +24,8 @@ pub(super) struct Identity {
     pub base: String,
     /// SHA-256 of the dataset's manifest.
     pub dataset: String,
+    /// What computes, `cpu` or `cuda`: they round differently.
+    pub device: String,
     pub options: TrainingOptions,
 }
 
@@ -59,9 +62,14 @@ impl RunFolder {
                 folder: path.to_owned(),
             });
         }
+        // The folder may hold what was never a run: a model made elsewhere is not written over.
+        let model = folder.model();
+        if model.exists() {
+            return Err(TrainingError::ModelExists { path: model });
+        }
         let written = std::fs::create_dir_all(path).and_then(|()| {
             let json = serde_json::to_vec_pretty(identity)?;
-            tensors::replace(&file, |out| std::io::Write::write_all(out, &json))
+            durable::replace(&file, |out| std::io::Write::write_all(out, &json))
         });
         match written {
             Ok(()) => Ok(folder),
@@ -83,6 +91,11 @@ impl RunFolder {
         )
     }
 
+    /// Where the model goes.
+    pub fn model(&self) -> PathBuf {
+        self.path.join(self.name())
+    }
+
     fn same(&self, began: &Identity, now: &Identity) -> Result<(), TrainingError> {
         let other = |what: &str, began: String, now: String| {
             Err(TrainingError::OtherRun {
@@ -97,6 +110,9 @@ impl RunFolder {
         }
         if began.dataset != now.dataset {
             return other("the dataset", began.dataset.clone(), now.dataset.clone());
+        }
+        if began.device != now.device {
+            return other("the device", began.device.clone(), now.device.clone());
         }
         // As JSON, so that the first option that differs has its name.
         let [was, is] = [&began.options, &now.options].map(|options| {

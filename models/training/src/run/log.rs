@@ -6,9 +6,9 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use crate::durable;
 use crate::error::TrainingError;
 use crate::plot::LossCurve;
-use crate::tensors;
 
 const LOG: &str = "log.jsonl";
 const PLOT: &str = "loss.svg";
@@ -53,8 +53,11 @@ impl Log {
             source,
         };
         let before = match std::fs::read_to_string(&path) {
-            Ok(text) if steps > 0 => text,
-            _ => String::new(),
+            _ if steps == 0 => String::new(),
+            Ok(text) => text,
+            // Without its log a run is whole all the same: only its curve begins later.
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => String::new(),
+            Err(source) => return Err(TrainingError::Read { path, source }),
         };
         let (mut losses, mut dev, mut kept) = (Vec::new(), Vec::new(), String::new());
         for text in before.lines() {
@@ -67,7 +70,7 @@ impl Log {
             kept.push_str(text);
             kept.push('\n');
         }
-        tensors::replace(&path, |out| out.write_all(kept.as_bytes())).map_err(failed)?;
+        durable::replace(&path, |out| out.write_all(kept.as_bytes())).map_err(failed)?;
         let file = OpenOptions::new()
             .append(true)
             .open(&path)
@@ -114,7 +117,7 @@ impl Log {
             dev: &self.dev,
         }
         .svg();
-        tensors::replace(&path, |out| out.write_all(svg.as_bytes()))
+        durable::replace(&path, |out| out.write_all(svg.as_bytes()))
             .map_err(|source| TrainingError::Write { path, source })
     }
 }

@@ -17,13 +17,13 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use candle_core::Device;
-use millrace_models::{ModelConfig, ModelFingerprint, Tokenizer};
+use millrace_models::{ModelConfig, ModelFingerprint, Tokenizer, version_of};
 use serde::Serialize;
 
 use crate::batches::{Examples, Pick};
 use crate::checkpoint::{self, Best, Progress};
 use crate::dataset::Dataset;
-use crate::error::{Kept, TrainingError};
+use crate::error::{Kept, NotFinite, TrainingError};
 use crate::loss::ContrastiveLoss;
 use crate::network::Network;
 use crate::optimizer::{AdamWOptions, Moments, learning_rate};
@@ -108,6 +108,16 @@ pub fn train(
     let options = run.options;
     let config = ModelConfig::read(run.base)?;
     options.validate(config.hidden_size, config.max_tokens)?;
+    if let Some(patience) = options.patience
+        && run.dataset.dev.is_empty()
+    {
+        return Err(TrainingError::Option {
+            option: "patience",
+            found: patience.to_string(),
+            rule: "the dataset has no dev split to judge by; build one with a share for it"
+                .to_owned(),
+        });
+    }
     let tokenizer = Tokenizer::load(&run.base.join("tokenizer.json"), options.max_tokens)?;
     if tokenizer.id_bound() > config.vocab_size {
         return Err(TrainingError::TokenizerMismatch {
@@ -119,6 +129,7 @@ pub fn train(
     let identity = Identity {
         base: ModelFingerprint::of_folder(run.base)?.as_str().to_owned(),
         dataset: run.dataset.sha256.clone(),
+        device: device_kind(run.device).to_owned(),
         options: options.clone(),
     };
     let folder = RunFolder::open(run.out, &identity, run.resume)?;
@@ -203,12 +214,8 @@ impl Running<'_> {
                     expected_bytes,
                 });
                 let ends_epoch = self.state.steps.is_multiple_of(an_epoch);
-                if ends_epoch {
-                    self.judge()?;
-                    self.state.finished |= self.state.steps == steps;
-                }
                 if ends_epoch || self.state.steps.is_multiple_of(options.checkpoint_every) {
-                    self.save()?;
+                    self.keep(ends_epoch, steps)?;
                 }
             }
         }
@@ -219,10 +226,10 @@ impl Running<'_> {
         let started = Instant::now();
         let batch = self.train.batch(picks);
         let step = self.state.steps + 1;
-        let loss = self.trainer.step(&batch, step, rate)?;
-        if !loss.is_finite() {
-            return Err(self.not_finite(step, loss));
-        }
+        let loss = match self.trainer.step(&batch, step, rate) {
+            Err(TrainingError::Diverged(what)) => return Err(self.not_finite(step, what)),
+            taken => taken?,
+        };
         let seconds = started.elapsed().as_secs_f64();
         self.state.steps = step;
         self.state.seconds += seconds;
@@ -235,6 +242,20 @@ impl Running<'_> {
             seconds,
         })?;
         Ok((loss, batch.tokens() as f64 / seconds))
+    }
+
+    /// Writes a checkpoint, after an epoch with the dev split's judgement in it. A step's loss is of
+    /// before the step: what it made of parameters and moments would show later, so all of them are
+    /// looked at before any are kept.
+    fn keep(&mut self, ends_epoch: bool, steps: usize) -> Result<(), TrainingError> {
+        if let Err(what) = self.trainer.check() {
+            return Err(self.not_finite(self.state.steps, what));
+        }
+        if ends_epoch {
+            self.judge()?;
+            self.state.finished |= self.state.steps == steps;
+        }
+        self.save()
     }
 
     /// Judges by the dev split, where there is one, and keeps what was best.
@@ -254,7 +275,7 @@ impl Running<'_> {
         let loss = (sum / queries as f64) as f32;
         let steps = self.state.steps;
         if !loss.is_finite() {
-            return Err(self.not_finite(steps, loss));
+            return Err(self.not_finite(steps, NotFinite::DevLoss(loss)));
         }
         self.log.add(&Line::Dev {
             step: steps,
@@ -267,20 +288,15 @@ impl Running<'_> {
         } else {
             self.state.without_gain += 1;
         }
-        self.state.finished = (self.options.patience)
-            .is_some_and(|patience| self.state.without_gain >= patience.max(1));
+        self.state.finished =
+            (self.options.patience).is_some_and(|patience| self.state.without_gain >= patience);
         Ok(())
     }
 
     fn save(&mut self) -> Result<(), TrainingError> {
-        let parameters = self.trainer.parameters();
-        // A step's loss is of before the step: what it made of the model shows at the next.
-        if !parameters.iter().all(|value| value.is_finite()) {
-            return Err(self.not_finite(self.state.steps, f32::NAN));
-        }
         checkpoint::write(
             self.folder.path(),
-            parameters,
+            self.trainer.parameters(),
             self.trainer.moments(),
             &self.state,
         )?;
@@ -288,12 +304,12 @@ impl Running<'_> {
         self.log.plot(self.folder.path(), &self.folder.name())
     }
 
-    fn not_finite(&self, step: usize, loss: f32) -> TrainingError {
+    fn not_finite(&self, step: usize, what: NotFinite) -> TrainingError {
         let kept = self.saved.map_or(Kept::Nothing, |step| Kept::Checkpoint {
             path: checkpoint::path(self.folder.path()),
             step,
         });
-        TrainingError::NotFinite { step, loss, kept }
+        TrainingError::NotFinite { step, what, kept }
     }
 
     fn finish(self, run: &Run<'_>, identity: &Identity) -> Result<Report, TrainingError> {
@@ -304,13 +320,13 @@ impl Running<'_> {
         let parameters = best.as_deref().unwrap_or(self.trainer.parameters());
         let losses = self.log.losses();
         let mean = |losses: &[f32]| losses.iter().sum::<f32>() / losses.len().max(1) as f32;
-        let (name, folder) = (self.folder.name(), self.folder.path());
+        let folder = self.folder.path();
         let mut report = Report {
             model_version: String::new(),
-            model: folder.join(&name),
+            model: self.folder.model(),
             plot: log::plot_path(folder),
             steps: self.state.steps,
-            stopped_early: losses.len()
+            stopped_early: self.state.steps
                 < self.train.len().div_ceil(self.options.batch) * self.options.epochs,
             first_loss: mean(&losses[..losses.len().min(10)]),
             last_loss: mean(&losses[losses.len().saturating_sub(10)..]),
@@ -321,8 +337,17 @@ impl Running<'_> {
             dataset_sha256: identity.dataset.clone(),
         };
         model::write(run, identity, &self.layout, parameters, &report)?;
-        report.model_version = ModelFingerprint::of_folder(&report.model)?.version(&name);
+        report.model_version = version_of(&report.model)?;
         Ok(report)
+    }
+}
+
+/// As the run's identity has it: another GPU of the machine goes on with what the first began.
+fn device_kind(device: &Device) -> &'static str {
+    match device {
+        Device::Cpu => "cpu",
+        Device::Cuda(_) => "cuda",
+        Device::Metal(_) => "metal",
     }
 }
 

@@ -122,6 +122,53 @@ fn what_is_no_pair_is_named() -> Result<()> {
 }
 
 #[tokio::test]
+async fn a_source_that_was_changed_meanwhile_is_refused() -> Result<()> {
+    let work = tempfile::tempdir()?;
+    let (path, folder) = (work.path().join("pairs.jsonl"), work.path().join("data"));
+    let pair = "{\"query\": \"w1 w2\", \"positive\": \"w2 w3\"}\n";
+    std::fs::write(&path, pair)?;
+    let source = pairs_of_file(&path)?;
+    std::fs::write(&path, pair.repeat(2))?;
+    let options = BuildOptions {
+        dev_share: 0.0,
+        ..BuildOptions::default()
+    };
+    let built = build(source, &options, &folder, &mut |_, _| {}).await;
+    let error = built.unwrap_err();
+    assert!(
+        matches!(error, DatasetError::SourceChanged { .. }),
+        "{error}"
+    );
+    assert_eq!(std::fs::read_dir(work.path())?.count(), 1);
+
+    let manifest = build(pairs_of_file(&path)?, &options, &folder, &mut |_, _| {}).await?;
+    assert_eq!(manifest.read[0].bytes, std::fs::metadata(&path)?.len());
+    assert_eq!(std::fs::read_dir(work.path())?.count(), 2);
+    Ok(())
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn a_dataset_can_be_read_by_whoever_may_read_its_neighbours() -> Result<()> {
+    use std::os::unix::fs::MetadataExt;
+    let work = tempfile::tempdir()?;
+    let (folder, other) = (work.path().join("data"), work.path().join("other"));
+    small::dataset(&folder, 0.2).await?;
+    std::fs::create_dir(&other)?;
+    std::fs::write(other.join("file"), "")?;
+    let mode = |path: &std::path::Path| path.metadata().map(|metadata| metadata.mode());
+    assert_eq!(mode(&folder)?, mode(&other)?);
+    for name in ["manifest.json", "train.jsonl.gz", "dev.jsonl.gz"] {
+        assert_eq!(
+            mode(&folder.join(name))?,
+            mode(&other.join("file"))?,
+            "{name}"
+        );
+    }
+    Ok(())
+}
+
+#[tokio::test]
 async fn a_dataset_that_was_changed_is_refused() -> Result<()> {
     let work = tempfile::tempdir()?;
     let folder = work.path().join("data");

@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 use millrace_training::dataset::Dataset;
-use millrace_training::{DatasetError, Kept, TrainingError, TrainingOptions};
+use millrace_training::{DatasetError, Kept, NotFinite, TrainingError, TrainingOptions};
 
 use crate::running::{run, run_until};
 use crate::small;
@@ -58,6 +58,10 @@ async fn options_that_can_not_be_followed() -> Result<()> {
     assert!(refused(|o| o.learning_rate = f64::NAN).contains("`learning_rate` is NaN"));
     assert!(refused(|o| o.dimensions = vec![16, 17]).contains("`dimensions` is 17"));
     assert!(refused(|o| o.warm_up = 1.5).contains("`warm_up` is 1.5"));
+    assert!(refused(|o| o.patience = Some(0)).contains("`patience` is 0"));
+    assert!(refused(|o| o.patience = Some(2)).contains("no dev split"));
+    let alone = refused(|o| (o.batch, o.negatives) = (1, 0));
+    assert!(alone.contains("`batch` is 1"), "{alone}");
     Ok(())
 }
 
@@ -84,7 +88,11 @@ async fn a_loss_that_is_not_a_number_keeps_the_last_checkpoint() -> Result<()> {
         step: 6,
     };
     assert!(
-        matches!(&error, TrainingError::NotFinite { step: 7, kept: found, .. } if *found == kept),
+        matches!(
+            &error,
+            TrainingError::NotFinite { step: 7, what: NotFinite::Loss(_), kept: found }
+                if *found == kept
+        ),
         "{error}"
     );
     let said = error.to_string();
@@ -92,6 +100,60 @@ async fn a_loss_that_is_not_a_number_keeps_the_last_checkpoint() -> Result<()> {
     assert!(said.contains("checkpoint of step 6 is kept"), "{said}");
     assert_eq!(std::fs::read(&checkpoint)?, bytes);
     assert!(!out.join("model").exists());
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_moment_that_is_not_a_number_is_not_kept() -> Result<()> {
+    let (base, work) = (small::model()?, tempfile::tempdir()?);
+    let data = work.path().join("data");
+    small::dataset(&data, 0.0).await?;
+    let out = work.path().join("model");
+    let options = small::options();
+    let cut = std::panic::catch_unwind(|| run_until(base.path(), &data, &out, &options, false, 8));
+    assert!(cut.is_err());
+    // The last value of the file is a second moment: infinite, it holds its parameter where it is, and
+    // no loss would ever tell.
+    let checkpoint = out.join("checkpoint.safetensors");
+    let mut bytes = std::fs::read(&checkpoint)?;
+    *bytes.last_chunk_mut().unwrap() = f32::INFINITY.to_le_bytes();
+    std::fs::write(&checkpoint, &bytes)?;
+    let error = run(base.path(), &data, &out, &options, true).unwrap_err();
+    assert!(
+        matches!(
+            &error,
+            TrainingError::NotFinite {
+                step: 9,
+                what: NotFinite::Moment,
+                ..
+            }
+        ),
+        "{error}"
+    );
+    assert!(
+        error.to_string().contains("before any of it was kept"),
+        "{error}"
+    );
+    assert_eq!(std::fs::read(&checkpoint)?, bytes);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_model_that_is_no_runs_is_not_written_over() -> Result<()> {
+    let (base, work) = (small::model()?, tempfile::tempdir()?);
+    let data = work.path().join("data");
+    small::dataset(&data, 0.0).await?;
+    let out = work.path().join("mine");
+    let weights = out.join("mine/model.safetensors");
+    std::fs::create_dir_all(out.join("mine"))?;
+    std::fs::write(&weights, "made elsewhere")?;
+    let error = run(base.path(), &data, &out, &small::options(), false).unwrap_err();
+    assert!(
+        matches!(error, TrainingError::ModelExists { .. }),
+        "{error}"
+    );
+    assert_eq!(std::fs::read_to_string(&weights)?, "made elsewhere");
+    assert!(!out.join("run.json").exists());
     Ok(())
 }
 
@@ -135,6 +197,16 @@ async fn a_run_is_not_mixed_up_with_another() -> Result<()> {
         error.to_string().contains("began with the dataset"),
         "{error}"
     );
+
+    let identity = out.join("run.json");
+    let began = std::fs::read_to_string(&identity)?;
+    std::fs::write(&identity, began.replace("\"cpu\"", "\"cuda\""))?;
+    let error = run(base.path(), &data, &out, &options, true).unwrap_err();
+    assert!(
+        error.to_string().contains("the device cuda, this is cpu"),
+        "{error}"
+    );
+    std::fs::write(&identity, began)?;
 
     let checkpoint = out.join("checkpoint.safetensors");
     let bytes = std::fs::read(&checkpoint)?;

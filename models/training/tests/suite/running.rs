@@ -1,12 +1,16 @@
 //! Whole runs.
 
+use std::collections::HashMap;
 use std::path::Path;
 
 use anyhow::Result;
 use candle_core::Device;
-use millrace_models::{Encoder, EncoderOptions};
+use millrace_models::store::{ModelCard, RELEASE_FILE, Release};
+use millrace_models::{Encoder, EncoderOptions, ModelConfig};
 use millrace_training::dataset::Dataset;
-use millrace_training::{Report, Run, TrainingError, TrainingOptions, train};
+use millrace_training::{
+    ParameterLayout, Report, Run, TrainingError, TrainingOptions, checkpoint, train,
+};
 
 use crate::small;
 
@@ -92,6 +96,49 @@ async fn a_run_learns_and_leaves_a_model_that_the_encoder_reads() -> Result<()> 
 }
 
 #[tokio::test]
+async fn a_model_has_nothing_of_its_base_that_is_not_its_own() -> Result<()> {
+    let (base, work) = (small::model()?, tempfile::tempdir()?);
+    let data = work.path().join("data");
+    small::dataset(&data, 0.2).await?;
+    let of_the_base = Release {
+        name: "base".to_owned(),
+        version: "v1".to_owned(),
+        files: ModelCard::read(base.path())?.files,
+        ..Release::default()
+    };
+    let others = [
+        (RELEASE_FILE, serde_json::to_string(&of_the_base)?),
+        ("README.md", "of the base".to_owned()),
+        ("pytorch_model.bin", "weights of the base".to_owned()),
+        (".cache/state.json", "{}".to_owned()),
+    ];
+    std::fs::create_dir(base.path().join(".cache"))?;
+    for (name, content) in &others {
+        std::fs::write(base.path().join(name), content)?;
+    }
+    let out = work.path().join("tuned");
+    let report = run(base.path(), &data, &out, &small::options(), false)?;
+    let card = ModelCard::read(&report.model)?;
+    let files: Vec<_> = card.files.iter().map(|file| file.path.as_str()).collect();
+    let expected = [
+        "1_Pooling/config.json",
+        "README.md",
+        "config.json",
+        "model.safetensors",
+        "modules.json",
+        "sentence_bert_config.json",
+        "tokenizer.json",
+    ];
+    assert_eq!(files, expected);
+    let release = card.release.unwrap();
+    assert!(release.files.is_empty() && release.version.is_empty());
+    assert_eq!(release.lineage["dataset_sha256"], report.dataset_sha256);
+    assert_eq!(release.lineage["options"]["batch"], 6);
+    assert!(release.metrics["dev_loss"].as_f64() > Some(0.0));
+    Ok(())
+}
+
+#[tokio::test]
 async fn the_same_run_makes_the_same_model() -> Result<()> {
     let (base, work) = (small::model()?, tempfile::tempdir()?);
     let data = work.path().join("data");
@@ -130,6 +177,30 @@ async fn a_run_that_was_cut_off_goes_on_as_if_it_had_not_been() -> Result<()> {
 }
 
 #[tokio::test]
+async fn a_lost_log_changes_nothing_of_the_model() -> Result<()> {
+    let (base, work) = (small::model()?, tempfile::tempdir()?);
+    let data = work.path().join("data");
+    small::dataset(&data, 0.2).await?;
+    let options = small::options();
+    let [whole, cut] = ["whole", "cut"].map(|name| work.path().join(name).join("model"));
+    let expected = run(base.path(), &data, &whole, &options, false)?;
+    let panicked =
+        std::panic::catch_unwind(|| run_until(base.path(), &data, &cut, &options, false, 8));
+    assert!(panicked.is_err());
+    let log = cut.join("log.jsonl");
+    std::fs::remove_file(&log)?;
+    // What is there and can't be read is not taken for nothing.
+    std::fs::create_dir(&log)?;
+    let error = run(base.path(), &data, &cut, &options, true).unwrap_err();
+    assert!(matches!(error, TrainingError::Read { .. }), "{error}");
+    std::fs::remove_dir(&log)?;
+    let resumed = run(base.path(), &data, &cut, &options, true)?;
+    assert_eq!(resumed.model_version, expected.model_version);
+    assert!(!resumed.stopped_early, "{resumed:?}");
+    Ok(())
+}
+
+#[tokio::test]
 async fn a_dev_split_that_gets_no_better_ends_the_run() -> Result<()> {
     let (base, work) = (small::model()?, tempfile::tempdir()?);
     let data = work.path().join("data");
@@ -141,11 +212,31 @@ async fn a_dev_split_that_gets_no_better_ends_the_run() -> Result<()> {
         ..small::options()
     };
     let out = work.path().join("model");
-    let report = run(base.path(), &data, &out, &options, false)?;
+    let layout = ParameterLayout::new(&ModelConfig::read(base.path())?);
+    let dataset = Dataset::read(&data)?;
+    let request = Run {
+        base: base.path(),
+        dataset: &dataset,
+        out: &out,
+        options: &options,
+        device: &Device::Cpu,
+        resume: false,
+    };
+    // Parameters by the steps before them: after each step there is still the checkpoint before it.
+    let mut seen = HashMap::new();
+    let report = train(&request, &mut |_| {
+        if let Ok((parameters, _, state)) = checkpoint::read(&out, layout.len()) {
+            seen.insert(state.steps, parameters);
+        }
+    })?;
     assert!(report.stopped_early, "{report:?}");
     let best = report.best.unwrap();
     assert!(best.steps < report.steps);
-    // The model is that of the best judgement, which another run of so many steps would end with.
+    let kept = layout.read(&report.model)?;
+    assert!(kept == seen[&best.steps], "not the best step's parameters");
+    let (last, _, state) = checkpoint::read(&out, layout.len())?;
+    assert_eq!(state.steps, report.steps);
+    assert!(kept != last, "the last step's parameters");
     assert!(
         losses(&out)?
             .iter()
