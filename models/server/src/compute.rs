@@ -49,10 +49,11 @@ fn compute(batch: Batch) {
     let sequences: Vec<&[u32]> = rows.iter().map(|row| row.sequence.as_slice()).collect();
     let start = Instant::now();
     let pooled = pool(&model, &sequences);
-    model.rate().batch_ended(tokens, start, full);
     // Below, a reply that nobody waits for any more is no error: its caller left meanwhile.
     match pooled {
         Ok(vectors) => {
+            // How soon a batch fails says nothing of how fast others are computed.
+            model.rate().batch_ended(tokens, start, full);
             for (row, vector) in rows.into_iter().zip(vectors) {
                 let _ = row.reply.send(Ok(vector));
             }
