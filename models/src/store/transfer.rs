@@ -13,6 +13,7 @@ use super::files;
 use super::reference::{ModelReference, UNVERSIONED};
 use super::release::{RELEASE_FILE, Release};
 use super::{ModelStore, archive};
+use crate::config::ModelConfig;
 use crate::encoder::{Encoder, EncoderOptions};
 
 /// What a model must be able to encode before it may serve.
@@ -53,7 +54,7 @@ impl ModelStore {
             archive::unpack(source, staging.path(), progress)?
         } else {
             // The architecture first: a folder of another kind is refused by its kind.
-            ModelCard::read(source)?;
+            ModelConfig::read(source).map_err(StoreError::Model)?;
             files::copy(source, &files::wanted_in(source)?, staging.path(), progress)?;
             own_name(source)
         };
