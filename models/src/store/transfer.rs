@@ -7,6 +7,8 @@
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use millrace_downloads::allow_others_to_read;
+
 use super::card::ModelCard;
 use super::error::StoreError;
 use super::files;
@@ -222,14 +224,4 @@ fn now_ms() -> u64 {
     since.map_or(0, |since| {
         u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
     })
-}
-
-/// Temporary folders are private; a store may be shared (on a common disk).
-fn allow_others_to_read(folder: &Path) -> std::io::Result<()> {
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::PermissionsExt;
-        std::fs::set_permissions(folder, std::fs::Permissions::from_mode(0o755))?;
-    }
-    Ok(())
 }
