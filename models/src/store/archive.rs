@@ -109,7 +109,7 @@ pub(super) fn unpack(
         }
         let target = folder.join(&path);
         let limit = MAX_FILE_BYTES;
-        let written = files::write(&mut entry.by_ref().take(limit + 1), &target)?;
+        let written = files::write(&mut entry.by_ref().take(limit + 1), archive, &target)?;
         if written > limit {
             return Err(refuse(format!(
                 "its entry `{name}` has more than {limit} bytes"
@@ -183,7 +183,7 @@ pub(super) fn pack(
         zip.start_file(path, options).map_err(broken)?;
         let source = folder.join(path);
         let mut file = File::open(&source).map_err(|error| files::io("open", &source, error))?;
-        std::io::copy(&mut file, &mut zip).map_err(failed)?;
+        files::transfer(&mut file, &source, &mut zip, archive)?;
     }
     zip.finish().map_err(broken)?.sync_all().map_err(failed)
 }

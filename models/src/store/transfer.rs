@@ -215,7 +215,8 @@ fn write_release(folder: &Path, release: &Release) -> Result<(), StoreError> {
     let path = folder.join(RELEASE_FILE);
     let text = serde_json::to_vec_pretty(release)
         .map_err(|error| files::io("write", &path, error.into()))?;
-    files::write(&mut text.as_slice(), &path)?;
+    // Read from memory, which does not fail.
+    files::write(&mut text.as_slice(), &path, &path)?;
     Ok(())
 }
 
