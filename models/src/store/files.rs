@@ -11,8 +11,6 @@ use crate::store::error::StoreError;
 
 /// The weights' name.
 pub(super) const WEIGHTS: &str = "model.safetensors";
-/// Largest file that is taken from an archive: no bomb fills the disk.
-pub(super) const MAX_FILE_BYTES: u64 = 16 << 30;
 /// Folders inside a model's: `1_Pooling`, `2_Normalize`.
 const MAX_DEPTH: usize = 2;
 /// Copied at a time.

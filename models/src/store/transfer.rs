@@ -53,7 +53,7 @@ impl ModelStore {
             .tempdir_in(root)
             .map_err(|error| files::io("create a folder in", root, error))?;
         let own = if is_archive {
-            archive::unpack(source, staging.path(), progress)?
+            archive::unpack(source, staging.path(), archive::MAX_BYTES, progress)?
         } else {
             // The architecture first: a folder of another kind is refused by its kind.
             ModelConfig::read(source).map_err(StoreError::Model)?;
