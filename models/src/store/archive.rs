@@ -45,13 +45,14 @@ struct ArchivedModel {
     handler: Option<String>,
 }
 
-/// Writes the files of an archive, `most_bytes` at most, under `folder`, and says what it calls itself.
+/// Writes the files of an archive, `most_bytes` at most, under `folder`, and says what it calls itself:
+/// name and version, which need not be ones that the store can have.
 pub(super) fn unpack(
     archive: &Path,
     folder: &Path,
     most_bytes: u64,
     progress: &mut dyn FnMut(u64, u64),
-) -> Result<ModelReference, StoreError> {
+) -> Result<(String, String), StoreError> {
     let broken = |source| StoreError::Archive {
         path: archive.to_owned(),
         source,
@@ -125,8 +126,7 @@ pub(super) fn unpack(
     let version = model
         .model_version
         .unwrap_or_else(|| UNVERSIONED.to_owned());
-    let named = format!("{}:{version}", model.model_name);
-    named.parse().map_err(StoreError::Reference)
+    Ok((model.model_name, version))
 }
 
 fn manifest(zip: &mut ZipArchive<File>, archive: &Path) -> Result<Manifest, StoreError> {
@@ -211,7 +211,7 @@ mod tests {
             let folder = root.path().join(most_bytes.to_string());
             unpack(&archive, &folder, most_bytes, &mut |_, _| {})
         };
-        assert_eq!(unpacked(2_000)?, "blank:v1".parse()?);
+        assert_eq!(unpacked(2_000)?, ("blank".to_owned(), "v1".to_owned()));
         let refused = unpacked(1_999).err().context("unpacked")?.to_string();
         assert!(
             refused.contains("more than 1999 bytes together"),

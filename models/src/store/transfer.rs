@@ -52,25 +52,28 @@ impl ModelStore {
             .prefix(".import-")
             .tempdir_in(root)
             .map_err(|error| files::io("create a folder in", root, error))?;
-        let own = if is_archive {
-            archive::unpack(source, staging.path(), archive::MAX_BYTES, progress)?
+        let (own_name, own_version) = if is_archive {
+            let (name, version) =
+                archive::unpack(source, staging.path(), archive::MAX_BYTES, progress)?;
+            (name, Some(version))
         } else {
             // The architecture first: a folder of another kind is refused by its kind.
             ModelConfig::read(source).map_err(StoreError::Model)?;
             files::copy(source, &files::wanted_in(source)?, staging.path(), progress)?;
-            own_name(source)
+            let own = own_reference(source);
+            (own.name, own.version)
         };
         let card = self.check(source, staging.path())?;
-        let reference = ModelReference {
-            name: named.map_or(own.name, |named| named.name.clone()),
-            version: named
-                .and_then(|named| named.version.clone())
-                .or(own.version)
-                .or_else(|| Some(card.fingerprint.as_str()[..12].to_owned())),
-        };
+        let name = named.map_or(own_name, |named| named.name.clone());
+        let version = named
+            .and_then(|named| named.version.clone())
+            .or(own_version)
+            .unwrap_or_else(|| card.fingerprint.as_str()[..12].to_owned());
+        // What an archive calls itself is nobody's concern where it is called something else here.
+        let reference: ModelReference = format!("{name}:{version}").parse()?;
         let release = Release {
             name: reference.name.clone(),
-            version: reference.version.clone().unwrap_or_default(),
+            version,
             imported_at_ms: now_ms(),
             source: source.to_string_lossy().into_owned(),
             files: card.files.clone(),
@@ -202,7 +205,7 @@ impl ModelStore {
 }
 
 /// What a folder calls itself. One whose name can't be a model's needs another.
-fn own_name(source: &Path) -> ModelReference {
+fn own_reference(source: &Path) -> ModelReference {
     let real = source.canonicalize().unwrap_or_else(|_| source.to_owned());
     let name = real.file_name().unwrap_or_default().to_string_lossy();
     name.parse().unwrap_or_else(|_| ModelReference {
