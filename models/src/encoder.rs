@@ -162,15 +162,10 @@ impl Encoder {
         if !answer.signed {
             let local = Self::load(folder, EncoderOptions::default())?;
             let wanted = local.encode(&PROBES)?;
-            let furthest = wanted
-                .iter()
-                .zip(&answer.vectors)
-                .map(|(a, b)| a.iter().zip(b).map(|(a, b)| a * b).sum::<f32>())
-                .fold(1.0, f32::min);
-            if furthest < SAME_MODEL {
+            if let Some(cosine) = other_cosine(&wanted, answer.vectors) {
                 return Err(ModelError::RemoteMismatch {
                     server,
-                    found: format!("vectors of cosine {furthest:.4} with this model's"),
+                    found: format!("vectors of cosine {cosine:.4} with this model's"),
                     wanted: format!("those of {fingerprint}"),
                 });
             }
@@ -415,6 +410,17 @@ pub fn normalise(vector: &mut [f32]) {
     }
 }
 
+/// The first cosine that two computations of one model do not have, of vectors that are wanted, of
+/// norm 1, and those that were found. These may have any length, as not every server normalises; a
+/// NaN in one is a NaN here.
+fn other_cosine(wanted: &[Vec<f32>], found: Vec<Vec<f32>>) -> Option<f32> {
+    let mut cosines = wanted.iter().zip(found).map(|(wanted, mut found)| {
+        normalise(&mut found);
+        wanted.iter().zip(&found).map(|(a, b)| a * b).sum::<f32>()
+    });
+    cosines.find(|cosine| cosine.is_nan() || *cosine < SAME_MODEL)
+}
+
 /// The model's name: the folder's own, also where the path is `.` or a link.
 fn folder_name(folder: &Path) -> String {
     let real = folder.canonicalize().unwrap_or_else(|_| folder.to_owned());
@@ -422,4 +428,24 @@ fn folder_name(folder: &Path) -> String {
         || "model".to_owned(),
         |name| name_in(&name.to_string_lossy()).to_owned(),
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn vectors_of_one_model_may_differ_in_length_and_not_in_direction() {
+        let wanted = [vec![1.0, 0.0], vec![0.6, 0.8]];
+        let other = |second: [f32; 2]| other_cosine(&wanted, vec![vec![7.0, 0.0], second.to_vec()]);
+        assert_eq!(other([0.6, 0.8]), None);
+        assert_eq!(other([0.03, 0.04]), None);
+        assert_eq!(other([6.0, 8.0]), None);
+        for second in [[0.8, 0.6], [60.0, 0.8], [-0.6, -0.8], [0.0, 0.0]] {
+            assert!(other(second).is_some_and(|cosine| cosine < SAME_MODEL));
+        }
+        for second in [[f32::NAN, 0.8], [f32::INFINITY, 0.8]] {
+            assert!(other(second).is_some_and(f32::is_nan));
+        }
+    }
 }

@@ -11,6 +11,7 @@ use serde_json::json;
 use crate::config::{Config, Profile};
 use crate::output::Output;
 use crate::stack::serving::Serving;
+use crate::stack::stop::StopSignals;
 use crate::stack::{Needs, reach, stop};
 
 /// Run one role; members of a role share the work.
@@ -133,21 +134,24 @@ async fn serve_models(config: &Config, output: Output) -> anyhow::Result<ExitCod
     let serving = Serving::start(config).await?;
     tokio::select! {
         loaded = serving.load(config) => loaded?,
-        () = stop.first() => {
-            serving.stop().await;
-            return Ok(ExitCode::SUCCESS);
-        }
+        () = stop.first() => return Ok(drain_models(serving, stop).await),
     }
     let url = serving.url();
     output.result(&json!({ "pid": std::process::id(), "api": url }), || {
         format!("running; models, health and metrics at {url}")
     })?;
     stop.first().await;
+    Ok(drain_models(serving, stop).await)
+}
+
+/// Stops the model server, whether its models are loaded or not: within its deadline, or at once at a
+/// second signal.
+async fn drain_models(serving: Serving, mut stop: StopSignals) -> ExitCode {
     tokio::select! {
-        () = serving.stop() => Ok(ExitCode::SUCCESS),
+        () = serving.stop() => ExitCode::SUCCESS,
         () = stop.nth(2) => {
             tracing::warn!("stopped at once; what was not answered was cut off");
-            Ok(ExitCode::from(130))
+            ExitCode::from(130)
         }
     }
 }

@@ -6,14 +6,12 @@ function on a thread of its pool, so requests are encoded side by side, each by 
 
 import sys
 
-import torch
 import uvicorn
 from fastapi import FastAPI
 from pydantic import BaseModel
 from sentence_transformers import SentenceTransformer
 
 folder, port = sys.argv[1], int(sys.argv[2])
-torch.set_num_threads(torch.get_num_threads())
 model = SentenceTransformer(folder, device="cpu")
 app = FastAPI()
 

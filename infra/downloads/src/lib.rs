@@ -21,7 +21,7 @@ pub use cache::cache_folder;
 pub use checksum::{PinnedFile, hex, sha256_of};
 pub use error::DownloadError;
 pub use python_package::PythonPackage;
-pub use staging::{Installed, Staging, inspect};
+pub use staging::{Installed, Staging, allow_others_to_read, inspect};
 
 /// What a download tells whoever draws the bar: bytes that are there, and bytes in all. The count
 /// goes back to 0 when one source fails and the next is tried.

@@ -131,14 +131,22 @@ impl Staging {
     }
 }
 
-/// Temporary folders are private; a cache may be shared (on a common disk).
+/// Lets other users read a folder: temporary ones are private, and what they become may be shared (on
+/// a common disk).
+///
+/// # Errors
+/// The folder is not there or another user's.
 #[cfg(unix)]
-fn allow_others_to_read(folder: &Path) -> std::io::Result<()> {
+pub fn allow_others_to_read(folder: &Path) -> std::io::Result<()> {
     use std::os::unix::fs::PermissionsExt;
     std::fs::set_permissions(folder, std::fs::Permissions::from_mode(0o755))
 }
 
+/// Lets other users read a folder, as they may.
+///
+/// # Errors
+/// None.
 #[cfg(not(unix))]
-fn allow_others_to_read(_: &Path) -> std::io::Result<()> {
+pub fn allow_others_to_read(_: &Path) -> std::io::Result<()> {
     Ok(())
 }

@@ -9,7 +9,7 @@ use std::thread::JoinHandle;
 use std::time::Instant;
 
 use crate::metrics::Metrics;
-use crate::queue::{Batch, Queue, RowError};
+use crate::queue::{Batch, Dropped, Queue, Reply, RowError};
 
 /// Starts `batches` threads; they end when the queue is closed and empty.
 ///
@@ -31,7 +31,7 @@ pub(crate) fn start(
                         metrics.dropped(dropped);
                         if let Some(batch) = batch {
                             metrics.batch(batch.tokens);
-                            compute(batch);
+                            metrics.dropped(compute(batch));
                         }
                     }
                 })
@@ -39,7 +39,8 @@ pub(crate) fn start(
         .collect()
 }
 
-fn compute(batch: Batch) {
+/// Computes a batch and answers its rows; what was dropped of them.
+fn compute(batch: Batch) -> Dropped {
     let Batch {
         model,
         rows,
@@ -49,10 +50,12 @@ fn compute(batch: Batch) {
     let sequences: Vec<&[u32]> = rows.iter().map(|row| row.sequence.as_slice()).collect();
     let start = Instant::now();
     let pooled = pool(&model, &sequences);
-    model.rate().batch_ended(tokens, start, full);
+    let mut dropped = Dropped::default();
     // Below, a reply that nobody waits for any more is no error: its caller left meanwhile.
     match pooled {
         Ok(vectors) => {
+            // How soon a batch fails says nothing of how fast others are computed.
+            model.rate().batch_ended(tokens, start, full);
             for (row, vector) in rows.into_iter().zip(vectors) {
                 let _ = row.reply.send(Ok(vector));
             }
@@ -65,9 +68,11 @@ fn compute(batch: Batch) {
                 "a batch failed; computing its rows one by one"
             );
             for row in rows {
-                let vector = pool(&model, &[&row.sequence])
-                    .map(|vectors| vectors.into_iter().next().unwrap_or_default());
-                let _ = row.reply.send(vector.map_err(RowError::Failed));
+                let computed = answered(row.reply, || {
+                    let vectors = pool(&model, &[&row.sequence])?;
+                    Ok(vectors.into_iter().next().unwrap_or_default())
+                });
+                dropped.abandoned += u64::from(!computed);
             }
         }
         Err(reason) => {
@@ -76,10 +81,38 @@ fn compute(batch: Batch) {
             }
         }
     }
+    dropped
+}
+
+/// Answers a row with what `compute` gives, unless nobody waits for it any more.
+fn answered(reply: Reply, compute: impl FnOnce() -> Result<Vec<f32>, String>) -> bool {
+    let awaited = !reply.is_closed();
+    if awaited {
+        let _ = reply.send(compute().map_err(RowError::Failed));
+    }
+    awaited
 }
 
 fn pool(model: &crate::registry::Served, sequences: &[&[u32]]) -> Result<Vec<Vec<f32>>, String> {
     catch_unwind(AssertUnwindSafe(|| model.encoder().pool_tokens(sequences)))
         .map_err(|_| "it panicked".to_owned())?
         .map_err(|error| millrace_retry::error_chain(&error))
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::sync::oneshot;
+
+    use super::*;
+
+    #[test]
+    fn a_row_that_nobody_waits_for_is_not_computed() {
+        let (reply, vector) = oneshot::channel();
+        assert!(answered(reply, || Ok(vec![1.0])));
+        assert_eq!(vector.blocking_recv(), Ok(Ok(vec![1.0])));
+
+        let (reply, vector) = oneshot::channel();
+        drop(vector);
+        assert!(!answered(reply, || panic!("computed for nobody")));
+    }
 }

@@ -20,7 +20,8 @@ pub struct ModelServerConfig {
     pub admin_token: Option<String>,
     /// Time of a request that asks for none or for more, milliseconds. Default: 5,000.
     pub timeout_ms: u64,
-    /// Tokens that wait or are computed. Default: 262,144.
+    /// Tokens that wait or are computed, by an estimate until they are read; those of one request,
+    /// once read. Default: 262,144.
     pub max_queued_tokens: usize,
     /// Tokens given to an encoder at once. Default: 2,048.
     pub batch_tokens: usize,

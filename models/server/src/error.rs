@@ -37,8 +37,10 @@ pub(crate) enum ServeError {
         limit: usize,
     },
     /// More tokens than there ever is room for.
-    #[error("the inputs have {found} tokens, {limit} are allowed at a time; send several requests")]
-    TooLarge { found: usize, limit: usize },
+    #[error(
+        "the inputs have more than the {limit} tokens that are allowed at a time; send several requests"
+    )]
+    TooLarge { limit: usize },
     /// The body is larger than allowed.
     #[error("the body is larger than {limit} bytes; send several requests")]
     BodyTooLarge { limit: usize },

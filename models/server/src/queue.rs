@@ -24,6 +24,9 @@ pub(crate) enum RowError {
     Stopped,
 }
 
+/// Where a row's vector goes.
+pub(crate) type Reply = oneshot::Sender<Result<Vec<f32>, RowError>>;
+
 /// One text on its way to a vector.
 #[derive(Debug)]
 pub(crate) struct Row {
@@ -31,7 +34,7 @@ pub(crate) struct Row {
     /// What the encoder reads.
     pub sequence: Vec<u32>,
     pub deadline: Instant,
-    pub reply: oneshot::Sender<Result<Vec<f32>, RowError>>,
+    pub reply: Reply,
     /// Given back with the row, whatever becomes of it.
     pub _room: Room,
 }

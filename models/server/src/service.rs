@@ -120,9 +120,15 @@ impl Service {
         let mut rooms = self
             .admission
             .admit(&guessed, model.rate(), deadline.at())?;
-        let reading = self.read(&model, inputs, reading);
-        let sequences = deadline.within(reading).await??;
+        let reader = Arc::clone(&model);
+        let read = move || prepare(&reader, &inputs, &reading);
+        let sequences = self.read(deadline, read).await?;
         let lengths: Vec<usize> = sequences.iter().map(Vec::len).collect();
+        let tokens: usize = lengths.iter().sum();
+        let limit = self.config.max_queued_tokens;
+        if tokens > limit {
+            return Err(ServeError::TooLarge { limit });
+        }
         for (room, length) in rooms.iter_mut().zip(&lengths) {
             room.resize(*length);
         }
@@ -156,29 +162,31 @@ impl Service {
         });
         let embedded = Embedded {
             vectors: shaped.collect(),
-            tokens: lengths.iter().sum(),
+            tokens,
         };
         self.metrics
             .embedded(embedded.vectors.len(), deadline.started.elapsed());
         Ok(embedded)
     }
 
-    /// Texts to sequences, on a blocking thread, for as many requests at a time as there are cores.
-    async fn read(
+    /// What `work` makes of texts, on a blocking thread, for as many requests at a time as there are
+    /// cores, and within the request's time.
+    pub async fn read<T: Send + 'static>(
         &self,
-        model: &Arc<Served>,
-        inputs: Inputs,
-        reading: Reading,
-    ) -> Result<Vec<Vec<u32>>, ServeError> {
-        // Never closed; without the permit there would only be more readers at a time.
-        let permit = Arc::clone(&self.readers).acquire_owned().await;
-        let model = Arc::clone(model);
-        let work = move || {
-            // Held by the work, which goes on where its caller has left.
-            let _permit = permit;
-            prepare(&model, &inputs, &reading)
+        deadline: Deadline,
+        work: impl FnOnce() -> Result<T, ServeError> + Send + 'static,
+    ) -> Result<T, ServeError> {
+        let reading = async {
+            // Never closed; without the permit there would only be more readers at a time.
+            let permit = Arc::clone(&self.readers).acquire_owned().await;
+            let work = move || {
+                // Held by the work, which goes on where its caller has left.
+                let _permit = permit;
+                work()
+            };
+            tokio::task::spawn_blocking(work).await
         };
-        let read = tokio::task::spawn_blocking(work).await;
+        let read = deadline.within(reading).await?;
         read.map_err(|_| ServeError::Encoder {
             reason: "tokenizing panicked".to_owned(),
         })?
@@ -197,4 +205,45 @@ async fn collect(
         vectors.push(vector);
     }
     Ok(vectors)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use millrace_models::ModelStore;
+
+    use super::*;
+
+    /// Without models, and with so many readers.
+    fn service(readers: usize) -> Service {
+        let config = ModelServerConfig::default();
+        let store = ModelStore::at(Path::new("nowhere"));
+        Service {
+            registry: Arc::new(Registry::new(store, None)),
+            admission: Admission::new(config.max_queued_tokens),
+            queue: Arc::default(),
+            metrics: Metrics::new(),
+            readers: Arc::new(Semaphore::new(readers)),
+            bodies: Arc::new(Semaphore::new(config.max_in_flight_bytes)),
+            state: watch::Sender::new(State::Ready),
+            config,
+        }
+    }
+
+    #[tokio::test]
+    async fn texts_are_read_by_so_many_at_a_time_and_within_the_time() {
+        let within = |timeout: Duration| Deadline {
+            started: Instant::now(),
+            timeout,
+        };
+        let (one, none) = (service(1), service(0));
+        let read = one.read(within(Duration::from_secs(60)), || Ok(7)).await;
+        assert_eq!(read, Ok(7));
+        let deadline = within(Duration::from_millis(10));
+        let read = none.read(deadline, || -> Result<(), ServeError> {
+            panic!("read without a reader")
+        });
+        assert_eq!(read.await, Err(deadline.late()));
+    }
 }

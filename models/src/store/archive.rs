@@ -13,10 +13,12 @@ use zip::write::SimpleFileOptions;
 use zip::{CompressionMethod, ZipArchive, ZipWriter};
 
 use crate::store::error::StoreError;
-use crate::store::files::{self, MAX_FILE_BYTES, WEIGHTS};
+use crate::store::files::{self, WEIGHTS};
 use crate::store::reference::{ModelReference, UNVERSIONED};
 
 const MANIFEST: &str = "MAR-INF/MANIFEST.json";
+/// Most bytes that are taken from an archive, of all its files together: no bomb fills the disk.
+pub(super) const MAX_BYTES: u64 = 16 << 30;
 /// A manifest is some hundred bytes.
 const MAX_MANIFEST_BYTES: u64 = 1 << 20;
 /// What exported archives name: the meaning that this crate gives the files.
@@ -43,12 +45,14 @@ struct ArchivedModel {
     handler: Option<String>,
 }
 
-/// Writes the files of an archive under `folder`, and says what it calls itself.
+/// Writes the files of an archive, `most_bytes` at most, under `folder`, and says what it calls itself:
+/// name and version, which need not be ones that the store can have.
 pub(super) fn unpack(
     archive: &Path,
     folder: &Path,
+    most_bytes: u64,
     progress: &mut dyn FnMut(u64, u64),
-) -> Result<ModelReference, StoreError> {
+) -> Result<(String, String), StoreError> {
     let broken = |source| StoreError::Archive {
         path: archive.to_owned(),
         source,
@@ -87,6 +91,7 @@ pub(super) fn unpack(
              Save the model with `save_pretrained(…, safe_serialization=True)`"
         )));
     }
+    let mut left = most_bytes;
     let total = names.len() as u64;
     for (number, name) in names.iter().enumerate() {
         progress(number as u64, total);
@@ -108,21 +113,20 @@ pub(super) fn unpack(
             continue;
         }
         let target = folder.join(&path);
-        let limit = MAX_FILE_BYTES;
-        let written = files::write(&mut entry.by_ref().take(limit + 1), &target)?;
-        if written > limit {
+        let written = files::write(&mut entry.by_ref().take(left + 1), archive, &target)?;
+        if written > left {
             return Err(refuse(format!(
-                "its entry `{name}` has more than {limit} bytes"
+                "its files have more than {most_bytes} bytes together"
             )));
         }
+        left -= written;
     }
     progress(total, total);
     let model = manifest.model;
     let version = model
         .model_version
         .unwrap_or_else(|| UNVERSIONED.to_owned());
-    let named = format!("{}:{version}", model.model_name);
-    named.parse().map_err(StoreError::Reference)
+    Ok((model.model_name, version))
 }
 
 fn manifest(zip: &mut ZipArchive<File>, archive: &Path) -> Result<Manifest, StoreError> {
@@ -183,7 +187,36 @@ pub(super) fn pack(
         zip.start_file(path, options).map_err(broken)?;
         let source = folder.join(path);
         let mut file = File::open(&source).map_err(|error| files::io("open", &source, error))?;
-        std::io::copy(&mut file, &mut zip).map_err(failed)?;
+        files::transfer(&mut file, &source, &mut zip, archive)?;
     }
     zip.finish().map_err(broken)?.sync_all().map_err(failed)
+}
+
+#[cfg(test)]
+mod tests {
+    use anyhow::{Context, Result};
+
+    use super::*;
+
+    #[test]
+    fn the_files_of_an_archive_have_one_limit_together() -> Result<()> {
+        let root = tempfile::tempdir()?;
+        let paths = ["a.json", "b.json"].map(str::to_owned);
+        for path in &paths {
+            std::fs::write(root.path().join(path), " ".repeat(1_000))?;
+        }
+        let archive = root.path().join("blank.mar");
+        pack(root.path(), &paths, &"blank:v1".parse()?, &archive)?;
+        let unpacked = |most_bytes: u64| {
+            let folder = root.path().join(most_bytes.to_string());
+            unpack(&archive, &folder, most_bytes, &mut |_, _| {})
+        };
+        assert_eq!(unpacked(2_000)?, ("blank".to_owned(), "v1".to_owned()));
+        let refused = unpacked(1_999).err().context("unpacked")?.to_string();
+        assert!(
+            refused.contains("more than 1999 bytes together"),
+            "{refused}"
+        );
+        Ok(())
+    }
 }

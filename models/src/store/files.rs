@@ -2,7 +2,7 @@
 
 use std::ffi::OsStr;
 use std::fs::File;
-use std::io::{self, Read};
+use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 
 use millrace_downloads::DownloadError;
@@ -11,10 +11,10 @@ use crate::store::error::StoreError;
 
 /// The weights' name.
 pub(super) const WEIGHTS: &str = "model.safetensors";
-/// Largest file that is taken from an archive: no bomb fills the disk.
-pub(super) const MAX_FILE_BYTES: u64 = 16 << 30;
 /// Folders inside a model's: `1_Pooling`, `2_Normalize`.
 const MAX_DEPTH: usize = 2;
+/// Copied at a time.
+const BUFFER_BYTES: usize = 1 << 18;
 
 /// Whether a file, by its path inside the model's folder, is one of the model's.
 pub(super) fn is_wanted(path: &Path) -> bool {
@@ -69,22 +69,45 @@ pub(super) fn copy(
         progress(number as u64, total);
         let source = from.join(path);
         let mut file = File::open(&source).map_err(|error| io("open", &source, error))?;
-        write(&mut file, &to.join(path))?;
+        write(&mut file, &source, &to.join(path))?;
     }
     progress(total, total);
     Ok(())
 }
 
-/// Writes a file with its folders, durably; the bytes written.
-pub(super) fn write(from: &mut impl Read, to: &Path) -> Result<u64, StoreError> {
-    let failed = |source| io("write", to, source);
+/// Writes what is read of `source` to a file with its folders, durably; the bytes written.
+pub(super) fn write(from: &mut impl Read, source: &Path, to: &Path) -> Result<u64, StoreError> {
+    let failed = |error| io("write", to, error);
     if let Some(parent) = to.parent() {
         std::fs::create_dir_all(parent).map_err(failed)?;
     }
     let mut file = File::create(to).map_err(failed)?;
-    let written = io::copy(from, &mut file).map_err(failed)?;
+    let written = transfer(from, source, &mut file, to)?;
     file.sync_all().map_err(failed)?;
     Ok(written)
+}
+
+/// Copies to the end; the bytes copied. Not [`io::copy`]: its error does not say whether `source`
+/// could not be read or `target` not be written.
+pub(super) fn transfer(
+    from: &mut impl Read,
+    source: &Path,
+    to: &mut impl Write,
+    target: &Path,
+) -> Result<u64, StoreError> {
+    let mut buffer = vec![0; BUFFER_BYTES];
+    let mut copied = 0;
+    loop {
+        let count = match from.read(&mut buffer) {
+            Ok(0) => return Ok(copied),
+            Ok(count) => count,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            Err(error) => return Err(io("read", source, error)),
+        };
+        to.write_all(&buffer[..count])
+            .map_err(|error| io("write", target, error))?;
+        copied += count as u64;
+    }
 }
 
 pub(super) fn io(action: &'static str, path: &Path, source: io::Error) -> StoreError {
@@ -93,4 +116,39 @@ pub(super) fn io(action: &'static str, path: &Path, source: io::Error) -> StoreE
         path: path.to_owned(),
         source,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Broken;
+
+    impl Read for Broken {
+        fn read(&mut self, _: &mut [u8]) -> io::Result<usize> {
+            Err(io::Error::other("worn out"))
+        }
+    }
+
+    impl Write for Broken {
+        fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+            Err(io::Error::other("worn out"))
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_copy_that_fails_names_the_file_on_whose_side_it_did() {
+        let (source, target) = (Path::new("from"), Path::new("to"));
+        let unread = transfer(&mut Broken, source, &mut Vec::new(), target);
+        assert_eq!(unread.unwrap_err().to_string(), "failed to read `from`");
+        let unwritten = transfer(&mut b"abc".as_slice(), source, &mut Broken, target);
+        assert_eq!(unwritten.unwrap_err().to_string(), "failed to write `to`");
+        let mut copy = Vec::new();
+        let copied = transfer(&mut b"abc".as_slice(), source, &mut copy, target);
+        assert_eq!((copied.unwrap(), copy.as_slice()), (3, b"abc".as_slice()));
+    }
 }

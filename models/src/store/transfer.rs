@@ -7,12 +7,15 @@
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use millrace_downloads::allow_others_to_read;
+
 use super::card::ModelCard;
 use super::error::StoreError;
 use super::files;
 use super::reference::{ModelReference, UNVERSIONED};
 use super::release::{RELEASE_FILE, Release};
 use super::{ModelStore, archive};
+use crate::config::ModelConfig;
 use crate::encoder::{Encoder, EncoderOptions};
 
 /// What a model must be able to encode before it may serve.
@@ -49,30 +52,33 @@ impl ModelStore {
             .prefix(".import-")
             .tempdir_in(root)
             .map_err(|error| files::io("create a folder in", root, error))?;
-        let own = if is_archive {
-            archive::unpack(source, staging.path(), progress)?
+        let (own_name, own_version) = if is_archive {
+            let (name, version) =
+                archive::unpack(source, staging.path(), archive::MAX_BYTES, progress)?;
+            (name, Some(version))
         } else {
             // The architecture first: a folder of another kind is refused by its kind.
-            ModelCard::read(source)?;
+            ModelConfig::read(source).map_err(StoreError::Model)?;
             files::copy(
                 source,
                 &files::model_files(source)?,
                 staging.path(),
                 progress,
             )?;
-            own_name(source)
+            let own = own_reference(source);
+            (own.name, own.version)
         };
         let card = self.check(source, staging.path())?;
-        let reference = ModelReference {
-            name: named.map_or(own.name, |named| named.name.clone()),
-            version: named
-                .and_then(|named| named.version.clone())
-                .or(own.version)
-                .or_else(|| Some(card.fingerprint.as_str()[..12].to_owned())),
-        };
+        let name = named.map_or(own_name, |named| named.name.clone());
+        let version = named
+            .and_then(|named| named.version.clone())
+            .or(own_version)
+            .unwrap_or_else(|| card.fingerprint.as_str()[..12].to_owned());
+        // What an archive calls itself is nobody's concern where it is called something else here.
+        let reference: ModelReference = format!("{name}:{version}").parse()?;
         let release = Release {
             name: reference.name.clone(),
-            version: reference.version.clone().unwrap_or_default(),
+            version,
             imported_at_ms: now_ms(),
             source: source.to_string_lossy().into_owned(),
             files: card.files.clone(),
@@ -204,7 +210,7 @@ impl ModelStore {
 }
 
 /// What a folder calls itself. One whose name can't be a model's needs another.
-fn own_name(source: &Path) -> ModelReference {
+fn own_reference(source: &Path) -> ModelReference {
     let real = source.canonicalize().unwrap_or_else(|_| source.to_owned());
     let name = real.file_name().unwrap_or_default().to_string_lossy();
     name.parse().unwrap_or_else(|_| ModelReference {
@@ -217,7 +223,8 @@ fn write_release(folder: &Path, release: &Release) -> Result<(), StoreError> {
     let path = folder.join(RELEASE_FILE);
     let text = serde_json::to_vec_pretty(release)
         .map_err(|error| files::io("write", &path, error.into()))?;
-    files::write(&mut text.as_slice(), &path)?;
+    // Read from memory, which does not fail.
+    files::write(&mut text.as_slice(), &path, &path)?;
     Ok(())
 }
 
@@ -226,14 +233,4 @@ fn now_ms() -> u64 {
     since.map_or(0, |since| {
         u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
     })
-}
-
-/// Temporary folders are private; a store may be shared (on a common disk).
-fn allow_others_to_read(folder: &Path) -> std::io::Result<()> {
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::PermissionsExt;
-        std::fs::set_permissions(folder, std::fs::Permissions::from_mode(0o755))?;
-    }
-    Ok(())
 }

@@ -152,6 +152,31 @@ fn a_version_never_changes() -> Result<()> {
     Ok(())
 }
 
+/// TorchServe's archives may have names that the store can't.
+#[test]
+fn an_archive_may_be_called_otherwise_here() -> Result<()> {
+    let (root, store) = store()?;
+    let misnamed = ModelReference {
+        name: "my model".to_owned(),
+        version: Some("2".to_owned()),
+    };
+    let other = ModelStore::at(root.path().join("other"));
+    std::fs::create_dir(other.root())?;
+    copy(model_folder(), &other.folder(&misnamed.to_string()))?;
+    let archive = root.path().join("misnamed.mar");
+    other.export(&misnamed, &archive, &mut |_, _| {})?;
+
+    let refused = store.import(&archive, None, &mut |_, _| {});
+    let refused = refused.err().context("imported")?;
+    assert!(matches!(refused, StoreError::Reference(_)), "{refused}");
+    import(&store, &archive, "emb")?;
+    // The version is its own.
+    store.show(&"emb:2".parse()?)?;
+    import(&store, &archive, "emb:v3")?;
+    store.show(&"emb:v3".parse()?)?;
+    Ok(())
+}
+
 /// An archive of these entries.
 fn archive(root: &Path, name: &str, entries: &[(&str, &[u8])]) -> Result<PathBuf> {
     let path = root.join(name);

@@ -138,22 +138,27 @@ async fn tokenized(service: &Service, call: &Call<Tei>) -> Result<Response, Serv
         .prompt_name
         .map(|name| model.prompt(&name).map(str::to_owned));
     let prompt = prompt.transpose()?.unwrap_or_default();
-    let limit = service.config.max_text_bytes;
+    let (most_bytes, most_tokens) = (
+        service.config.max_text_bytes,
+        service.config.max_queued_tokens,
+    );
     let framed = request.add_special_tokens;
-    let work = move || -> Result<Vec<Vec<SimpleToken>>, ServeError> {
+    let work = move || {
         let tokenizer = model.encoder().tokenizer();
-        let texts = texts.iter().enumerate();
-        texts
-            .map(|(index, text)| {
-                tokens(tokenizer, index, &format!("{prompt}{text}"), framed, limit)
-            })
-            .collect()
+        let (mut all, mut count) = (Vec::with_capacity(texts.len()), 0);
+        for (index, text) in texts.iter().enumerate() {
+            let text = format!("{prompt}{text}");
+            let tokens = tokens(tokenizer, index, &text, framed, most_bytes)?;
+            // They are not computed, but an answer of them is many times their text.
+            count += tokens.len();
+            if count > most_tokens {
+                return Err(ServeError::TooLarge { limit: most_tokens });
+            }
+            all.push(tokens);
+        }
+        Ok(all)
     };
-    let tokens = tokio::task::spawn_blocking(work)
-        .await
-        .map_err(|_| ServeError::Encoder {
-            reason: "tokenizing panicked".to_owned(),
-        })??;
+    let tokens = service.read(call.deadline, work).await?;
     Ok(Json(tokens).into_response())
 }
 

@@ -14,7 +14,12 @@ async fn nothing_is_taken_before_the_models_are_warm() -> Result<()> {
         let (found, _) = answer(fixture.get(path)).await?;
         assert_eq!(found.as_u16(), status, "{path}");
     }
-    for path in ["/v1/embeddings", "/embed", "/predictions/all-MiniLM-L6-v2"] {
+    for path in [
+        "/v1/embeddings",
+        "/embed",
+        "/predictions/all-MiniLM-L6-v2",
+        "/models?url=emb:v1",
+    ] {
         let response = fixture.post(path, &body).send().await?;
         assert_eq!(response.status().as_u16(), 503, "{path}");
         assert_eq!(response.headers()["retry-after"], "1");
@@ -41,6 +46,33 @@ async fn a_request_whose_time_is_over_is_not_computed() -> Result<()> {
     let (status, _) = answer(with("99999999")).await?;
     assert_eq!(status.as_u16(), 200);
     assert_eq!(fixture.metric("server_batches_total")?, Some(1.0));
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_has_a_limit_of_tokens_as_they_are_read_and_not_as_they_are_guessed() -> Result<()>
+{
+    let config = ModelServerConfig {
+        max_queued_tokens: 1_024,
+        ..ModelServerConfig::default()
+    };
+    let fixture = Fixture::start(&[MODEL], config).await?;
+    let of = |text: &str| json!({ "inputs": vec![text; 8] });
+    let long = "word ".repeat(400);
+    for path in ["/embed", "/tokenize"] {
+        let (status, json) = answer(fixture.post(path, &of(&long))).await?;
+        assert_eq!(status.as_u16(), 413, "{path}: {json}");
+        let says = json["error"].as_str().unwrap();
+        assert!(says.contains("more than the 1024 tokens"), "{path}: {says}");
+    }
+    // Nothing is cut where tokens are counted.
+    let (status, json) = answer(fixture.post("/tokenize", &json!({ "inputs": long }))).await?;
+    assert_eq!(status.as_u16(), 200, "{json}");
+    assert_eq!(json[0].as_array().map(Vec::len), Some(402));
+    // By its bytes each has more tokens than the model reads, and by its one word three.
+    let spaced = format!("{}word", " ".repeat(2_000));
+    let (status, json) = answer(fixture.post("/embed", &of(&spaced))).await?;
+    assert_eq!(status.as_u16(), 200, "{json}");
     Ok(())
 }
 

@@ -158,6 +158,10 @@ async fn register(
     State(service): Shared,
     query: Result<Query<Registration>, QueryRejection>,
 ) -> Response {
+    // The first model is the one that answers where none is named: it is a configured one.
+    if let Err(error) = service.ready() {
+        return answered::<TorchServe>(&service, Err(error));
+    }
     let Query(Registration { url, model_name }) = match query {
         Ok(query) => query,
         Err(rejection) => return bad_request(&rejection.body_text()),
