@@ -205,7 +205,7 @@ impl Screen {
             "LAG OVER TIME",
         ])
         .style(Style::new().add_modifier(Modifier::BOLD));
-        let rows: Vec<Row<'_>> = self.rows.iter().map(|row| self.row(row)).collect();
+        let rows: Vec<Row<'static>> = self.rows.iter().map(|row| self.row(row)).collect();
         let widths = [
             Constraint::Length(6),
             Constraint::Fill(2),
@@ -243,7 +243,7 @@ impl Screen {
         line
     }
 
-    fn row(&self, row: &Partition) -> Row<'_> {
+    fn row(&self, row: &Partition) -> Row<'static> {
         let sparks = self.sparks.get(&key(row)).map(sparkline);
         Row::new([
             Cell::new(row.status_name()).style(self.style(row.status)),

@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result, ensure};
 use millrace_kafka::topics::{self, DOCUMENTS};
 use millrace_kafka::{Admin, AdminError, Created, RawRecord, ReadFrom, ReadUntil, TopicReader};
 
-use crate::cluster::{Cluster, PATIENCE, next, now_ms, numbered, until};
+use crate::cluster::{Cluster, PATIENCE, now_ms, numbered, until};
 
 pub async fn declared_topics_are_made_once(cluster: &Cluster) -> Result<()> {
     let admin = Admin::connect(&cluster.config)?;
