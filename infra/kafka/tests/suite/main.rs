@@ -61,6 +61,11 @@ on_both! {
         an_unwritable_topic_is_waited_for,
         the_same_failure_is_counted_once,
     ],
+    redriving: [
+        a_replay_is_the_original_and_carries_its_history,
+        a_replay_that_was_cut_off_is_recovered,
+        a_position_tells_of_a_replay_that_is_under_way,
+    ],
     administering: [
         processes_that_start_together_make_the_topics_once,
         declared_topics_are_made_once,

@@ -6,3 +6,4 @@ pub mod dead_letters;
 pub mod positions_of_the_caller;
 pub mod producing;
 pub mod rebalancing;
+pub mod redriving;
