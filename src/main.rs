@@ -3,11 +3,13 @@
 //! The dataflow and the room of each behaviour are drawn in `ARCHITECTURE.md`.
 
 mod api;
+mod audit;
 mod cli;
 mod commands;
 mod config;
 mod evaluation;
 mod output;
+mod rate;
 mod recordings;
 mod session;
 mod stack;

@@ -1,10 +1,13 @@
 //! What a person and what a program reads: standard output, standard error, progress.
 
+use std::borrow::Cow;
 use std::io::{IsTerminal, Write};
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde::Serialize;
+
+use crate::cli::UsageError;
 
 /// How a command tells its result.
 #[derive(Clone, Copy, Debug)]
@@ -124,6 +127,64 @@ pub fn table(rows: &[Vec<String>]) -> String {
         .join("\n")
 }
 
+/// Text of unknown origin for a terminal: what would move the cursor, change colours or turn the
+/// direction of writing is shown as its escape instead.
+pub fn printable(text: &str) -> Cow<'_, str> {
+    let is_harmless = |c: char| !c.is_control() && !TURNS_WRITING.contains(&c);
+    if text.chars().all(is_harmless) {
+        return Cow::Borrowed(text);
+    }
+    let escaped = text.chars().fold(String::new(), |mut shown, c| {
+        if is_harmless(c) {
+            shown.push(c);
+        } else {
+            shown.extend(c.escape_default());
+        }
+        shown
+    });
+    Cow::Owned(escaped)
+}
+
+/// Unicode's bidirectional controls: with them a name reads as another one.
+const TURNS_WRITING: [char; 12] = [
+    '\u{061c}', '\u{200e}', '\u{200f}', '\u{202a}', '\u{202b}', '\u{202c}', '\u{202d}', '\u{202e}',
+    '\u{2066}', '\u{2067}', '\u{2068}', '\u{2069}',
+];
+
+/// A time for people: RFC 3339, to the second.
+pub fn time(ms: Option<i64>) -> String {
+    ms.and_then(|ms| jiff::Timestamp::from_millisecond(ms).ok())
+        .map_or_else(|| "–".to_owned(), |time| format!("{time:.0}"))
+}
+
+/// A number of bytes for people.
+pub fn bytes(count: u64) -> String {
+    indicatif::BinaryBytes(count).to_string()
+}
+
+/// Asks a yes-or-no question on the terminal; `yes` is the answer given beforehand.
+///
+/// # Errors
+/// Nobody can be asked, or the answer can't be read.
+pub fn confirmed(question: &str, yes: bool) -> anyhow::Result<bool> {
+    if yes {
+        return Ok(true);
+    }
+    if !std::io::stdin().is_terminal() || !std::io::stderr().is_terminal() {
+        let refusal =
+            format!("{question} Nobody can be asked here: say --yes, or --dry-run to look");
+        return Err(UsageError(refusal).into());
+    }
+    eprint!("{question} [y/N] ");
+    std::io::stderr().flush()?;
+    let mut answer = String::new();
+    std::io::stdin().read_line(&mut answer)?;
+    Ok(matches!(
+        answer.trim().to_ascii_lowercase().as_str(),
+        "y" | "yes"
+    ))
+}
+
 fn use_colour() -> bool {
     std::io::stderr().is_terminal()
         && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
@@ -131,6 +192,14 @@ fn use_colour() -> bool {
 
 #[cfg(test)]
 mod tests {
+    #[test]
+    fn nothing_hostile_reaches_the_terminal() {
+        use super::printable;
+        assert_eq!(printable("Tîtle – 文書"), "Tîtle – 文書");
+        assert_eq!(printable("\u{1b}[2J\r\n"), "\\u{1b}[2J\\r\\n");
+        assert_eq!(printable("a\u{9b}31m\u{202e}b"), "a\\u{9b}31m\\u{202e}b");
+    }
+
     #[test]
     fn columns_line_up() {
         let rows =

@@ -194,7 +194,7 @@ const PRIMITIVES: [&str; 8] = [
 
 /// All topics that have schemas.
 #[must_use]
-pub fn catalogue() -> [&'static TopicSchemas; 12] {
+pub fn catalogue() -> [&'static TopicSchemas; 14] {
     [
         crate::DocumentNotice::schemas(),
         crate::Signal::schemas(),
@@ -208,6 +208,8 @@ pub fn catalogue() -> [&'static TopicSchemas; 12] {
         crate::Impression::schemas(),
         crate::TrainingExample::schemas(),
         crate::User::schemas(),
+        crate::AuditEvent::schemas(),
+        crate::DeadLetterResolution::schemas(),
     ]
 }
 

@@ -12,6 +12,7 @@
 //! Left to others: reading and writing topics, and the HTTP client of a schema registry, which
 //! implements [`SchemaRegistry`].
 
+mod audit;
 mod behavior;
 mod codec;
 mod documents;
@@ -29,12 +30,14 @@ mod item_stats;
 mod origin;
 mod outcomes;
 mod registry;
+mod resolutions;
 mod signals;
 mod traceparent;
 mod training;
 mod users;
 mod vector_bytes;
 
+pub use audit::{AuditEvent, AuditPhase};
 pub use behavior::{
     BehaviorByItem, BehaviorByRequest, BehaviorEvent, BehaviorKind, UnknownBehaviorKind,
 };
@@ -51,6 +54,7 @@ pub use item_stats::{Bucket, ItemCounters, ItemStats, PositionCounts};
 pub use origin::Origin;
 pub use outcomes::{DocumentOutcome, OutcomeKind};
 pub use registry::{SchemaRegistry, WriterSchema};
+pub use resolutions::{DeadLetterResolution, Resolution};
 pub use signals::Signal;
 pub use traceparent::{InvalidTraceParent, TraceParent};
 pub use training::{TrainingExample, TrainingItem};

@@ -8,15 +8,18 @@ use millrace_producers::airec::AirecConfig;
 use millrace_recommender::DeploymentStatus;
 use millrace_recommender::http::own::{RecommendQuery, Recommendation};
 use reqwest::StatusCode;
+use reqwest::header::{HeaderMap, HeaderValue};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use super::audit::OPERATOR;
 use super::control::AllowRoot;
 use super::items::ItemStatsAnswer;
 use super::rebuild::{RebuildAnswer, RebuildQuery};
 use super::records::{DocumentHeader, HeadersQuery, Info, MAX_IDS, RecordsQuery};
 use super::search::{SearchAnswer, SearchQuery};
 use super::users::ProfileAnswer;
+use crate::audit;
 use crate::stack::address::RunningAddress;
 use crate::stack::rebuilding::RebuildStatus;
 
@@ -34,7 +37,12 @@ impl ApiClient {
     /// # Errors
     /// The HTTP client can't be made.
     pub fn new(address: &RunningAddress) -> anyhow::Result<Self> {
+        let mut headers = HeaderMap::new();
+        if let Ok(operator) = HeaderValue::from_bytes(audit::operator().as_bytes()) {
+            headers.insert(OPERATOR, operator);
+        }
         let http = reqwest::Client::builder()
+            .default_headers(headers)
             // The address is this machine's: a system proxy could only get in the way.
             .no_proxy()
             .timeout(Duration::from_secs(60))

@@ -3,6 +3,7 @@
 //! Commands reach a running `up` through it, and a stack of their own through
 //! it too, so that there is one way in.
 
+pub mod audit;
 pub mod client;
 pub mod control;
 pub mod error;
@@ -25,6 +26,7 @@ use millrace_objects::ObjectStores;
 use millrace_profiles::ProfileReader;
 use millrace_recommender::http::rejection::MAX_BODY_BYTES;
 
+use self::audit::Auditor;
 use self::control::Administrators;
 use self::error::{ApiError, Body};
 use crate::stack::rebuilding::Rebuilds;
@@ -61,13 +63,17 @@ pub fn behavior_router(state: BehaviorState, administrators: &Administrators) ->
         .merge(administrators.protect(users.with_state(state)))
 }
 
-/// The routes that build states anew: the administrators' alone.
-pub fn rebuild_router(rebuilds: Rebuilds, administrators: &Administrators) -> Router {
+/// The routes that build states anew: the administrators' alone, and audited.
+pub fn rebuild_router(
+    rebuilds: Rebuilds,
+    administrators: &Administrators,
+    auditor: &Auditor,
+) -> Router {
     let routes = Router::new().route(
         "/v1/rebuild/{consumer}",
         get(rebuild::status).post(rebuild::begin),
     );
-    administrators.protect(routes.with_state(rebuilds))
+    administrators.protect(auditor.watch(routes.with_state(rebuilds)))
 }
 
 /// Search as an instance of AIRec's is asked, with its weights.

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::topics::full_name;
 use crate::config::Config;
-use crate::output::Output;
+use crate::output::{Output, printable};
 use crate::session::TopicsSession;
 
 /// Look at records of a topic, decoded; joins no consumer group.
@@ -148,11 +148,12 @@ fn text(record: &Value) -> String {
     let mut value = record["value"].clone();
     shorten(&mut value);
     format!(
-        "{}/{} @ {}  key {}\n  {value}",
+        "{}/{} @ {}  key {}\n  {}",
         record["topic"].as_str().unwrap_or_default(),
         record["partition"],
         record["offset"],
-        record["key"].as_str().unwrap_or("–"),
+        printable(record["key"].as_str().unwrap_or("–")),
+        printable(&value.to_string()),
     )
 }
 

@@ -32,7 +32,7 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use axum::Router;
 use millrace_broker::{Broker, BrokerConfig, BrokerError};
-use millrace_kafka::{Admin, Created, KafkaConfig};
+use millrace_kafka::{Admin, Created, KafkaConfig, Producer};
 use millrace_objects::ObjectStores;
 use millrace_reconciler::schedule::{Schedule, SharedStats};
 use millrace_telemetry::Health;
@@ -54,6 +54,7 @@ use self::rebuilding::{Rebuilds, Stateful};
 use self::recommending::Recommending;
 use self::reconciler::Compares;
 use self::uploads::Uploads;
+use crate::api::audit::Auditor;
 use crate::api::control::Administrators;
 use crate::api::search::InstanceSearch;
 use crate::api::{self, ApiState, BehaviorState};
@@ -244,6 +245,12 @@ impl Stack {
         };
         let control_token = control_token()?;
         let administrators = Administrators::new(config, &control_token);
+        let auditor = Auditor::new(
+            needs
+                .topics
+                .then(|| Producer::connect(&kafka))
+                .transpose()?,
+        );
         let mut recommendations = Router::new();
         let state = search.map(|(index, encoder)| ApiState {
             index,
@@ -262,17 +269,19 @@ impl Stack {
                 .map(|profiling| Stateful::Profiles(Arc::clone(&profiling.profiles))),
         ];
         let rebuilds = Rebuilds::new(stateful.into_iter().flatten());
-        let behavior = api::behavior_router(known, &administrators)
-            .merge(api::rebuild_router(rebuilds, &administrators));
+        let behavior = api::behavior_router(known, &administrators).merge(api::rebuild_router(
+            rebuilds,
+            &administrators,
+            &auditor,
+        ));
         if let (Some(recommending), Some(state)) = (&recommending, &state) {
-            recommendations =
-                recommending
-                    .routes(config, &administrators)?
-                    .merge(api::instance_search_router(InstanceSearch {
-                        api: state.clone(),
-                        recommender: Arc::clone(&recommending.recommender),
-                        airec: config.airec.clone(),
-                    }));
+            recommendations = recommending
+                .routes(config, &administrators, &auditor)?
+                .merge(api::instance_search_router(InstanceSearch {
+                    api: state.clone(),
+                    recommender: Arc::clone(&recommending.recommender),
+                    airec: config.airec.clone(),
+                }));
         }
         let intake = Router::new()
             .merge(behavior)

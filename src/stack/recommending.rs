@@ -15,6 +15,7 @@ use millrace_telemetry::{Health, Part};
 use tokio::sync::watch;
 
 use super::deadline::Deadline;
+use crate::api::audit::Auditor;
 use crate::api::control::Administrators;
 use crate::config::Config;
 
@@ -57,7 +58,7 @@ impl Recommending {
         })
     }
 
-    /// The routes of both dialects; what changes something is the administrators' alone.
+    /// The routes of both dialects; what changes something is the administrators' alone, and audited.
     ///
     /// # Errors
     /// Settings of behavior that can't work.
@@ -65,13 +66,16 @@ impl Recommending {
         &self,
         config: &Config,
         administrators: &Administrators,
+        auditor: &Auditor,
     ) -> anyhow::Result<Router> {
         let routes = http::routes(&HttpState {
             recommender: Arc::clone(&self.recommender),
             airec: config.airec.clone(),
             items: RowReader::new(&config.behavior)?.items().clone(),
         });
-        Ok(routes.open.merge(administrators.protect(routes.control)))
+        Ok(routes
+            .open
+            .merge(administrators.protect(auditor.watch(routes.control))))
     }
 
     /// Waits for the impressions that there are; no request is open any more.

@@ -9,7 +9,8 @@
 //! - [`Producer`]: a send returns after the brokers acknowledged it, idempotent, partitioned as
 //!   Java producers do.
 //! - [`DeadLetters`]: a record that cannot be processed goes, byte for byte, to `<topic>.dlq`
-//!   before its offset moves.
+//!   before its offset moves. [`LetterScan`] reads them with what was done about each, [`Resolver`]
+//!   replays and discards them.
 //! - [`topics`], [`Admin`]: which topics there are, declared in `topics.toml`; what the brokers
 //!   have; how far a group is behind.
 //! - [`TopicReader`]: bounded or following reads outside any group.
@@ -43,7 +44,9 @@ pub use consumer::{
     ConsumerState, Counters, Delivery, Drained, PartitionMetrics, PartitionedConsumer,
 };
 pub use dead_letters::{
-    DeadLetter, DeadLetterReason, DeadLetterSummary, DeadLetters, read_dead_letters,
+    Committed, DeadLetter, DeadLetterReason, DeadLetterSummary, DeadLetters, LetterId, LetterScan,
+    ReplayHistory, ReplayPosition, Replayed, ResolveError, Resolved, ResolvedError,
+    ResolvedLetters, Resolver, ScannedLetter, Unreplayable, read_dead_letters,
     summarize_dead_letters,
 };
 pub use groups::{DescribedGroup, GroupMember, TopicPartition};

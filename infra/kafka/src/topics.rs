@@ -43,6 +43,10 @@ pub const TRAINING: &str = "training";
 pub const USERS: &str = "users";
 /// Rows of users that could not be understood.
 pub const USERS_DLQ: &str = "users.dlq";
+/// What operators did with dead letters.
+pub const DLQ_RESOLVED: &str = "dlq.resolved";
+/// What operators had done.
+pub const AUDIT: &str = "audit";
 
 /// What happens to old records.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -126,6 +130,19 @@ pub fn dead_letter_topic(topic: &str) -> String {
     format!("{topic}.dlq")
 }
 
+/// The declared topics that have a dead-letter topic, without the prefix.
+pub fn with_dead_letters() -> impl Iterator<Item = &'static str> {
+    declared()
+        .iter()
+        .filter_map(|topic| topic.name.strip_suffix(".dlq"))
+}
+
+/// The declaration of `name`, where there is one.
+#[must_use]
+pub fn declaration(name: &str) -> Option<&'static TopicSpec> {
+    declared().iter().find(|topic| topic.name == name)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -153,6 +170,8 @@ mod tests {
             TRAINING,
             USERS,
             USERS_DLQ,
+            DLQ_RESOLVED,
+            AUDIT,
         ];
         assert_eq!(names, named);
         for topic in declared() {
@@ -205,8 +224,18 @@ mod tests {
         );
     }
 
+    #[test]
+    fn every_source_of_dead_letters_is_declared() {
+        let sources: Vec<&str> = with_dead_letters().collect();
+        assert_eq!(sources.len(), 7);
+        for source in sources {
+            assert!(declaration(source).is_some(), "{source}");
+            assert!(declaration(&dead_letter_topic(source)).is_some());
+        }
+    }
+
     fn topic(name: &str) -> &'static TopicSpec {
-        match declared().iter().find(|topic| topic.name == name) {
+        match declaration(name) {
             Some(topic) => topic,
             None => panic!("{name} is not declared"),
         }

@@ -107,6 +107,18 @@ const PINNED: &[(&str, &str, &str, &str)] = &[
         "d8282cdb0fab95c7",
         "f6939b26bb90ecf1d8c368e91b559d6d3a79a99f5b1af4241c30d495c5d3ff6c",
     ),
+    (
+        "audit",
+        "v1",
+        "c84e0920a8103d12",
+        "9c4f8aeaf00ed348fe25ea03592718b5ee79d505968707be3bfe1b5cd5575310",
+    ),
+    (
+        "dlq.resolved",
+        "v1",
+        "8d7844eff9dc5cef",
+        "f26213de7296590716748b411d1778f2b5f40b0f4aa5896906fcb23bd26f30f2",
+    ),
 ];
 
 #[test]

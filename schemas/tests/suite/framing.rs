@@ -5,11 +5,11 @@ use std::sync::Mutex;
 use std::task::{Context, Poll, Waker};
 
 use millrace_schemas::{
-    BehaviorByItem, BehaviorByRequest, BehaviorEvent, BehaviorKind, Bucket, DocumentEvent,
-    DocumentNotice, DocumentOutcome, Feedback, Framing, Impression, ImpressionItem, ItemCounters,
-    ItemStats, Layout, Message, Origin, OutcomeKind, PositionCounts, ProfileRead, ReadUpTo,
-    SchemaError, SchemaRegistry, Signal, TrainingExample, UnmatchedBehavior, User, WriterSchema,
-    decode, decode_with, encode,
+    AuditEvent, AuditPhase, BehaviorByItem, BehaviorByRequest, BehaviorEvent, BehaviorKind, Bucket,
+    DeadLetterResolution, DocumentEvent, DocumentNotice, DocumentOutcome, Feedback, Framing,
+    Impression, ImpressionItem, ItemCounters, ItemStats, Layout, Message, Origin, OutcomeKind,
+    PositionCounts, ProfileRead, ReadUpTo, Resolution, SchemaError, SchemaRegistry, Signal,
+    TrainingExample, UnmatchedBehavior, User, WriterSchema, decode, decode_with, encode,
 };
 use proptest::prelude::*;
 
@@ -217,6 +217,34 @@ fn every_message_round_trips() {
         updated_at_ms: 1_700_000_000_123,
         source: "airec".into(),
     });
+    for phase in [AuditPhase::Begun, AuditPhase::Done, AuditPhase::Failed] {
+        round_trip(&AuditEvent {
+            id: "a-1".into(),
+            action: "dlq.replay".into(),
+            phase,
+            who: "ada@host".into(),
+            at_ms: 1_700_000_000_123,
+            arguments: BTreeMap::from([("stage".into(), "extract".into())]),
+            counts: BTreeMap::from([("replayed".into(), 3)]),
+            message: Some("why".into()),
+        });
+    }
+    for (resolution, published_as) in [
+        (Resolution::Replayed, Some(outcome().origin)),
+        (Resolution::Discarded, None),
+    ] {
+        round_trip(&DeadLetterResolution {
+            topic: "millrace.documents.dlq".into(),
+            origin: outcome().origin,
+            stage: "extract".into(),
+            timestamp_ms: published_as.is_some().then_some(1_700_000_000_123),
+            position: outcome().origin,
+            resolution,
+            published_as,
+            who: "ada@host".into(),
+            at_ms: 1_700_000_000_456,
+        });
+    }
 }
 
 #[test]

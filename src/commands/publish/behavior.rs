@@ -2,9 +2,8 @@
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::str::FromStr;
 use std::sync::{Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use anyhow::{Context, bail};
 use futures::stream::{self, Stream, StreamExt};
@@ -20,6 +19,7 @@ use tokio_util::sync::CancellationToken;
 use super::summary::Summary;
 use crate::config::Config;
 use crate::output::Output;
+use crate::rate::Rate;
 use crate::session::TopicsSession;
 use crate::stack::stop::{self, StopSignals};
 
@@ -71,35 +71,6 @@ enum FormatChoice {
 #[derive(Clone, Copy, Debug, clap::ValueEnum)]
 enum RebaseTo {
     Now,
-}
-
-/// Events a second.
-#[derive(Clone, Copy, Debug, PartialEq)]
-struct Rate(f64);
-
-impl FromStr for Rate {
-    type Err = &'static str;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let number: f64 = text
-            .strip_suffix("/s")
-            .unwrap_or(text)
-            .trim()
-            .parse()
-            .map_err(|_| "expected a number of events a second, such as 500/s")?;
-        if number.is_finite() && number > 0.0 {
-            Ok(Self(number))
-        } else {
-            Err("expected more than 0 events a second")
-        }
-    }
-}
-
-impl Rate {
-    /// When the event after `sent` others is due, from the first one on.
-    fn due(self, sent: u64) -> Duration {
-        Duration::try_from_secs_f64(sent as f64 / self.0).unwrap_or(Duration::MAX)
-    }
 }
 
 impl Args {
@@ -397,20 +368,5 @@ fn would_be(row: &BehaviorRow) -> PublishedRow {
     match row {
         BehaviorRow::Event(event) => PublishedRow::Event(event.kind),
         BehaviorRow::Rejected(rejection) => PublishedRow::Rejected(rejection.error_type),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_rate_is_a_number_of_events_a_second() {
-        assert_eq!("500/s".parse(), Ok(Rate(500.0)));
-        assert_eq!("0.5".parse(), Ok(Rate(0.5)));
-        for wrong in ["", "0", "-1/s", "NaN", "inf/s", "5/min"] {
-            assert!(wrong.parse::<Rate>().is_err(), "{wrong}");
-        }
-        assert_eq!(Rate(200.0).due(100), Duration::from_millis(500));
     }
 }

@@ -1,5 +1,5 @@
-//! The headers that a dead letter adds to the original's. Those of Kafka Connect come first, so
-//! that existing consoles show them.
+//! The headers that a dead letter, and a replay of one, add to the original's. Those of Kafka Connect
+//! come first, so that existing consoles show them.
 
 pub(super) const ORIGIN_TOPIC: &str = "__connect.errors.topic";
 pub(super) const ORIGIN_PARTITION: &str = "__connect.errors.partition";
@@ -15,9 +15,11 @@ pub(super) const FIRST_FAILED_AT: &str = "dlq.first_failed_at";
 pub(super) const REPLAY_COUNT: &str = "dlq.replay_count";
 pub(super) const PIPELINE: &str = "dlq.pipeline";
 pub(super) const VERSION: &str = "dlq.version";
+/// Of a row of a file or request: its number.
+pub(super) const ROW: &str = "dlq.row";
 
-/// All of them. An original that was a dead letter before has them too, before the new ones.
-pub(super) const ALL: [&str; 14] = [
+/// All of a dead letter's. An original that was a dead letter before has them too, before the new ones.
+pub(super) const ALL: [&str; 15] = [
     ORIGIN_TOPIC,
     ORIGIN_PARTITION,
     ORIGIN_OFFSET,
@@ -32,4 +34,23 @@ pub(super) const ALL: [&str; 14] = [
     REPLAY_COUNT,
     PIPELINE,
     VERSION,
+    ROW,
+];
+
+pub(super) const FIRST_TOPIC: &str = "dlq.first_topic";
+pub(super) const FIRST_PARTITION: &str = "dlq.first_partition";
+pub(super) const FIRST_OFFSET: &str = "dlq.first_offset";
+pub(super) const REPLAYED_AT: &str = "dlq.replayed_at";
+pub(super) const REPLAYED_FROM: &str = "dlq.replayed_from";
+
+/// Those that a replay adds at the end, all of them and in this order. The last one is none of a dead
+/// letter's: where the record fails again, what that adds can be told from what was there.
+pub(super) const REPLAY: [&str; 7] = [
+    FIRST_TOPIC,
+    FIRST_PARTITION,
+    FIRST_OFFSET,
+    FIRST_FAILED_AT,
+    REPLAY_COUNT,
+    REPLAYED_AT,
+    REPLAYED_FROM,
 ];

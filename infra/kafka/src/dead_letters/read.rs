@@ -6,8 +6,11 @@ use millrace_schemas::Origin;
 use serde::Serialize;
 
 use super::headers;
+use super::history::{self, ReplayHistory};
 use crate::clock::now_ms;
-use crate::{KafkaConfig, ReadFrom, ReadUntil, ReaderError, Record, TopicReader, topics};
+use crate::{
+    KafkaConfig, RawRecord, ReadFrom, ReadUntil, ReaderError, Record, TopicReader, topics,
+};
 
 /// A dead letter: the original record, and why it is here.
 #[derive(Clone, Debug, PartialEq)]
@@ -32,8 +35,10 @@ pub struct DeadLetter {
     pub schema_id: Option<String>,
     /// When it first failed, ms since 1970.
     pub first_failed_at_ms: Option<i64>,
-    /// How often it was published again since.
+    /// How often it was published again before this failure.
     pub replay_count: u32,
+    /// When, and where it failed first.
+    pub history: ReplayHistory,
     /// The pipeline that gave it up.
     pub pipeline: String,
     /// That pipeline's version.
@@ -81,6 +86,7 @@ impl DeadLetter {
             replay_count: number(headers::REPLAY_COUNT)
                 .and_then(|n| n.try_into().ok())
                 .unwrap_or(0),
+            history: ReplayHistory::default(),
             pipeline: named(headers::PIPELINE),
             version: named(headers::VERSION),
             original: record,
@@ -89,7 +95,48 @@ impl DeadLetter {
         letter.original.topic.clone_from(&letter.origin.topic);
         letter.original.partition = letter.origin.partition;
         letter.original.offset = letter.origin.offset;
+        let mut history = ReplayHistory::of(&letter.original.headers);
+        history.count = history.count.max(letter.replay_count);
+        history.first_origin = history.first_origin.or_else(|| Some(letter.origin.clone()));
+        history.first_failed_at_ms = history.first_failed_at_ms.or(letter.first_failed_at_ms);
+        letter.history = history;
         letter
+    }
+
+    /// When it failed first, ms since 1970; of a record that someone else put there its own time.
+    #[must_use]
+    pub fn failed_at_ms(&self) -> Option<i64> {
+        self.first_failed_at_ms.or(self.original.timestamp_ms)
+    }
+
+    /// Why its record cannot be published again to `source`, the full name of the topic whose dead
+    /// letters these are; `None` where it can. Whoever may write dead letters may claim any origin:
+    /// nothing goes to another topic than this one.
+    #[must_use]
+    pub fn unreplayable(&self, source: &str) -> Option<Unreplayable> {
+        if self.origin == self.position {
+            Some(Unreplayable::NoOrigin)
+        } else if self.origin.topic != source {
+            Some(Unreplayable::NeverOnTheTopic)
+        } else {
+            None
+        }
+    }
+
+    /// The original, to be published again to its topic: key, value and headers byte for byte, and
+    /// headers that tell of this and earlier replays. Its time is that of the replay: with its own the
+    /// topic's retention might remove it at once.
+    #[must_use]
+    pub fn to_replay(&self, at_ms: i64) -> RawRecord {
+        let (failed, known) = (&self.original.headers, self.history.clone());
+        RawRecord {
+            topic: self.origin.topic.clone(),
+            key: self.original.key.clone(),
+            value: self.original.value.clone(),
+            headers: history::replayed_headers(failed, known, &self.position, at_ms),
+            timestamp_ms: None,
+            partition_key: None,
+        }
     }
 
     /// By what the same failure of the same record is counted once, however often it was written:
@@ -97,6 +144,27 @@ impl DeadLetter {
     #[must_use]
     pub fn identity(&self) -> (Origin, String) {
         (self.origin.clone(), self.stage.clone())
+    }
+}
+
+/// Why a dead letter's record cannot be published again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Unreplayable {
+    /// It does not say where it came from.
+    NoOrigin,
+    /// It never was a record of the topic: a rejected line of a file, or what was posted.
+    NeverOnTheTopic,
+}
+
+impl Unreplayable {
+    /// A stable name.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::NoOrigin => "no_origin",
+            Self::NeverOnTheTopic => "never_on_the_topic",
+        }
     }
 }
 
@@ -164,7 +232,7 @@ pub async fn summarize_dead_letters(
             continue;
         }
         summary.distinct += 1;
-        let failed_at = letter.first_failed_at_ms.or(letter.original.timestamp_ms);
+        let failed_at = letter.failed_at_ms();
         summary.oldest_failed_at_ms = match (summary.oldest_failed_at_ms, failed_at) {
             (Some(oldest), Some(this)) => Some(oldest.min(this)),
             (oldest, this) => oldest.or(this),

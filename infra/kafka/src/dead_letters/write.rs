@@ -82,14 +82,13 @@ impl DeadLetters {
     }
 
     fn letter(&self, record: &Record, stage: &str, reason: &DeadLetterReason) -> RawRecord {
+        // Of a record that was replayed: both go on from letter to letter.
         let replayed = |name| {
-            record
-                .header(name)
-                .and_then(|value| std::str::from_utf8(value).ok())
+            let value = std::str::from_utf8(record.header(name)?).ok()?;
+            value.parse::<i64>().ok()
         };
-        let first_failed_at =
-            replayed(headers::FIRST_FAILED_AT).map_or_else(|| now_ms().to_string(), str::to_owned);
-        let replay_count = replayed(headers::REPLAY_COUNT).unwrap_or("0").to_owned();
+        let first_failed_at = replayed(headers::FIRST_FAILED_AT).unwrap_or_else(now_ms);
+        let replay_count = replayed(headers::REPLAY_COUNT).unwrap_or(0).max(0);
         let mut added = vec![
             (headers::ORIGIN_TOPIC, record.topic.clone()),
             (headers::ORIGIN_PARTITION, record.partition.to_string()),
@@ -99,8 +98,8 @@ impl DeadLetters {
             (headers::MESSAGE, cut(&reason.message)),
             (headers::ERROR_TYPE, cut(&reason.error_type)),
             (headers::ATTEMPTS, reason.attempts.to_string()),
-            (headers::FIRST_FAILED_AT, first_failed_at),
-            (headers::REPLAY_COUNT, replay_count),
+            (headers::FIRST_FAILED_AT, first_failed_at.to_string()),
+            (headers::REPLAY_COUNT, replay_count.to_string()),
             (headers::PIPELINE, self.pipeline.clone()),
             (headers::VERSION, env!("CARGO_PKG_VERSION").to_owned()),
         ];

@@ -66,6 +66,11 @@ on_both! {
         groups_at_different_offsets_are_read_at_once,
         offsets_of_a_group_without_members_can_be_moved,
     ],
+    redriving: [
+        a_replay_is_the_original_and_carries_its_history,
+        a_replay_that_was_cut_off_is_recovered,
+        a_position_tells_of_a_replay_that_is_under_way,
+    ],
     administering: [
         processes_that_start_together_make_the_topics_once,
         declared_topics_are_made_once,

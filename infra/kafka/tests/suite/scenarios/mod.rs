@@ -7,3 +7,4 @@ pub mod lag;
 pub mod positions_of_the_caller;
 pub mod producing;
 pub mod rebalancing;
+pub mod redriving;
