@@ -13,6 +13,7 @@ mod rate;
 mod recordings;
 mod session;
 mod stack;
+mod when;
 
 use std::process::ExitCode;
 

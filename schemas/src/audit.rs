@@ -47,7 +47,7 @@ impl fmt::Display for AuditPhase {
 pub struct AuditEvent {
     /// Of the action: its beginning and its end have the same.
     pub id: String,
-    /// `dlq.replay`, `dlq.discard`, `deploy`, `rollback`, `config` or `rebuild`.
+    /// `dlq.replay`, `dlq.discard`, `topics.reset_offsets`, `deploy`, `rollback`, `config` or `rebuild`.
     pub action: String,
     /// How far it came.
     pub phase: AuditPhase,

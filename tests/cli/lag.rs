@@ -123,6 +123,168 @@ fn what_nobody_reads_is_told(target: Target) -> anyhow::Result<()> {
     Ok(())
 }
 
+fn a_group_that_does_not_run_is_moved_and_that_is_audited(target: Target) -> anyhow::Result<()> {
+    let pipeline = Pipeline::new(target)?;
+    let clicks: Vec<String> = (0..5)
+        .map(|n| format!("{{\"user_id\":\"u\",\"item\":\"a\",\"kind\":\"click\",\"event_time_ms\":170000000000{n}}}\n"))
+        .collect();
+    let file = pipeline.write("clicks.jsonl", clicks.concat())?;
+    let up = pipeline.up(&[])?;
+    pipeline.json(&["publish", "behavior", text(&file)?])?;
+    let read = eventually("the clicks are read", Duration::from_secs(60), || {
+        let lag = pipeline.json(&["lag", "--over", "0"])?;
+        let is_read = |row: &&Value| of_rekey(row) && row["current_offset"] == 5;
+        Ok(rows(&lag).iter().find(is_read).cloned())
+    })?;
+    let group = read["group"].as_str().unwrap_or_default().to_owned();
+    let partition = read["partition"].to_string();
+    let to = |arguments: &[&'static str]| -> Vec<String> {
+        let reset = ["topics", "reset-offsets", &group, "--partition", &partition];
+        reset
+            .iter()
+            .chain(arguments)
+            .map(|&word| word.to_owned())
+            .collect()
+    };
+    let refused = |arguments: &[&'static str]| {
+        let arguments = to(arguments);
+        let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+        pipeline.failure(&arguments)
+    };
+    let json = |arguments: &[&'static str]| {
+        let arguments = to(arguments);
+        let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+        pipeline.json(&arguments)
+    };
+    let error = refused(&["--to-earliest", "--yes"])?;
+    ensure!(
+        error.contains("has members") && error.contains("stop them first"),
+        "{error}"
+    );
+    up.leave()?;
+
+    let error = refused(&["--to-earliest"])?;
+    ensure!(error.contains("--yes"), "{error}");
+    let error = refused(&["--to-earliest", "--to-latest"])?;
+    ensure!(error.contains("cannot be used with"), "{error}");
+    let error = refused(&[])?;
+    ensure!(error.contains("--to-earliest"), "{error}");
+    let planned = json(&["--to-offset", "2", "--dry-run"])?;
+    ensure!(
+        planned["dry_run"] == true && planned["partitions"][0]["to_offset"] == 2,
+        "{planned}"
+    );
+    ensure!(planned["partitions"][0]["lag"] == 3, "{planned}");
+    let stands = |offset: i64| {
+        let lag = pipeline.json(&["lag", "--over", "0", "--group", &group])?;
+        let row = rows(&lag)
+            .iter()
+            .find(|row| row["partition"] == read["partition"]);
+        ensure!(
+            row.is_some_and(|row| row["current_offset"] == offset),
+            "{lag}"
+        );
+        Ok(())
+    };
+    stands(5)?;
+    for (arguments, offset, clipped) in [
+        (&["--to-offset", "2", "--yes"][..], 2, false),
+        (&["--shift-by", "-1", "--yes"], 1, false),
+        (&["--shift-by", "9", "--yes"], 5, true),
+        (&["--to-earliest", "--yes"], 0, false),
+        (&["--to-time", "2100-01-01T00:00:00Z", "--yes"], 5, false),
+        (&["--to-time", "1h", "--yes"], 0, false),
+        (&["--to-latest", "--yes"], 5, false),
+    ] {
+        let moved = json(arguments)?;
+        let partition = &moved["partitions"][0];
+        ensure!(
+            partition["to_offset"] == offset && partition["clipped"] == clipped,
+            "{arguments:?}: {moved}"
+        );
+        stands(offset)?;
+    }
+    let again = json(&["--to-latest"])?;
+    ensure!(
+        again["partitions"][0]["to_offset"] == 5,
+        "it stands there already, so nobody is asked: {again}"
+    );
+
+    let audit = pipeline.json(&["peek", "audit", "-n", "100"])?;
+    let events = audit["records"].as_array().into_iter().flatten();
+    let events: Vec<&Value> = events.map(|record| &record["value"]).collect();
+    let of = |phase: &str| {
+        let is_it =
+            |event: &&&Value| event["action"] == "topics.reset_offsets" && event["phase"] == phase;
+        events.iter().filter(is_it).count()
+    };
+    ensure!((of("begun"), of("done")) == (7, 7), "{audit}");
+    ensure!(events[0]["arguments"]["group"] == group.as_str(), "{audit}");
+    Ok(())
+}
+
+#[test]
+fn what_cannot_be_moved_is_refused() -> anyhow::Result<()> {
+    let pipeline = Pipeline::new(Target::Embedded)?;
+    let note = pipeline.write("note.txt", "A note about tides.\n")?;
+    pipeline.ingest(&note)?;
+    for (arguments, reason) in [
+        (
+            &["nobody", "--to-earliest"][..],
+            "there is no group \"nobody\"",
+        ),
+        (
+            &["millrace.joiner.000001", "--to-earliest"],
+            "`millrace rebuild joiner`",
+        ),
+        (
+            &["millrace.profiles.000002", "--to-latest"],
+            "`millrace rebuild profiles`",
+        ),
+        (
+            &[
+                "new",
+                "--topic",
+                "documents",
+                "--partition",
+                "99",
+                "--to-latest",
+            ],
+            "no partition 99",
+        ),
+        (
+            &["new", "--topic", "nothing", "--to-latest"],
+            "no topic \"nothing\" is declared",
+        ),
+        (&["new", "--topic", "documents", "--to-offset", "-1"], "-1"),
+        (
+            &["new", "--topic", "documents", "--to-time", "soon"],
+            "RFC 3339",
+        ),
+    ] {
+        let arguments = [&["topics", "reset-offsets"], arguments].concat();
+        let error = pipeline.failure(&arguments)?;
+        ensure!(error.contains(reason), "{arguments:?}: {error}");
+    }
+    // Before it first runs.
+    let set = pipeline.json(&[
+        "topics",
+        "reset-offsets",
+        "new",
+        "--topic",
+        "documents",
+        "--to-latest",
+        "--yes",
+    ])?;
+    ensure!(
+        set["partitions"]
+            .as_array()
+            .is_some_and(|moved| moved.len() == 6),
+        "{set}"
+    );
+    Ok(())
+}
+
 #[test]
 fn what_cannot_be_watched_is_refused() -> anyhow::Result<()> {
     let pipeline = Pipeline::new(Target::Embedded)?;
@@ -177,6 +339,11 @@ mod embedded {
     fn what_nobody_reads_is_told() -> anyhow::Result<()> {
         super::what_nobody_reads_is_told(Target::Embedded)
     }
+
+    #[test]
+    fn a_group_that_does_not_run_is_moved_and_that_is_audited() -> anyhow::Result<()> {
+        super::a_group_that_does_not_run_is_moved_and_that_is_audited(Target::Embedded)
+    }
 }
 
 mod real {
@@ -185,5 +352,10 @@ mod real {
     #[test]
     fn groups_of_a_running_pipeline_are_ok() -> anyhow::Result<()> {
         super::groups_of_a_running_pipeline_are_ok(Target::Real)
+    }
+
+    #[test]
+    fn a_group_that_does_not_run_is_moved_and_that_is_audited() -> anyhow::Result<()> {
+        super::a_group_that_does_not_run_is_moved_and_that_is_audited(Target::Real)
     }
 }

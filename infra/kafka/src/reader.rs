@@ -248,8 +248,12 @@ fn is_transient(error: &KafkaError) -> bool {
 }
 
 impl Admin {
-    /// The first offset of this time or later, by partition; the end where there is none.
-    async fn offsets_at(
+    /// The first offset of this time (ms since 1970) or later, by partition; where there is none, the
+    /// end that `ends` says.
+    ///
+    /// # Errors
+    /// The brokers cannot be reached, or there is no such topic.
+    pub async fn offsets_at(
         &self,
         topic: &str,
         time_ms: i64,

@@ -7,6 +7,7 @@ use millrace_objects::ObjectUri;
 
 use crate::audit::Arguments;
 use crate::cli::UsageError;
+use crate::when::parse_when;
 
 /// Flags that choose letters. Without any, all of them are meant.
 #[derive(Clone, Debug, Default, clap::Args)]
@@ -74,34 +75,6 @@ impl FromStr for Place {
             offsets,
         })
     }
-}
-
-/// A moment, in ms since 1970: `2026-11-29T14:00:00Z`, or `2h` for two hours ago.
-fn parse_when(text: &str) -> Result<i64, String> {
-    if let Some(ago_ms) = parse_duration_ms(text) {
-        return Ok(jiff::Timestamp::now()
-            .as_millisecond()
-            .saturating_sub(ago_ms));
-    }
-    text.parse::<jiff::Timestamp>()
-        .map(jiff::Timestamp::as_millisecond)
-        .map_err(|_| "expected an RFC 3339 time such as 2026-11-29T14:00:00Z, or how long ago, such as 90s, 30m, 2h or 7d".to_owned())
-}
-
-/// `90s`, `30m`, `2h` or `7d` in ms; `None` where it is none of these, or too long.
-pub fn parse_duration_ms(text: &str) -> Option<i64> {
-    let (number, unit_ms) = [
-        ("s", 1_000),
-        ("m", 60_000),
-        ("h", 3_600_000),
-        ("d", 86_400_000),
-    ]
-    .into_iter()
-    .find_map(|(unit, ms)| Some((text.strip_suffix(unit)?, ms)))?;
-    let digits = !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit());
-    digits
-        .then(|| number.parse::<i64>().ok()?.checked_mul(unit_ms))
-        .flatten()
 }
 
 /// Which letters are meant.
@@ -381,7 +354,7 @@ mod tests {
             assert!(parse_when(wrong).is_err(), "{wrong:?}");
         }
         assert_eq!(parse_when("1970-01-01T00:00:01Z"), Ok(1_000));
-        assert_eq!(parse_duration_ms("7d"), Some(604_800_000));
+        assert_eq!(crate::when::parse_duration_ms("7d"), Some(604_800_000));
         let turned = FilterArgs {
             from_ms: Some(2),
             to_ms: Some(1),

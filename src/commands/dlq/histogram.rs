@@ -7,10 +7,11 @@ use std::process::ExitCode;
 use millrace_kafka::{DeadLetter, KafkaConfig, ResolvedLetters};
 use serde::Serialize;
 
-use super::filter::{Filter, FilterArgs, parse_duration_ms};
+use super::filter::{Filter, FilterArgs};
 use super::visit;
 use crate::cli::UsageError;
 use crate::output::{Output, printable, table, time};
+use crate::when::parse_duration_ms;
 
 /// Buckets that a person can overlook.
 const WANTED_BUCKETS: i64 = 24;

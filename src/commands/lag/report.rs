@@ -219,6 +219,7 @@ mod tests {
             partition,
             current,
             committed: true,
+            oldest: 0,
             end,
             lag: end - current,
             lag_seconds,

@@ -69,6 +69,7 @@ mod tests {
             partition: 0,
             current,
             committed: true,
+            oldest: 0,
             end,
             lag: end - current,
             lag_seconds: 1.0,

@@ -33,6 +33,8 @@ pub struct PartitionLag {
     pub current: i64,
     /// Whether the group has committed an offset here.
     pub committed: bool,
+    /// The oldest offset that is there.
+    pub oldest: i64,
     /// The offset that the next record gets.
     pub end: i64,
     /// Records between the two. Compaction and transactions leave gaps, so fewer may be left.
@@ -209,6 +211,7 @@ impl PartitionLag {
             partition: *partition,
             current,
             committed: committed.is_some(),
+            oldest,
             end: next,
             lag: next - current,
             lag_seconds: 0.0,

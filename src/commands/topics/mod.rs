@@ -1,4 +1,6 @@
-//! `millrace topics create|list|describe`.
+//! `millrace topics create|list|describe|reset-offsets`.
+
+mod reset_offsets;
 
 use std::process::ExitCode;
 
@@ -12,7 +14,7 @@ use crate::config::Config;
 use crate::output::{Output, table};
 use crate::session::TopicsSession;
 
-/// Create and inspect the topics that Millrace declares.
+/// Create and inspect the topics that Millrace declares; move where groups resume from.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     #[command(subcommand)]
@@ -30,25 +32,30 @@ enum Action {
         /// The declared name, such as `signals`, or the full one.
         topic: String,
     },
+    ResetOffsets(reset_offsets::Args),
 }
 
 pub async fn run(args: Args, config: Config, output: Output) -> anyhow::Result<ExitCode> {
     let session = match args.action {
         Action::Create => TopicsSession::attach_or_make(&config)?,
-        Action::List | Action::Describe { .. } => TopicsSession::attach_or_start(&config)?,
+        Action::List | Action::Describe { .. } | Action::ResetOffsets(_) => {
+            TopicsSession::attach_or_start(&config)?
+        }
     };
     let done = act(args.action, &session.kafka, output).await;
     session.close().await;
-    done.map(|()| ExitCode::SUCCESS)
+    done
 }
 
-async fn act(action: Action, kafka: &KafkaConfig, output: Output) -> anyhow::Result<()> {
+async fn act(action: Action, kafka: &KafkaConfig, output: Output) -> anyhow::Result<ExitCode> {
     let admin = Admin::connect(kafka)?;
     match action {
-        Action::Create => create(&admin, output).await,
-        Action::List => list(&admin, kafka, output).await,
-        Action::Describe { topic } => describe(&admin, &full_name(&topic, kafka)?, output).await,
+        Action::Create => create(&admin, output).await?,
+        Action::List => list(&admin, kafka, output).await?,
+        Action::Describe { topic } => describe(&admin, &full_name(&topic, kafka)?, output).await?,
+        Action::ResetOffsets(args) => return reset_offsets::run(&args, kafka, output).await,
     }
+    Ok(ExitCode::SUCCESS)
 }
 
 /// The full name of a declared topic, or of any name that carries the prefix.
