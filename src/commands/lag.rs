@@ -51,8 +51,10 @@ pub async fn run(args: Args, config: Config, output: Output) -> anyhow::Result<E
                 named(&groups)
             );
         }
-        let documents = session.kafka.topic(topics::DOCUMENTS);
-        Ok(admin.group_lag(&group, &[documents]).await?)
+        // One that was named is asked where it has committed.
+        let documents = (!must_exist).then(|| session.kafka.topic(topics::DOCUMENTS));
+        let topics: Vec<String> = documents.into_iter().collect();
+        Ok(admin.group_lag(&group, &topics).await?)
     }
     .await;
     session.close().await;
