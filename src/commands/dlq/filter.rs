@@ -136,12 +136,13 @@ impl Filter {
             sources.extend(topics::with_dead_letters());
         }
         let mut key_prefixes: Vec<String> = args.key_prefix.iter().cloned().collect();
-        if let Some(path) = args
-            .key_prefix
-            .as_deref()
-            .filter(|prefix| prefix.starts_with('/'))
+        if let Some(path) = &args.key_prefix
+            && path.starts_with('/')
+            && let Ok(uri) = ObjectUri::parse(path)
         {
-            key_prefixes.extend(ObjectUri::parse(path).ok().map(|uri| uri.to_string()));
+            // A folder's URI has no slash at its end, and the folder beside it begins as it does.
+            let below = if path.ends_with('/') { "/" } else { "" };
+            key_prefixes.push(format!("{uri}{below}"));
         }
         Ok(Self {
             sources,
@@ -338,6 +339,8 @@ mod tests {
             of(&|args| args.key_prefix = Some("/srv/docs".into())),
             "a path"
         );
+        assert!(of(&|args| args.key_prefix = Some("/srv/docs/".into())));
+        assert!(!of(&|args| args.key_prefix = Some("/srv/doc/".into())));
         assert!(!of(&|args| args.key_prefix = Some("/srv/other".into())));
         for (place, meant) in [
             ("2", true),
