@@ -7,7 +7,8 @@ use std::process::ExitCode;
 use millrace_kafka::{DeadLetter, KafkaConfig, ResolvedLetters};
 use serde::Serialize;
 
-use super::filter::{Filter, FilterArgs, parse_duration_ms};
+use super::filter::{Filter, FilterArgs};
+use super::flags::parse_duration_ms;
 use super::visit;
 use crate::cli::UsageError;
 use crate::output::{Output, printable, table, time};

@@ -6,6 +6,7 @@
 mod discard;
 mod export;
 mod filter;
+mod flags;
 mod histogram;
 mod letter;
 mod list;
