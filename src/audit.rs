@@ -38,6 +38,7 @@ impl Audit {
         action: &str,
         arguments: Arguments,
     ) -> anyhow::Result<Self> {
+        let who = cut(&who);
         let at_ms = jiff::Timestamp::now().as_millisecond();
         let number = NEXT_ACTION.fetch_add(1, Ordering::Relaxed);
         let event = AuditEvent {

@@ -27,3 +27,25 @@ pub fn parse_duration_ms(text: &str) -> Option<i64> {
         .then(|| number.parse::<i64>().ok()?.checked_mul(unit_ms))
         .flatten()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_no_moment_is_refused() {
+        for wrong in [
+            "",
+            "h",
+            "-2h",
+            "2w",
+            "yesterday",
+            "NaN",
+            "99999999999999999d",
+        ] {
+            assert!(parse_when(wrong).is_err(), "{wrong:?}");
+        }
+        assert_eq!(parse_when("1970-01-01T00:00:01Z"), Ok(1_000));
+        assert_eq!(parse_duration_ms("7d"), Some(604_800_000));
+    }
+}

@@ -35,6 +35,18 @@ impl ApiError {
         Self::invalid(error_chain(error))
     }
 
+    /// The body can't be read whole.
+    pub fn body_too_large() -> Self {
+        Self {
+            status: StatusCode::PAYLOAD_TOO_LARGE,
+            error_type: "body_too_large",
+            message: format!(
+                "the body has more than {} bytes, the most that is read",
+                rejection::MAX_BODY_BYTES
+            ),
+        }
+    }
+
     /// A part does not work at the moment.
     pub fn unavailable(error: &dyn std::error::Error) -> Self {
         Self {

@@ -391,6 +391,16 @@ fn a_replay_that_is_killed_loses_nothing(target: Target) -> anyhow::Result<()> {
             .then_some(()))
     })?;
     ensure!(list(&pipeline)?["total"] == 0, "they failed again");
+    // The position is behind the last letter, and says so as every group's does.
+    let topic = listed["groups"][0]["topic"].as_str().unwrap_or_default();
+    let prefix = topic.strip_suffix("documents.dlq").context("its prefix")?;
+    let group = format!("{prefix}dlq-replay.documents");
+    let lag = pipeline.json(&["lag", "--group", &group])?;
+    let partition = &lag["partitions"][0];
+    ensure!(
+        partition["topic"] == topic && partition["lag"] == 0 && partition["end_offset"] == LETTERS,
+        "{lag}"
+    );
     // The first one begun and never ended; the second is whole.
     let events = audited(&pipeline, "dlq.replay")?;
     let phases: Vec<&str> = events.iter().map(|(phase, _)| phase.as_str()).collect();

@@ -135,6 +135,31 @@ fn a_ranker_of_what_was_clicked_answers_until_it_is_rolled_back(
             && refused.contains(&format!("`; there are: {version}")),
         "{refused}"
     );
+    let audited = pipeline.json(&["peek", "audit", "-n", "100"])?;
+    let events = audited["records"].as_array().context("records")?;
+    let phases = events.iter().map(|record| {
+        let event = &record["value"];
+        (event["action"].as_str(), event["phase"].as_str())
+    });
+    let told = [
+        ("deploy", "begun"),
+        ("deploy", "done"),
+        ("rollback", "begun"),
+        ("rollback", "done"),
+        ("deploy", "begun"),
+        ("deploy", "failed"),
+    ];
+    ensure!(
+        phases.eq(told.map(|(action, phase)| (Some(action), Some(phase)))),
+        "{audited:#}"
+    );
+    let deployed = &events[0]["value"];
+    let argument = deployed["arguments"]["body"].as_str().unwrap_or_default();
+    let who = deployed["who"].as_str().unwrap_or_default();
+    ensure!(
+        argument.contains(version) && who.contains('@'),
+        "{deployed}"
+    );
     up.leave()
 }
 

@@ -10,6 +10,7 @@ mod histogram;
 mod letter;
 mod list;
 mod order;
+mod place;
 mod plan;
 mod replay;
 mod report;

@@ -107,7 +107,7 @@ fn text(record: &Value, raw: bool) -> String {
     }
     lines.push(format!("  {}", printable(&record["value"].to_string())));
     if raw {
-        lines.push(format!("  raw {}", record["raw"]));
+        lines.push(format!("  raw {}", printable(&record["raw"].to_string())));
     }
     lines.join("\n")
 }
