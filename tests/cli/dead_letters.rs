@@ -41,6 +41,7 @@ fn one_unreadable(pipeline: &Pipeline) -> anyhow::Result<()> {
 /// An `up` that may read the folder of [`one_unreadable`] and does not watch it.
 fn up(pipeline: &mut Pipeline) -> anyhow::Result<crate::harness::Up> {
     let docs = pipeline.path("docs");
+    std::fs::create_dir_all(&docs)?;
     let roots = format!("[{:?}]", text(&docs)?);
     pipeline.set("MILLRACE_OBJECTS__ALLOWED_ROOTS", &roots);
     pipeline.up(&[])
