@@ -123,7 +123,7 @@ impl TopicsSession {
                 own: None,
             });
         }
-        let broker = embedded_broker(&on_free_ports(config))?;
+        let broker = embedded_broker(&on_free_ports(config), false)?;
         let kafka = KafkaConfig {
             bootstrap: broker.bootstrap(),
             ..config.kafka.clone()

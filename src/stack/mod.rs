@@ -407,7 +407,7 @@ async fn topics(config: &Config) -> anyhow::Result<(Option<Broker>, KafkaConfig)
             (None, config.kafka.clone())
         }
         Profile::Embedded => {
-            let broker = embedded_broker(config)?;
+            let broker = embedded_broker(config, true)?;
             let bootstrap = broker.bootstrap();
             let kafka = KafkaConfig {
                 bootstrap,
@@ -435,12 +435,14 @@ async fn topics(config: &Config) -> anyhow::Result<(Option<Broker>, KafkaConfig)
     Ok((broker, kafka))
 }
 
-/// Starts the embedded broker on the data folder.
+/// Starts the embedded broker on the data folder. Members of groups go on where they were, or are forgotten
+/// by who only looks: they were in the process that had the folder before.
 ///
 /// # Errors
 /// Another process has the folder, or the address is taken.
-pub fn embedded_broker(config: &Config) -> anyhow::Result<Broker> {
+pub fn embedded_broker(config: &Config, keep_members: bool) -> anyhow::Result<Broker> {
     let mut broker = BrokerConfig::new(config.data_dir.join("broker"));
+    broker.keep_members = keep_members;
     broker.listen = config.broker.listen;
     Broker::start(broker).map_err(|error| {
         let context = match &error {

@@ -30,6 +30,9 @@ pub struct BrokerConfig {
     pub request_max_bytes: usize,
     /// Connections at a time; more are closed at once. Default 1,000.
     pub max_connections: usize,
+    /// Whether members of groups go on where they were. Without it all groups begin empty, for who knows
+    /// that no member can be alive. Default true.
+    pub keep_members: bool,
     /// How long a group's first members wait for others. Default 100 ms.
     pub group_initial_delay: Duration,
     /// How long the offsets of a group without members are kept. Default 7 days.
@@ -56,6 +59,7 @@ impl BrokerConfig {
             message_max_bytes: 1_048_588,
             request_max_bytes: 100 << 20,
             max_connections: 1000,
+            keep_members: true,
             group_initial_delay: Duration::from_millis(100),
             offsets_retention: Duration::from_hours(7 * 24),
             maintenance_interval: Duration::from_secs(10),

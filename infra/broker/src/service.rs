@@ -60,7 +60,11 @@ impl Service {
             Arc::clone(&quota),
             config.message_max_bytes,
         )?);
-        let groups = Coordinator::new(Arc::clone(&journal), config.group_initial_delay);
+        let groups = Coordinator::new(
+            Arc::clone(&journal),
+            config.group_initial_delay,
+            config.keep_members,
+        );
         let transactions =
             Transactions::new(Arc::clone(&journal), Arc::clone(&topics), config.flush);
         // What was decided before a crash is finished before anybody reads.

@@ -33,13 +33,19 @@ pub struct Coordinator {
 }
 
 impl Coordinator {
-    /// Restores the groups as they were: members go on without joining anew.
-    pub fn new(journal: Arc<Journal>, first_wait: Duration) -> Coordinator {
+    /// Restores the groups as they were: members go on without joining anew, where they are kept.
+    pub fn new(journal: Arc<Journal>, first_wait: Duration, keep_members: bool) -> Coordinator {
         let now = Instant::now();
         let records = journal.read(|metadata| metadata.groups.clone());
         let groups = records
             .into_iter()
-            .map(|(id, record)| (id, Group::restore(record, first_wait, now)))
+            .map(|(id, mut record)| {
+                if !keep_members && !record.members.is_empty() {
+                    record.members.clear();
+                    record.empty_since_ms = Some(now_ms());
+                }
+                (id, Group::restore(record, first_wait, now))
+            })
             .collect();
         let (started_ms, next_member) = (now_ms(), AtomicU64::new(1));
         Coordinator {

@@ -387,6 +387,37 @@ fn restart_keeps_offsets_members_and_sequences() -> Result<()> {
 }
 
 #[test]
+fn members_are_forgotten_where_none_can_be_alive() -> Result<()> {
+    let dir = tempfile::tempdir()?;
+    let (broker, target) = start(dir.path())?;
+    let topic = target.topic("left", 1, &[])?;
+    let group = unique("left");
+    send(&target.producer(&[])?, &topic, 0..3, Some(0))?;
+    // A static member leaves nothing behind that tells that it is gone.
+    let consumer = target.consumer(&group, &[("group.instance.id", "one")])?;
+    consumer.subscribe(&[&topic])?;
+    read(&consumer, 3)?;
+    consumer.commit_consumer_state(CommitMode::Sync)?;
+    broker.stop();
+    drop(consumer);
+    for (keep_members, members) in [(true, 1), (false, 0)] {
+        let mut config = BrokerConfig::new(dir.path());
+        config.keep_members = keep_members;
+        let (broker, target) = start_with(config)?;
+        let client = target.consumer(&unique("asks"), &[])?;
+        let listed = client.fetch_group_list(Some(&group), Duration::from_secs(10))?;
+        let found = listed.groups().iter().map(|group| group.members().len());
+        ensure!(
+            found.sum::<usize>() == members,
+            "keep_members = {keep_members}"
+        );
+        ensure!(target.committed(&group, &topic, 0)?.0 == Offset::Offset(3));
+        broker.stop();
+    }
+    Ok(())
+}
+
+#[test]
 fn transaction_survives_kill_9_of_the_broker() -> Result<()> {
     let dir = tempfile::tempdir()?;
     let process = Process::start(dir.path())?;
