@@ -149,6 +149,10 @@ bench-reconcile: ## compare a million documents with their headers and signals: 
 bench-joiner: ## behavior events a core re-keys, joins and counts; click to feedback
 	cargo run $(LOCKED) --release --quiet -p millrace-joiner --example bench_joiner
 
+.PHONY: bench-lag
+bench-lag: ## the lag of 100 groups on 100 partitions, in records and in seconds
+	cargo run $(LOCKED) --release --quiet -p millrace-kafka --example bench_lag
+
 .PHONY: bench-recommend
 bench-recommend: model ## how soon a click and an upload are in the answers; 200 requests a second at 5,000 items
 	cargo build $(LOCKED) --release

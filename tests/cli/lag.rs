@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use anyhow::{Context as _, ensure};
+use anyhow::ensure;
 use serde_json::Value;
 
 use crate::harness::{Pipeline, Target, eventually, text};
@@ -14,27 +14,25 @@ fn groups_of_a_running_pipeline_are_ok(target: Target) -> anyhow::Result<()> {
     let up = pipeline.up(&[])?;
     let note = pipeline.write("note.txt", "A note about tides.\n")?;
     pipeline.ingest(&note)?;
-    let lag = eventually("all is read", Duration::from_secs(60), || {
+    // A real Kafka lets the first members of a group wait for others.
+    let lag = eventually("all groups read", Duration::from_secs(60), || {
         let lag = pipeline.json(&["lag", "--over", "0"])?;
         let read = rows(&lag).iter().all(|row| row["lag"] == 0);
-        Ok(read.then_some(lag))
+        let roles = ["vectorizer.", "rekey", "joiner.", "profiles.", "labeler."];
+        let reads = |role: &&str| {
+            let groups = lag["groups"].as_array().into_iter().flatten();
+            let is_its = |group: &&Value| {
+                group["group"]
+                    .as_str()
+                    .is_some_and(|name| name.contains(role))
+            };
+            let mut its = groups.filter(is_its);
+            its.next().is_some_and(|group| {
+                group["status"] == "OK" && group["state"] == "Stable" && group["members"] == 1
+            })
+        };
+        Ok((read && roles.iter().all(reads)).then_some(lag))
     })?;
-    for role in ["vectorizer.", "rekey", "joiner.", "profiles.", "labeler."] {
-        let group = lag["groups"].as_array().into_iter().flatten();
-        let mut group = group.filter(|group| {
-            group["group"]
-                .as_str()
-                .is_some_and(|name| name.contains(role))
-        });
-        let group = group
-            .next()
-            .with_context(|| format!("no group of the {role} in {lag}"))?;
-        ensure!(
-            group["status"] == "OK" && group["state"] == "Stable",
-            "{group}"
-        );
-        ensure!(group["members"] == 1 && group["lag"] == 0, "{group}");
-    }
     let of_documents = rows(&lag).iter().filter(|row| {
         row["topic"]
             .as_str()
@@ -80,7 +78,7 @@ fn groups_of_a_running_pipeline_are_ok(target: Target) -> anyhow::Result<()> {
 fn what_nobody_reads_is_told(target: Target) -> anyhow::Result<()> {
     let pipeline = Pipeline::new(target)?;
     let up = pipeline.up(&[])?;
-    let click = r#"{"user_id":"u","item":"a","kind":"click","event_time_ms":1700000000000}"#;
+    let click = r#"{"user_id":"u","item":"oss://uploads/a.pdf","kind":"click","event_time_ms":1700000000000}"#;
     let file = pipeline.write("clicks.jsonl", format!("{click}\n"))?;
     pipeline.json(&["publish", "behavior", text(&file)?])?;
     eventually("the click is read", Duration::from_secs(60), || {
@@ -126,7 +124,7 @@ fn what_nobody_reads_is_told(target: Target) -> anyhow::Result<()> {
 fn a_group_that_does_not_run_is_moved_and_that_is_audited(target: Target) -> anyhow::Result<()> {
     let pipeline = Pipeline::new(target)?;
     let clicks: Vec<String> = (0..5)
-        .map(|n| format!("{{\"user_id\":\"u\",\"item\":\"a\",\"kind\":\"click\",\"event_time_ms\":170000000000{n}}}\n"))
+        .map(|n| format!("{{\"user_id\":\"u\",\"item\":\"oss://uploads/a.pdf\",\"kind\":\"click\",\"event_time_ms\":170000000000{n}}}\n"))
         .collect();
     let file = pipeline.write("clicks.jsonl", clicks.concat())?;
     let up = pipeline.up(&[])?;

@@ -99,6 +99,8 @@ fn next_record_times(
         list.add_partition_offset(topic, partition, Offset::Offset(offset))?;
     }
     consumer.assign(&list)?;
+    // What an earlier round paused stays so over an assignment.
+    consumer.resume(&list)?;
     let mut times = BTreeMap::new();
     let deadline = Instant::now() + REQUEST_TIMEOUT;
     while !positions.is_empty() {
