@@ -51,7 +51,7 @@ pub struct Impression {
     #[serde(default)]
     pub read_up_to: Vec<ReadUpTo>,
     /// What the user's profile was computed from; absent where none was read, as `fallback` then
-    /// says.
+    /// says, or one that was stored before profiles kept a position.
     #[serde(default)]
     pub profile: Option<ProfileRead>,
 }

@@ -111,7 +111,7 @@ const PINNED: &[(&str, &str, &str, &str)] = &[
         "audit",
         "v1",
         "c84e0920a8103d12",
-        "9c4f8aeaf00ed348fe25ea03592718b5ee79d505968707be3bfe1b5cd5575310",
+        "a5d834c4fddbcd00477ade38dc9c50eb479757f3f8ad3228822bfbdf5e7bad27",
     ),
     (
         "dlq.resolved",
