@@ -3,10 +3,10 @@
 use std::str::FromStr;
 
 use millrace_kafka::{DeadLetter, KafkaConfig, topics};
-use millrace_objects::ObjectUri;
 
 use crate::audit::Arguments;
 use crate::cli::UsageError;
+use crate::keys::key_prefixes;
 use crate::when::parse_when;
 
 /// Flags that choose letters. Without any, all of them are meant.
@@ -108,14 +108,7 @@ impl Filter {
         if sources.is_empty() {
             sources.extend(topics::with_dead_letters());
         }
-        let mut key_prefixes: Vec<String> = args.key_prefix.iter().cloned().collect();
-        if let Some(path) = args
-            .key_prefix
-            .as_deref()
-            .filter(|prefix| prefix.starts_with('/'))
-        {
-            key_prefixes.extend(ObjectUri::parse(path).ok().map(|uri| uri.to_string()));
-        }
+        let key_prefixes = key_prefixes(args.key_prefix.as_deref());
         Ok(Self {
             sources,
             args: args.clone(),
