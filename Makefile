@@ -163,6 +163,12 @@ bench-recommend: model ## how soon a click and an upload are in the answers; 200
 bench-profiles: ## records of feedback a core applies to profiles; click to profile
 	cargo run $(LOCKED) --release --quiet -p millrace-profiles --example bench_profiles
 
+.PHONY: bench-replay
+bench-replay: ## a million small events replayed to a file and to a topic, against reading them alone
+	cargo build $(LOCKED) --release
+	cargo build $(LOCKED) --release --package millrace-kafka --example bench_replay
+	python3 infra/bench/replay/run.py
+
 .PHONY: servers-start
 servers-start: ## start the real Kafka and OpenSearch; then: eval "$(infra/servers/servers env)"
 	$(SERVERS) start

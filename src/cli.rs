@@ -78,6 +78,7 @@ enum Command {
     Peek(commands::peek::Args),
     Topics(commands::topics::Args),
     Dlq(commands::dlq::Args),
+    Replay(commands::replay::Args),
     Model(commands::model::Args),
     Check(commands::check::Args),
     Completions(commands::completions::Args),
@@ -144,6 +145,7 @@ impl Cli {
                 Command::Peek(args) => commands::peek::run(args, config, output).await,
                 Command::Topics(args) => commands::topics::run(args, config, output).await,
                 Command::Dlq(args) => commands::dlq::run(args, config, output).await,
+                Command::Replay(args) => commands::replay::run(args, config, output).await,
                 Command::Model(args) => commands::model::run(args, config, output).await,
                 Command::Check(args) => commands::check::run(args, config, output).await,
                 Command::Completions(_) | Command::ExtractWorker(_) => {

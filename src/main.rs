@@ -8,6 +8,8 @@ mod cli;
 mod commands;
 mod config;
 mod evaluation;
+mod histogram;
+mod keys;
 mod output;
 mod rate;
 mod recordings;

@@ -81,6 +81,11 @@ impl Session {
         }
     }
 
+    /// Whether the pipeline is this process's own: it leaves what its configuration may not read.
+    pub fn is_own(&self) -> bool {
+        self.own.is_some()
+    }
+
     /// Stops what this session started; a running `up` goes on.
     pub async fn close(self) {
         if let Some(stack) = self.own {

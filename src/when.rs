@@ -1,5 +1,27 @@
 //! Moments and durations as people write them.
 
+use std::str::FromStr;
+
+/// A moment, and how it was written: `2h` ago is another moment each time it is read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Moment {
+    /// As it was written.
+    pub text: String,
+    /// ms since 1970.
+    pub ms: i64,
+}
+
+impl FromStr for Moment {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        Ok(Self {
+            text: text.to_owned(),
+            ms: parse_when(text)?,
+        })
+    }
+}
+
 /// A moment, in ms since 1970: `2026-11-29T14:00:00Z`, or `2h` for two hours ago.
 pub fn parse_when(text: &str) -> Result<i64, String> {
     if let Some(ago_ms) = parse_duration_ms(text) {

@@ -61,6 +61,26 @@ pub struct Summary {
 }
 
 impl Summary {
+    /// Counts what became of one document.
+    pub fn count(&mut self, outcome: &DocumentOutcome) {
+        self.chunks += u64::try_from(outcome.chunks).unwrap_or(0);
+        let counter = match outcome.outcome {
+            OutcomeKind::Indexed => &mut self.indexed,
+            OutcomeKind::Removed => &mut self.removed,
+            OutcomeKind::Stale => &mut self.stale,
+            OutcomeKind::Superseded => &mut self.superseded,
+            OutcomeKind::DeadLettered => &mut self.dead_lettered,
+            OutcomeKind::Unknown => {
+                tracing::warn!(
+                    uri = outcome.uri,
+                    "an outcome of a kind unknown to this version"
+                );
+                return;
+            }
+        };
+        *counter += 1;
+    }
+
     /// The summary as a person reads it.
     pub fn text(&self) -> String {
         let mut text = format!(
@@ -321,22 +341,7 @@ impl Ingestion {
 
     fn count(&mut self, outcome: &DocumentOutcome) {
         self.bar.inc(1);
-        self.summary.chunks += u64::try_from(outcome.chunks).unwrap_or(0);
         self.tokens += outcome.tokens;
-        let counter = match outcome.outcome {
-            OutcomeKind::Indexed => &mut self.summary.indexed,
-            OutcomeKind::Removed => &mut self.summary.removed,
-            OutcomeKind::Stale => &mut self.summary.stale,
-            OutcomeKind::Superseded => &mut self.summary.superseded,
-            OutcomeKind::DeadLettered => &mut self.summary.dead_lettered,
-            OutcomeKind::Unknown => {
-                tracing::warn!(
-                    uri = outcome.uri,
-                    "an outcome of a kind unknown to this version"
-                );
-                return;
-            }
-        };
-        *counter += 1;
+        self.summary.count(outcome);
     }
 }

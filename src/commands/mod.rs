@@ -16,6 +16,7 @@ pub mod publish;
 pub mod rebuild;
 pub mod recommend;
 pub mod reconcile;
+pub mod replay;
 pub mod run;
 pub mod search;
 pub mod stats;

@@ -3,6 +3,8 @@
 use std::process::ExitCode;
 
 use anyhow::{Context, bail, ensure};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use millrace_kafka::{Admin, ReadFrom, ReadUntil, Record, TopicReader};
 use serde_json::{Value, json};
 
@@ -130,6 +132,21 @@ pub fn describe(record: &Record) -> Value {
         "key": record.key_text(),
         "headers": headers,
         "value": record.value.as_deref().map(decoded),
+    })
+}
+
+/// Key, value and headers byte for byte, in base64; null where there is none.
+pub fn raw(record: &Record) -> Value {
+    let encode = |bytes: Option<&[u8]>| bytes.map(|bytes| STANDARD.encode(bytes));
+    let headers: Vec<Value> = record
+        .headers
+        .iter()
+        .map(|(name, value)| json!([name, encode(value.as_deref())]))
+        .collect();
+    json!({
+        "key": encode(record.key.as_deref()),
+        "value": encode(record.value.as_deref()),
+        "headers": headers,
     })
 }
 

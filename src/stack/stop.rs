@@ -5,6 +5,9 @@ use std::process::ExitCode;
 use anyhow::Context;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
+/// As shells tell of a SIGINT.
+pub const INTERRUPTED: u8 = 130;
+
 /// SIGTERM and SIGINT of this process.
 pub struct StopSignals {
     terminate: Signal,
@@ -51,7 +54,7 @@ pub async fn drain(stack: super::Stack, mut signals: StopSignals, code: ExitCode
         () = stack.shutdown() => code,
         () = signals.nth(at_once) => {
             tracing::warn!("stopped at once; what was not acknowledged comes again at the next start");
-            ExitCode::from(130)
+            ExitCode::from(INTERRUPTED)
         }
     }
 }

@@ -19,6 +19,8 @@ mod rankers;
 mod recommendations;
 mod reconcile;
 mod refusals;
+mod replay;
+mod replay_cut_off;
 mod running;
 mod scenarios;
 mod traces;

@@ -14,6 +14,8 @@
 //! - [`topics`], [`Admin`]: which topics there are, declared in `topics.toml`; what the brokers
 //!   have; how far a group is behind.
 //! - [`TopicReader`]: bounded or following reads outside any group.
+//! - [`ReplayGroup`], [`Copier`]: a topic's records once more, byte for byte, to another one; how far
+//!   that is, kept by the brokers.
 //! - [`HttpSchemaRegistry`]: the Confluent-compatible registry.
 //!
 //! Left to others: what values mean (`millrace-schemas`) and exactly-once *effects*, which the
@@ -30,9 +32,11 @@ pub mod fuzzing;
 mod groups;
 mod lag;
 mod partitioner;
+mod position;
 mod producer;
 mod reader;
 mod record;
+mod replay;
 mod schema_registry;
 pub mod topics;
 
@@ -55,4 +59,8 @@ pub use partitioner::{java_murmur2, java_partition};
 pub use producer::{Enqueued, ProduceError, Producer, RawRecord, RecordPosition};
 pub use reader::{ReadFrom, ReadUntil, ReaderError, TopicReader};
 pub use record::Record;
+pub use replay::{
+    Captured, Copied, Copier, RangeError, ReplayGroup, ReplayGroupError, ReplayNote, ReplayStart,
+    Span, Wanted, capture, is_replay_name,
+};
 pub use schema_registry::HttpSchemaRegistry;

@@ -288,6 +288,16 @@ impl Producer {
             Some(key) => Some(java_partition(key, self.partitions(&record.topic).await?)),
             None => None,
         };
+        self.enqueue_in(record, partition).await
+    }
+
+    /// As [`Producer::enqueue_raw`], in this partition, whatever the keys say; by them where it is
+    /// absent.
+    pub(crate) async fn enqueue_in(
+        &self,
+        record: RawRecord,
+        partition: Option<i32>,
+    ) -> Result<Enqueued, ProduceError> {
         let headers = record.headers.iter().fold(
             OwnedHeaders::new_with_capacity(record.headers.len()),
             |headers, (name, value)| {

@@ -66,6 +66,8 @@ pub enum ReaderError {
 /// Reads a topic in a thread of its own, which ends when the reader is dropped.
 pub struct TopicReader {
     records: mpsc::Receiver<Result<Record, ReaderError>>,
+    /// What came behind the records of the last batch.
+    failed: Option<ReaderError>,
     starts: BTreeMap<i32, i64>,
     ends: BTreeMap<i32, i64>,
 }
@@ -116,6 +118,23 @@ impl TopicReader {
         Self::spawn(config, topic, starts, ends, until)
     }
 
+    /// Opens the topic with this full name for these offsets alone, by partition: the first, and the
+    /// one behind the last. They are taken as they are; what is gone before them is passed over.
+    ///
+    /// # Errors
+    /// The configuration cannot be used.
+    pub fn open_ranges(
+        config: &KafkaConfig,
+        topic: &str,
+        ranges: &BTreeMap<i32, (i64, i64)>,
+    ) -> Result<Self, ReaderError> {
+        let of = |(&partition, &(start, end)): (&i32, &(i64, i64))| {
+            ((partition, start), (partition, end))
+        };
+        let (starts, ends) = ranges.iter().map(of).unzip();
+        Self::spawn(config, topic, starts, ends, ReadUntil::PresentEnd)
+    }
+
     fn spawn(
         config: &KafkaConfig,
         topic: &str,
@@ -152,6 +171,7 @@ impl TopicReader {
         }
         Ok(Self {
             records,
+            failed: None,
             starts,
             ends,
         })
@@ -162,7 +182,35 @@ impl TopicReader {
     /// # Errors
     /// The brokers refused the read; nothing follows.
     pub async fn next(&mut self) -> Option<Result<Record, ReaderError>> {
-        self.records.recv().await
+        match self.failed.take() {
+            Some(failed) => Some(Err(failed)),
+            None => self.records.recv().await,
+        }
+    }
+
+    /// The records that are there, at most `max`, waiting for the first: as [`next`](Self::next), with
+    /// one wake-up for many. Safe to cancel.
+    ///
+    /// # Errors
+    /// The brokers refused the read; nothing follows.
+    pub async fn next_batch(&mut self, max: usize) -> Option<Result<Vec<Record>, ReaderError>> {
+        if let Some(failed) = self.failed.take() {
+            return Some(Err(failed));
+        }
+        let mut received = Vec::new();
+        if self.records.recv_many(&mut received, max).await == 0 {
+            return None;
+        }
+        let mut records = Vec::with_capacity(received.len());
+        for record in received {
+            match record {
+                Ok(record) => records.push(record),
+                // It is the last one: the reading thread has ended.
+                Err(error) if records.is_empty() => return Some(Err(error)),
+                Err(error) => self.failed = Some(error),
+            }
+        }
+        Some(Ok(records))
     }
 
     /// All that is left, up to the end: for bounded reads.

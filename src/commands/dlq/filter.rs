@@ -1,11 +1,11 @@
 //! Which letters are meant.
 
 use millrace_kafka::{DeadLetter, KafkaConfig, topics};
-use millrace_objects::ObjectUri;
 
 use super::place::Place;
 use crate::audit::Arguments;
 use crate::cli::UsageError;
+use crate::keys::key_prefixes;
 use crate::when::parse_when;
 
 /// Flags that choose letters. Without any, all of them are meant.
@@ -70,15 +70,7 @@ impl Filter {
         if sources.is_empty() {
             sources.extend(topics::with_dead_letters());
         }
-        let mut key_prefixes: Vec<String> = args.key_prefix.iter().cloned().collect();
-        if let Some(path) = &args.key_prefix
-            && path.starts_with('/')
-            && let Ok(uri) = ObjectUri::parse(path)
-        {
-            // A folder's URI has no slash at its end, and the folder beside it begins as it does.
-            let below = if path.ends_with('/') { "/" } else { "" };
-            key_prefixes.push(format!("{uri}{below}"));
-        }
+        let key_prefixes = key_prefixes(args.key_prefix.as_deref());
         Ok(Self {
             sources,
             args: args.clone(),

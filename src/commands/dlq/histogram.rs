@@ -10,28 +10,12 @@ use serde::Serialize;
 use super::filter::{Filter, FilterArgs};
 use super::visit;
 use crate::cli::UsageError;
+use crate::histogram::{bar, buckets_between, readable_bucket_ms};
 use crate::output::{Output, printable, table, time};
 use crate::when::parse_duration_ms;
 
-/// Buckets that a person can overlook.
-const WANTED_BUCKETS: i64 = 24;
 /// More are refused.
 const MAX_BUCKETS: i64 = 1_000;
-/// Columns of the longest bar.
-const BAR_COLUMNS: u64 = 40;
-/// Lengths of buckets to choose from, ms.
-const STEPS_MS: [i64; 9] = [
-    60_000,
-    300_000,
-    900_000,
-    3_600_000,
-    10_800_000,
-    21_600_000,
-    86_400_000,
-    604_800_000,
-    2_592_000_000,
-];
-
 /// Draw how many letters first failed when, by reason, stage or topic.
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -121,23 +105,12 @@ fn draw(failures: &BTreeMap<String, Vec<i64>>, bucket: Option<i64>) -> Result<Re
         return Ok(Report {
             total: 0,
             undated: 0,
-            bucket_ms: bucket.unwrap_or(STEPS_MS[0]),
+            bucket_ms: bucket.unwrap_or_else(|| readable_bucket_ms(0, 0)),
             buckets: Vec::new(),
         });
     };
-    let buckets_of = |ms: i64| {
-        last.div_euclid(ms)
-            .saturating_sub(first.div_euclid(ms))
-            .saturating_add(1)
-    };
-    let bucket_ms = bucket.unwrap_or_else(|| {
-        let readable = STEPS_MS
-            .into_iter()
-            .find(|ms| buckets_of(*ms) <= WANTED_BUCKETS);
-        // A clock that is wrong by centuries must not make thousands of them.
-        readable.unwrap_or_else(|| last.saturating_sub(first) / (WANTED_BUCKETS - 1) + 1)
-    });
-    let count = buckets_of(bucket_ms);
+    let bucket_ms = bucket.unwrap_or_else(|| readable_bucket_ms(first, last));
+    let count = buckets_between(first, last, bucket_ms);
     if count > MAX_BUCKETS {
         return Err(UsageError(format!(
             "that makes {count} buckets; a longer --bucket, or --from and --to, make fewer than {MAX_BUCKETS}"
@@ -201,15 +174,6 @@ fn text(report: &Report) -> String {
     lines.join("\n")
 }
 
-/// What is there has a bar, however little it is beside the most.
-fn bar(count: u64, most: u64) -> String {
-    let columns = match count {
-        0 => 0,
-        count => (count.saturating_mul(BAR_COLUMNS) / most.max(1)).max(1),
-    };
-    "█".repeat(usize::try_from(columns).unwrap_or(0))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -256,15 +220,7 @@ mod tests {
     }
 
     #[test]
-    fn bars_are_in_proportion() {
-        assert_eq!(
-            (bar(0, 80), bar(80, 80).chars().count()),
-            (String::new(), 40)
-        );
-        assert_eq!(
-            (bar(40, 80).chars().count(), bar(1, 80_000).chars().count()),
-            (20, 1)
-        );
+    fn what_is_hostile_is_drawn_escaped() {
         let shown = text(&draw(&failures(&[("\u{1b}[31m", 0)]), None).unwrap());
         assert!(
             shown.contains("\\u{1b}[31m 1") && !shown.contains('\u{1b}'),

@@ -1,8 +1,6 @@
 //! A letter as people and programs read it: decoded, and byte for byte.
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
-use millrace_kafka::{Record, ScannedLetter};
+use millrace_kafka::ScannedLetter;
 use serde_json::{Value, json};
 
 use crate::commands::peek;
@@ -41,29 +39,16 @@ pub fn describe(scanned: &ScannedLetter) -> Value {
         "key": decoded["key"],
         "headers": decoded["headers"],
         "value": decoded["value"],
-        "raw": raw(&letter.original),
-    })
-}
-
-/// Key, value and headers byte for byte, in base64; null where there is none.
-fn raw(original: &Record) -> Value {
-    let encode = |bytes: Option<&[u8]>| bytes.map(|bytes| STANDARD.encode(bytes));
-    let headers: Vec<Value> = original
-        .headers
-        .iter()
-        .map(|(name, value)| json!([name, encode(value.as_deref())]))
-        .collect();
-    json!({
-        "key": encode(original.key.as_deref()),
-        "value": encode(original.value.as_deref()),
-        "headers": headers,
+        "raw": peek::raw(&letter.original),
     })
 }
 
 #[cfg(test)]
 mod tests {
+    use base64::Engine as _;
+    use base64::engine::general_purpose::STANDARD;
     use bytes::Bytes;
-    use millrace_kafka::{DeadLetter, LetterId};
+    use millrace_kafka::{DeadLetter, LetterId, Record};
 
     use super::*;
 

@@ -16,9 +16,6 @@ use crate::output::{Output, confirmed};
 use crate::rate::Rate;
 use crate::stack::stop;
 
-/// As shells tell of a SIGINT.
-const INTERRUPTED: u8 = 130;
-
 /// What is to be done with which letters, and how.
 pub struct Order {
     pub act: Act,
@@ -106,7 +103,7 @@ pub async fn run(
         return Err(error);
     }
     if report.done.interrupted {
-        return Ok(INTERRUPTED.into());
+        return Ok(stop::INTERRUPTED.into());
     }
     if report.done.refused > 0 {
         bail!(

@@ -5,13 +5,9 @@
 //! replay that was killed leaves that behind, and the next one looks what had been published.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
-use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer as _};
-use rdkafka::error::KafkaError;
-use rdkafka::{Offset, TopicPartitionList};
-
-use crate::admin::{AdminError, REQUEST_TIMEOUT, blocking, failed};
+use crate::admin::AdminError;
+use crate::position::{GroupPosition, Noted};
 use crate::{KafkaConfig, topics};
 
 const RUNNING: &str = "replaying since ";
@@ -28,9 +24,7 @@ pub struct Committed {
 /// Reads and commits the position on one dead-letter topic, without joining the group.
 #[derive(Clone)]
 pub struct ReplayPosition {
-    consumer: Arc<BaseConsumer>,
-    topic: String,
-    group: String,
+    position: GroupPosition,
 }
 
 impl ReplayPosition {
@@ -41,21 +35,14 @@ impl ReplayPosition {
     pub fn new(config: &KafkaConfig, source: &str) -> Result<Self, AdminError> {
         let topic = topics::dead_letter_topic(&config.topic(source));
         let group = format!("{}dlq-replay.{source}", config.topic_prefix);
-        let consumer = config
-            .offsets_client(&group)?
-            .create()
-            .map_err(failed(format!("make a client of the group {group}")))?;
-        Ok(Self {
-            consumer: Arc::new(consumer),
-            topic,
-            group,
-        })
+        let position = GroupPosition::new(config, topic, group)?;
+        Ok(Self { position })
     }
 
     /// The name of the group.
     #[must_use]
     pub fn group(&self) -> &str {
-        &self.group
+        self.position.group()
     }
 
     /// What was committed for these partitions.
@@ -66,22 +53,12 @@ impl ReplayPosition {
         &self,
         partitions: impl IntoIterator<Item = i32>,
     ) -> Result<Committed, AdminError> {
-        let mut list = TopicPartitionList::new();
-        for partition in partitions {
-            list.add_partition(&self.topic, partition);
-        }
-        let consumer = Arc::clone(&self.consumer);
-        let asked = blocking(move || consumer.committed_offsets(list, REQUEST_TIMEOUT));
-        let action = format!("read the offsets of the group {}", self.group);
-        let list = asked.await?.map_err(failed(action))?;
         let mut committed = Committed::default();
-        for element in list.elements() {
-            if let Offset::Offset(offset) = element.offset() {
-                committed.offsets.insert(element.partition(), offset);
-                let since = replaying_since(element.metadata());
-                let earlier = committed.replaying_since_ms;
-                committed.replaying_since_ms = earlier.into_iter().chain(since).min();
-            }
+        for (partition, noted) in self.position.committed(partitions).await? {
+            committed.offsets.insert(partition, noted.offset);
+            let since = replaying_since(&noted.note);
+            let earlier = committed.replaying_since_ms;
+            committed.replaying_since_ms = earlier.into_iter().chain(since).min();
         }
         Ok(committed)
     }
@@ -91,29 +68,13 @@ impl ReplayPosition {
     /// # Errors
     /// The brokers cannot be reached, or refuse it.
     pub async fn commit(&self, position: &Committed) -> Result<(), AdminError> {
-        let action = format!("commit the offsets of the group {}", self.group);
-        let metadata = position
-            .replaying_since_ms
-            .map(|since_ms| format!("{RUNNING}{since_ms}"));
-        let filled = || -> Result<TopicPartitionList, KafkaError> {
-            let mut list = TopicPartitionList::with_capacity(position.offsets.len());
-            for (&partition, &offset) in &position.offsets {
-                let mut element = list.add_partition(&self.topic, partition);
-                element.set_offset(Offset::Offset(offset))?;
-                if let Some(metadata) = &metadata {
-                    element.set_metadata(metadata);
-                }
-            }
-            Ok(list)
-        };
-        let list = filled().map_err(failed(action.as_str()))?;
-        if position.offsets.is_empty() {
-            return Ok(());
-        }
-        let consumer = Arc::clone(&self.consumer);
-        blocking(move || consumer.commit(&list, CommitMode::Sync))
-            .await?
-            .map_err(failed(action))
+        let since_ms = position.replaying_since_ms;
+        let note = since_ms.map_or_else(String::new, |since_ms| format!("{RUNNING}{since_ms}"));
+        let noted = position.offsets.iter().map(|(&partition, &offset)| {
+            let note = note.clone();
+            (partition, Noted { offset, note })
+        });
+        self.position.commit(&noted.collect()).await
     }
 }
 

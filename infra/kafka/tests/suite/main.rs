@@ -71,6 +71,10 @@ on_both! {
         a_replay_that_was_cut_off_is_recovered,
         a_position_tells_of_a_replay_that_is_under_way,
     ],
+    replaying: [
+        a_copy_has_every_byte_and_its_partition,
+        a_replay_is_found_where_it_was,
+    ],
     administering: [
         processes_that_start_together_make_the_topics_once,
         declared_topics_are_made_once,

@@ -8,3 +8,4 @@ pub mod positions_of_the_caller;
 pub mod producing;
 pub mod rebalancing;
 pub mod redriving;
+pub mod replaying;

@@ -1,0 +1,234 @@
+//! What a replay would do: read as it would be, counted, and nothing written.
+
+use std::collections::BTreeMap;
+use std::process::ExitCode;
+use std::time::Instant;
+
+use millrace_kafka::{Admin, Captured, capture};
+use serde::Serialize;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use super::begin::gone_text;
+use super::filter::Filter;
+use super::read::{Batch, Reading};
+use super::survey::{Bucket, Counted, Prefix, Survey};
+use super::target::{Target, expiring, readers};
+use super::{Args, Reach};
+use crate::histogram::bar;
+use crate::output::{Output, bytes, printable, table, time};
+use crate::stack::stop;
+
+/// What would be done.
+#[derive(Debug, Serialize)]
+struct DryRun {
+    dry_run: bool,
+    topic: String,
+    to: Option<String>,
+    readers: Vec<&'static str>,
+    /// Records that the other topic would not keep, being older than it keeps any.
+    expiring: Option<String>,
+    /// Offsets that would be read.
+    offsets: u64,
+    /// Wanted offsets that are gone, by partition.
+    gone: BTreeMap<i32, u64>,
+    records: u64,
+    bytes: u64,
+    partitions: Vec<Partition>,
+    prefixes: Vec<Prefix>,
+    /// Records with other keys than the first that were told apart.
+    other_keys: u64,
+    bucket_ms: i64,
+    times: Vec<Bucket>,
+    undated: u64,
+    read_per_second: f64,
+    estimated_seconds: f64,
+    /// It was stopped before all was counted.
+    interrupted: bool,
+    #[serde(skip)]
+    gone_text: Option<String>,
+}
+
+#[derive(Debug, Serialize)]
+struct Partition {
+    partition: i32,
+    start: i64,
+    end: i64,
+    #[serde(flatten)]
+    counted: Counted,
+}
+
+/// Counts what `args` mean of the topic with this full name.
+///
+/// # Errors
+/// There is no such range, or it can't be read.
+pub async fn run(
+    args: &Args,
+    topic: &str,
+    target: Option<&Target>,
+    reach: &Reach<'_>,
+    admin: &Admin,
+    output: Output,
+) -> anyhow::Result<ExitCode> {
+    let Captured { spans, gone } = capture(admin, topic, &args.filter.wanted()).await?;
+    let ms = |moment: &Option<crate::when::Moment>| moment.as_ref().map(|it| it.ms);
+    let filter = Filter::new(&args.filter, ms(&args.filter.from), ms(&args.filter.to));
+    let offsets: u64 = spans.values().map(millrace_kafka::Span::total).sum();
+    let stop = CancellationToken::new();
+    let mut signals = stop::signals()?;
+    let reading = Reading {
+        kafka: reach.kafka,
+        admin,
+        topic,
+        filter: &filter,
+        rate: None,
+        spans: spans.clone(),
+    };
+    let progress = output.progress(Some(offsets), "records");
+    let began = Instant::now();
+    let (sender, mut receiver) = mpsc::channel::<Batch>(1);
+    let mut survey = Survey::new(true);
+    let counting = async {
+        let mut reached: BTreeMap<i32, i64> = BTreeMap::new();
+        while let Some(batch) = receiver.recv().await {
+            for record in &batch.records {
+                survey.count(record);
+            }
+            reached.extend(batch.reached);
+            let passed = reached.iter().filter_map(|(partition, next)| {
+                let start = spans.get(partition)?.start;
+                u64::try_from(next - start).ok()
+            });
+            progress.set_position(passed.sum());
+        }
+    };
+    let stopping = async {
+        signals.first().await;
+        stop.cancel();
+        std::future::pending::<()>().await;
+    };
+    let (read, ()) = tokio::select! {
+        read = async { tokio::join!(reading.run(sender, &stop), counting) } => read,
+        () = stopping => unreachable!("it is pending for good"),
+    };
+    progress.finish_and_clear();
+    let whole = read?;
+    let seconds = began.elapsed().as_secs_f64();
+    let Counted {
+        records,
+        bytes: size,
+    } = survey.total();
+    let read_per_second = offsets as f64 / seconds.max(f64::EPSILON);
+    let paced = args
+        .rate
+        .map_or(0.0, |rate| rate.due(records).as_secs_f64());
+    let (bucket_ms, times) = survey.times();
+    let (prefixes, other_keys) = survey.prefixes();
+    let partition = |(&partition, span): (&i32, &millrace_kafka::Span)| Partition {
+        partition,
+        start: span.start,
+        end: span.end,
+        counted: survey
+            .partitions
+            .get(&partition)
+            .copied()
+            .unwrap_or_default(),
+    };
+    let told = DryRun {
+        dry_run: true,
+        topic: topic.to_owned(),
+        to: target.map(ToString::to_string),
+        readers: match target {
+            Some(Target::Topic(target)) => readers(target, reach.kafka),
+            Some(Target::File(_) | Target::Stdout | Target::Index) | None => Vec::new(),
+        },
+        expiring: match target {
+            Some(Target::Topic(target)) => expiring(admin, target, &survey).await,
+            Some(Target::File(_) | Target::Stdout | Target::Index) | None => None,
+        },
+        offsets,
+        gone_text: (!gone.is_empty()).then(|| gone_text(topic, &gone, &spans, false)),
+        gone,
+        records,
+        bytes: size,
+        partitions: spans.iter().map(partition).collect(),
+        prefixes,
+        other_keys,
+        bucket_ms,
+        times,
+        undated: survey.undated,
+        read_per_second,
+        estimated_seconds: seconds.max(paced),
+        interrupted: !whole,
+    };
+    output.result(&told, || told.text())?;
+    Ok(if whole {
+        ExitCode::SUCCESS
+    } else {
+        stop::INTERRUPTED.into()
+    })
+}
+
+impl DryRun {
+    fn text(&self) -> String {
+        let to = self.to.as_deref().unwrap_or("nowhere yet");
+        let mut lines = vec![format!(
+            "{} records ({}) of {} → {} would be replayed, out of {} offsets",
+            self.records,
+            bytes(self.bytes),
+            self.topic,
+            printable(to),
+            self.offsets,
+        )];
+        if self.interrupted {
+            lines.push("  stopped before all was counted".to_owned());
+        }
+        if !self.readers.is_empty() {
+            let readers = self.readers.join(", ");
+            lines.push(format!(
+                "  read there by {readers}: what is replayed is worked on again"
+            ));
+        }
+        lines.extend(self.expiring.as_ref().map(|told| format!("  {told}")));
+        if let Some(gone) = &self.gone_text {
+            lines.push(format!("  {gone}; needs --accept-loss"));
+        }
+        lines.push(format!(
+            "  read at {:.0} records/s; takes about {:.1} s",
+            self.read_per_second, self.estimated_seconds
+        ));
+        let header = |names: [&str; 3]| vec![names.map(str::to_owned).to_vec()];
+        let mut rows = header(["PARTITION", "RECORDS", ""]);
+        let most = self.partitions.iter().map(|it| it.counted.records).max();
+        rows.extend(self.partitions.iter().map(|it| {
+            let name = format!("{} @ {}-{}", it.partition, it.start, it.end);
+            row(name, it.counted.records, most)
+        }));
+        lines.push(table(&rows));
+        if !self.prefixes.is_empty() {
+            let mut rows = header(["KEYS", "RECORDS", ""]);
+            let most = self.prefixes.iter().map(|it| it.records).max();
+            let prefixes = self.prefixes.iter();
+            rows.extend(prefixes.map(|it| {
+                let shown: String = it.prefix.chars().take(60).collect();
+                row(printable(&shown).into_owned(), it.records, most)
+            }));
+            lines.push(table(&rows));
+        }
+        if !self.times.is_empty() {
+            let mut rows = header(["FROM", "RECORDS", ""]);
+            let most = self.times.iter().map(|it| it.records).max();
+            let times = self.times.iter();
+            rows.extend(times.map(|it| row(time(Some(it.from_ms)), it.records, most)));
+            lines.push(table(&rows));
+        }
+        if self.undated > 0 {
+            lines.push(format!("{} records have no time", self.undated));
+        }
+        lines.join("\n")
+    }
+}
+
+fn row(name: String, records: u64, most: Option<u64>) -> Vec<String> {
+    vec![name, records.to_string(), bar(records, most.unwrap_or(0))]
+}

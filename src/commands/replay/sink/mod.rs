@@ -1,0 +1,168 @@
+//! Writing records where they go. What [`Sink::settle`] has told is written for good: only then may the
+//! position be committed.
+
+mod file;
+mod stdout;
+mod topic;
+
+use std::path::Path;
+
+use millrace_kafka::Record;
+use millrace_schemas::Origin;
+use serde::Serialize;
+use serde_json::Value;
+
+pub use self::file::FileSink;
+pub use self::stdout::StdoutSink;
+pub use self::topic::TopicSink;
+use crate::commands::peek;
+
+/// Writes records.
+pub enum Sink {
+    /// On a topic.
+    Topic(TopicSink),
+    /// In a file.
+    File(FileSink),
+    /// On standard output.
+    Stdout(StdoutSink),
+}
+
+/// What became of records that were written together.
+#[derive(Debug, Default)]
+pub struct Written {
+    /// Records.
+    pub records: u64,
+    /// Bytes of their keys, values and headers.
+    pub bytes: u64,
+    /// Those that can't be written, and why.
+    pub refused: Vec<Refused>,
+    /// Nobody reads any more: there is no use in going on.
+    pub is_enough: bool,
+}
+
+/// A record that can't be written.
+#[derive(Debug, Serialize)]
+pub struct Refused {
+    /// Where it stands.
+    pub position: Origin,
+    /// Why.
+    pub reason: String,
+}
+
+impl Sink {
+    /// Writes records, in order.
+    ///
+    /// # Errors
+    /// What was written of them is not known; the position must stay before them.
+    pub async fn write(&mut self, records: Vec<Record>) -> anyhow::Result<Written> {
+        if records.is_empty() {
+            return Ok(Written::default());
+        }
+        match self {
+            Self::Topic(sink) => sink.write(&records).await,
+            Self::File(sink) => sink.write(records).await,
+            Self::Stdout(sink) => sink.write(&records),
+        }
+    }
+
+    /// Sees to it that all that was written stays; of a file also tells how long it is.
+    ///
+    /// # Errors
+    /// That is not sure.
+    pub async fn settle(&mut self) -> anyhow::Result<Option<u64>> {
+        match self {
+            // Acknowledged already.
+            Self::Topic(_) => Ok(None),
+            Self::File(sink) => sink.settle().await.map(Some),
+            Self::Stdout(sink) => sink.flush().map(|()| None),
+        }
+    }
+
+    /// Puts a whole file in its place.
+    ///
+    /// # Errors
+    /// That failed; the staged file is there still.
+    pub fn finish(&mut self) -> anyhow::Result<()> {
+        match self {
+            Self::File(sink) => sink.finish(),
+            Self::Topic(_) | Self::Stdout(_) => Ok(()),
+        }
+    }
+
+    /// Where what is not whole yet lies, where that is a file.
+    pub fn staging(&self) -> Option<&Path> {
+        match self {
+            Self::File(sink) => Some(sink.staging()),
+            Self::Topic(_) | Self::Stdout(_) => None,
+        }
+    }
+}
+
+fn size(records: &[Record]) -> u64 {
+    records
+        .iter()
+        .map(|record| record.size_bytes() as u64)
+        .sum()
+}
+
+/// A record as a line has it: decoded as far as that is possible, and its bytes in base64.
+fn line(record: &Record) -> Value {
+    let mut line = peek::describe(record);
+    line["raw"] = peek::raw(record);
+    line
+}
+
+/// Appends records as lines of JSON.
+fn lines(records: &[Record], out: &mut Vec<u8>) -> std::io::Result<()> {
+    for record in records {
+        serde_json::to_writer(&mut *out, &line(record))?;
+        out.push(b'\n');
+    }
+    Ok(())
+}
+
+/// Place and reason of a record that can't be written.
+fn refused(record: &Record, reason: String) -> Refused {
+    Refused {
+        position: record.origin(),
+        reason,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use base64::Engine as _;
+    use base64::engine::general_purpose::STANDARD;
+    use bytes::Bytes;
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_line_is_one_line_and_has_every_byte() {
+        let hostile = Bytes::from_static(b"\xFF\n\x1B[2J");
+        let record = Record {
+            topic: "t".to_owned(),
+            partition: 1,
+            offset: 2,
+            timestamp_ms: Some(3),
+            key: Some(hostile.clone()),
+            value: None,
+            headers: vec![("h".to_owned(), Some(hostile.clone()))],
+        };
+        let mut out = Vec::new();
+        lines(&[record.clone(), record], &mut out).unwrap();
+        assert_eq!(out.iter().filter(|byte| **byte == b'\n').count(), 2);
+        let first = out.split(|byte| *byte == b'\n').next().unwrap();
+        let first: Value = serde_json::from_slice(first).unwrap();
+        for encoded in [&first["raw"]["key"], &first["raw"]["headers"][0][1]] {
+            let bytes = STANDARD.decode(encoded.as_str().unwrap()).unwrap();
+            assert_eq!(bytes, hostile);
+        }
+        assert_eq!(first["raw"]["value"], json!(null));
+        assert_eq!(
+            (&first["partition"], &first["offset"]),
+            (&json!(1), &json!(2))
+        );
+    }
+}
