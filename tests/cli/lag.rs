@@ -7,9 +7,18 @@ use serde_json::Value;
 
 use crate::harness::{Pipeline, Target, eventually, text};
 
+/// A pipeline whose stateful consumers run too.
+fn with_states(target: Target) -> anyhow::Result<Pipeline> {
+    let mut pipeline = Pipeline::new(target)?;
+    if target == Target::Real {
+        pipeline.set("MILLRACE_STATE__VALKEY__URL", &millrace_servers::redis()?);
+    }
+    Ok(pipeline)
+}
+
 /// Where everything is read, and what each group is.
 fn groups_of_a_running_pipeline_are_ok(target: Target) -> anyhow::Result<()> {
-    let mut pipeline = Pipeline::new(target)?;
+    let mut pipeline = with_states(target)?;
     pipeline.set("MILLRACE_LAG__EVERY_SECONDS", "1");
     let up = pipeline.up(&[])?;
     let note = pipeline.write("note.txt", "A note about tides.\n")?;
@@ -122,7 +131,7 @@ fn what_nobody_reads_is_told(target: Target) -> anyhow::Result<()> {
 }
 
 fn a_group_that_does_not_run_is_moved_and_that_is_audited(target: Target) -> anyhow::Result<()> {
-    let pipeline = Pipeline::new(target)?;
+    let pipeline = with_states(target)?;
     let clicks: Vec<String> = (0..5)
         .map(|n| format!("{{\"user_id\":\"u\",\"item\":\"oss://uploads/a.pdf\",\"kind\":\"click\",\"event_time_ms\":170000000000{n}}}\n"))
         .collect();
