@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use anyhow::Context;
-use millrace_kafka::Producer;
+use millrace_kafka::{Admin, KafkaConfig, Producer, topics};
 use millrace_schemas::{AuditEvent, AuditPhase, EventHeaders};
 
 const SOURCE: &str = "millrace/operator";
@@ -108,6 +108,20 @@ impl Audit {
         self.producer.send(&event.id, None, event, &headers).await?;
         Ok(())
     }
+}
+
+/// Makes the topic where it is missing. An operator who may not make topics needs it to be there.
+///
+/// # Errors
+/// The brokers can't be reached, or refuse it.
+pub async fn ensure_topic(admin: &Admin, kafka: &KafkaConfig) -> anyhow::Result<()> {
+    let is_there = admin.list().await?.contains(&kafka.topic(topics::AUDIT));
+    if let Some(declared) = topics::declaration(topics::AUDIT)
+        && !is_there
+    {
+        admin.create_topic(declared).await?;
+    }
+    Ok(())
 }
 
 /// Who runs this process, as `user@host`.

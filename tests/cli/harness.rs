@@ -71,12 +71,19 @@ impl Pipeline {
         self.environment.push((key.to_owned(), value.to_owned()));
     }
 
-    /// The binary with this pipeline's configuration.
+    /// The binary with this pipeline's configuration, as a program runs it.
     pub fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = self.by_hand(arguments);
+        command.arg("--json");
+        command
+    }
+
+    /// The same, as a person runs it.
+    pub fn by_hand(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_millrace"));
         command
             .args(arguments)
-            .args(["--json", "--data"])
+            .arg("--data")
             .arg(self.folder.path().join("data"))
             .envs(self.environment.iter().cloned())
             .current_dir(self.folder.path())

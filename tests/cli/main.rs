@@ -14,6 +14,7 @@ mod harness;
 mod lag;
 mod models;
 mod notices;
+mod peek;
 mod pipeline;
 mod rankers;
 mod recommendations;

@@ -58,7 +58,7 @@ async fn main() -> Result<()> {
     ensure!(
         lags.partitions
             .iter()
-            .all(|lag| lag.lag > 0 && lag.lag_seconds > 0.0)
+            .all(|lag| lag.lag > 0 && lag.lag_seconds.is_some_and(|age| age > 0.0))
     );
     println!(
         "{}",

@@ -228,6 +228,16 @@ impl KafkaConfig {
         Ok(self.with_options(client))
     }
 
+    /// For reading single records, for their time: brokers are asked for little, often while they have much
+    /// to do. A batch comes whole however small the limit is.
+    pub(crate) fn ages_client(&self) -> Result<ClientConfig, ConfigError> {
+        let mut client = self.reader_client()?;
+        client
+            .set("fetch.message.max.bytes", "16384")
+            .set("queued.min.messages", "1");
+        Ok(client)
+    }
+
     /// For committing offsets in the name of `group` without joining it.
     pub(crate) fn offsets_client(&self, group: &str) -> Result<ClientConfig, ConfigError> {
         let mut client = self.reader_client()?;

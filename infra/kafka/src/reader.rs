@@ -283,7 +283,7 @@ fn read(
 }
 
 /// What librdkafka retries by itself.
-fn is_transient(error: &KafkaError) -> bool {
+pub(crate) fn is_transient(error: &KafkaError) -> bool {
     matches!(
         error.rdkafka_error_code(),
         Some(

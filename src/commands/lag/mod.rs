@@ -12,7 +12,7 @@ use millrace_kafka::{Admin, KafkaConfig, LagHistory, PartitionLag, topics};
 use self::report::Report;
 use crate::cli::UsageError;
 use crate::config::Config;
-use crate::output::Output;
+use crate::output::{Output, printable};
 use crate::session::TopicsSession;
 use crate::stack::vectorizer_group;
 
@@ -156,5 +156,6 @@ fn listed(groups: &[String]) -> String {
     if groups.is_empty() {
         return "none yet".to_owned();
     }
-    groups.join(", ")
+    let names: Vec<_> = groups.iter().map(|group| printable(group)).collect();
+    names.join(", ")
 }

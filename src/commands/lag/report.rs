@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use millrace_kafka::{GroupLags, LagHistory, LagStatus, PartitionLag};
 use serde::Serialize;
 
-use crate::output::table;
+use crate::output::{printable, table};
 
 /// All partitions of all groups that were looked at.
 #[derive(Debug, Serialize)]
@@ -31,8 +31,8 @@ pub struct Partition {
     pub end_offset: i64,
     /// Records between the two.
     pub lag: i64,
-    /// Age of the next unread record; 0 where there is none.
-    pub lag_seconds: f64,
+    /// Age of the next unread record; 0 where there is none, absent where it could not be read.
+    pub lag_seconds: Option<f64>,
     /// Offsets that the group goes on by a second; 0 after one look.
     pub rate_per_second: f64,
     /// Until nothing is left at the present rates; absent where it never ends.
@@ -149,7 +149,7 @@ impl Group {
 
     fn add(&mut self, partition: &Partition) {
         self.lag += partition.lag;
-        self.lag_seconds = self.lag_seconds.max(partition.lag_seconds);
+        self.lag_seconds = self.lag_seconds.max(partition.lag_seconds.unwrap_or(0.0));
         self.status = match partition.status {
             LagStatus::Stop | LagStatus::Stall | LagStatus::Rewind => "ERR",
             LagStatus::Warn if self.status == "OK" => "WARN",
@@ -161,18 +161,24 @@ impl Group {
 impl Partition {
     fn cells(&self) -> Vec<String> {
         vec![
-            self.group.clone(),
-            self.topic.clone(),
+            printable(&self.group).into_owned(),
+            printable(&self.topic).into_owned(),
             self.partition.to_string(),
             self.current_offset.to_string(),
             self.end_offset.to_string(),
             self.lag.to_string(),
-            format!("{:.1}", self.lag_seconds),
+            self.seconds(),
             format!("{:.0}", self.rate_per_second),
             self.left(),
             self.status_name().to_owned(),
-            self.client_id.clone().unwrap_or_else(|| "-".to_owned()),
+            printable(self.client_id.as_deref().unwrap_or("-")).into_owned(),
         ]
+    }
+
+    /// The age of the next unread record.
+    pub fn seconds(&self) -> String {
+        self.lag_seconds
+            .map_or_else(|| "?".to_owned(), |seconds| format!("{seconds:.1}"))
     }
 
     /// The time until nothing is left.
@@ -218,11 +224,11 @@ mod tests {
             topic: "topic".to_owned(),
             partition,
             current,
-            committed: true,
+            committed: Some(current),
             oldest: 0,
             end,
             lag: end - current,
-            lag_seconds,
+            lag_seconds: Some(lag_seconds),
             member: None,
         }
     }

@@ -16,7 +16,7 @@ use tokio::sync::mpsc;
 use super::Watching;
 use super::report::{Partition, Report};
 use crate::cli::UsageError;
-use crate::output::Output;
+use crate::output::{Output, printable};
 
 /// Looks that a sparkline shows.
 const SPARKS: usize = 24;
@@ -247,11 +247,11 @@ impl Screen {
         let sparks = self.sparks.get(&key(row)).map(sparkline);
         Row::new([
             Cell::new(row.status_name()).style(self.style(row.status)),
-            Cell::new(row.group.clone()),
-            Cell::new(row.topic.clone()),
+            Cell::new(printable(&row.group).into_owned()),
+            Cell::new(printable(&row.topic).into_owned()),
             Cell::new(row.partition.to_string()),
             Cell::new(row.lag.to_string()),
-            Cell::new(format!("{:.1}", row.lag_seconds)),
+            Cell::new(row.seconds()),
             Cell::new(format!("{:.0}", row.rate_per_second)),
             Cell::new(row.left()),
             Cell::new(sparks.unwrap_or_default()),
@@ -306,7 +306,7 @@ mod tests {
             current_offset: 0,
             end_offset: lag,
             lag,
-            lag_seconds: 1.5,
+            lag_seconds: Some(1.5),
             rate_per_second: 10.0,
             eta_seconds: Some(30.0),
             member: None,

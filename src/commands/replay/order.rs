@@ -4,7 +4,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::{Context, bail};
-use millrace_kafka::{Admin, Producer, topics};
+use millrace_kafka::{Admin, Producer};
 use millrace_objects::ObjectStores;
 use tokio_util::sync::CancellationToken;
 
@@ -81,6 +81,8 @@ impl Order<'_> {
             report.expiring = expiring(&self.admin, target, &run.survey).await;
         }
         let failure = match ended {
+            // Kept where outcomes are still to come: the same command then has nothing left to publish.
+            Ok(Ended::As(End::Done)) if report.interrupted => None,
             Ok(Ended::As(End::Done)) => self.finish(&mut sink, &begun, &mut report).await.err(),
             Ok(_) => None,
             Err(error) => Some(error),
@@ -201,9 +203,7 @@ impl Order<'_> {
         if !matches!(self.target, Target::Topic(_) | Target::Index) {
             return Ok(None);
         }
-        if let Some(declared) = topics::declaration(topics::AUDIT) {
-            self.admin.create_topic(declared).await?;
-        }
+        audit::ensure_topic(&self.admin, self.reach.kafka).await?;
         let mut arguments = begun.note.arguments.clone();
         arguments.extend(begun.name.clone().map(|name| ("name".to_owned(), name)));
         arguments.extend(

@@ -191,7 +191,7 @@ impl Report {
         }
         if let Some(pending) = self.pending.filter(|pending| *pending > 0) {
             lines.push(format!(
-                "  {pending} notices are published and not worked off yet; the pipeline goes on with them"
+                "  what became of {pending} notices was not waited for; the pipeline goes on with them (`millrace lag`, `dlq list`)"
             ));
         }
         for Refused { position, reason } in &self.first_refused {

@@ -6,14 +6,14 @@ use std::process::ExitCode;
 
 use anyhow::{Context, bail, ensure};
 use millrace_joiner::join_group;
-use millrace_kafka::{Admin, KafkaConfig, PartitionLag, Producer, TopicPartition, topics};
+use millrace_kafka::{Admin, KafkaConfig, PartitionLag, Producer, TopicPartition};
 use millrace_labeler::labeler_group;
 use millrace_profiles::profiles_group;
 use serde::Serialize;
 
 use super::full_name;
 use crate::audit::{self, Arguments, Audit};
-use crate::output::{Output, confirmed, table, time};
+use crate::output::{Output, confirmed, printable, table, time};
 use crate::when::parse_when;
 
 /// Move where a consumer group resumes from.
@@ -129,7 +129,7 @@ struct Move {
 
 pub async fn run(args: &Args, kafka: &KafkaConfig, output: Output) -> anyhow::Result<ExitCode> {
     let admin = Admin::connect(kafka)?;
-    refuse_stateful(&args.group, kafka)?;
+    refuse_positions(&args.group, kafka)?;
     let partitions = partitions_of(&admin, args, kafka).await?;
     let target = args.to.target();
     let moves = moves(&admin, target, partitions).await?;
@@ -146,14 +146,12 @@ pub async fn run(args: &Args, kafka: &KafkaConfig, output: Output) -> anyhow::Re
     if !output.is_json() {
         eprintln!("{}", report.table());
     }
-    let question = format!("Move {} on {changes} partitions?", args.group);
+    let question = format!("Move {} on {changes} partitions?", printable(&args.group));
     if !confirmed(&question, args.yes)? {
         bail!("nothing was changed");
     }
     report.partitions.retain(Move::changes);
-    if let Some(declared) = topics::declaration(topics::AUDIT) {
-        admin.create_topic(declared).await?;
-    }
+    audit::ensure_topic(&admin, kafka).await?;
     let producer = Producer::connect(kafka)?;
     let begun = Audit::begin(
         &producer,
@@ -172,25 +170,44 @@ pub async fn run(args: &Args, kafka: &KafkaConfig, output: Output) -> anyhow::Re
         Ok(()) => audit.done(counts).await?,
         Err(error) => {
             audit.failed(BTreeMap::new(), &error.to_string()).await?;
-            return Err(error).context("has it got a member meanwhile?");
+            let group = printable(&args.group);
+            return Err(error).with_context(|| format!("{group} was not moved"));
         }
     }
     output.result(&report, || {
         format!(
             "{} resumes elsewhere on {} partitions",
-            report.group,
+            printable(&report.group),
             report.partitions.len()
         )
     })?;
     Ok(ExitCode::SUCCESS)
 }
 
-/// The offsets of a stateful consumer are in its state; the committed ones only show its lag.
-fn refuse_stateful(group: &str, kafka: &KafkaConfig) -> anyhow::Result<()> {
+/// Positions that are not theirs to move: the offsets of a stateful consumer are in its state, and the
+/// committed ones only show its lag; an operator's work keeps notes beside its own.
+fn refuse_positions(group: &str, kafka: &KafkaConfig) -> anyhow::Result<()> {
     let of = |name: String| {
         name.trim_end_matches(|c: char| c.is_ascii_digit())
             .to_owned()
     };
+    for begins in ["dlq-replay.", "replay."] {
+        let begins = format!("{}{begins}", kafka.topic_prefix);
+        ensure!(
+            !group.starts_with(&begins),
+            "{} keeps how far `millrace {}` has come, which is more than an offset; that command moves it",
+            printable(group),
+            if begins.ends_with("dlq-replay.") {
+                "dlq replay"
+            } else {
+                "replay"
+            }
+        );
+    }
+    ensure!(
+        !group.is_empty(),
+        "a group has a name; `millrace lag --all` lists them"
+    );
     for (consumer, begins, instead) in [
         (
             "joiner",
@@ -238,8 +255,9 @@ async fn partitions_of(
             .collect();
         ensure!(
             members.is_empty(),
-            "{group} has members ({}): stop them first, a running consumer would commit its own position over it",
-            members.join(", ")
+            "{} has members ({}): stop them first, a running consumer would commit its own position over it",
+            printable(group),
+            printable(&members.join(", "))
         );
     }
     let named = args.topics.iter().map(|topic| full_name(topic, kafka));
@@ -293,7 +311,7 @@ async fn moves(
         };
         let to_offset = wanted.clamp(lag.oldest, lag.end);
         Move {
-            from_offset: lag.committed.then_some(lag.current),
+            from_offset: lag.committed,
             to_offset,
             lag: lag.end - to_offset,
             clipped: to_offset != wanted,
@@ -334,7 +352,7 @@ impl Report {
         if self.partitions.iter().any(Move::changes) {
             format!("{}\nnothing was changed", self.table())
         } else {
-            format!("{} stands there already", self.group)
+            format!("{} stands there already", printable(&self.group))
         }
     }
 
@@ -363,17 +381,21 @@ impl Report {
     }
 
     fn arguments(&self, target: Target) -> Arguments {
-        let moves = self.partitions.iter().map(|to| {
+        let mut arguments = Arguments::from([
+            ("group".to_owned(), self.group.clone()),
+            ("to".to_owned(), target.to_string()),
+        ]);
+        // What would undo it. One argument a topic, since long ones are cut.
+        for to in &self.partitions {
             let from = to
                 .from_offset
                 .map_or_else(|| "-".to_owned(), |at| at.to_string());
-            format!("{}/{}: {from} to {}", to.topic, to.partition, to.to_offset)
-        });
-        let moves: Vec<String> = moves.collect();
-        Arguments::from([
-            ("group".to_owned(), self.group.clone()),
-            ("to".to_owned(), target.to_string()),
-            ("partitions".to_owned(), moves.join(", ")),
-        ])
+            let moves = arguments.entry(format!("moved {}", to.topic)).or_default();
+            if !moves.is_empty() {
+                moves.push(' ');
+            }
+            moves.push_str(&format!("{}:{from}>{}", to.partition, to.to_offset));
+        }
+        arguments
     }
 }

@@ -34,8 +34,10 @@ impl fmt::Debug for LagCollector {
 impl Collector for LagCollector {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
         let seen = self.0.get();
-        of_partitions(&mut encoder, seen.as_ref())?;
-        of_groups(&mut encoder, seen.as_ref())?;
+        // After a look that failed nothing is told rather than what was: an old OK would hide the trouble.
+        let fresh = seen.as_ref().filter(|seen| seen.succeeded);
+        of_partitions(&mut encoder, fresh)?;
+        of_groups(&mut encoder, fresh)?;
         of_exporter(&mut encoder, seen.as_ref())
     }
 }
@@ -58,7 +60,7 @@ fn of_partitions(encoder: &mut DescriptorEncoder<'_>, seen: Option<&Seen>) -> fm
         encoder,
         "kafka_consumergroup_group_lag_seconds",
         "The age of the next record that a group has not read.",
-        lags().map(|lag| (labels(lag), lag.lag_seconds)),
+        lags().filter_map(|lag| Some((labels(lag), lag.lag_seconds?))),
     )?;
     let assessed = seen.into_iter().flat_map(|seen| {
         let assessments = seen.assessments.iter();
@@ -94,7 +96,7 @@ fn of_groups(encoder: &mut DescriptorEncoder<'_>, seen: Option<&Seen>) -> fmt::R
         let (max, sum, seconds) = groups.entry(&lag.group).or_default();
         *max = lag.lag.max(*max);
         *sum += lag.lag;
-        *seconds = lag.lag_seconds.max(*seconds);
+        *seconds = lag.lag_seconds.unwrap_or(0.0).max(*seconds);
         *topics.entry((&lag.group, &lag.topic)).or_default() += lag.lag;
     }
     let group = |name: &str| [("group", name.to_owned())];

@@ -282,7 +282,7 @@ impl Admin {
             let mut list = TopicPartitionList::with_capacity(partitions.len());
             for partition in partitions {
                 // A time, not an offset: `offsets_for_times` reads it from the same field.
-                list.add_partition_offset(&name, partition, Offset::Offset(time_ms))?;
+                list.add_partition_offset(&name, partition, Offset::Offset(time_ms.max(0)))?;
             }
             reader.offsets_for_times(list, timeout)
         });

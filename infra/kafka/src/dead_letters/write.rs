@@ -5,6 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::headers;
+use super::history::ReplayHistory;
 use crate::clock::now_ms;
 use crate::producer::{ProduceError, Producer, RawRecord, RecordPosition};
 use crate::{Record, topics};
@@ -83,12 +84,9 @@ impl DeadLetters {
 
     fn letter(&self, record: &Record, stage: &str, reason: &DeadLetterReason) -> RawRecord {
         // Of a record that was replayed: both go on from letter to letter.
-        let replayed = |name| {
-            let value = std::str::from_utf8(record.header(name)?).ok()?;
-            value.parse::<i64>().ok()
-        };
-        let first_failed_at = replayed(headers::FIRST_FAILED_AT).unwrap_or_else(now_ms);
-        let replay_count = replayed(headers::REPLAY_COUNT).unwrap_or(0).max(0);
+        let replayed = ReplayHistory::of(&record.headers);
+        let first_failed_at = replayed.first_failed_at_ms.unwrap_or_else(now_ms);
+        let replay_count = replayed.count;
         let mut added = vec![
             (headers::ORIGIN_TOPIC, record.topic.clone()),
             (headers::ORIGIN_PARTITION, record.partition.to_string()),

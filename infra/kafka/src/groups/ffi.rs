@@ -22,8 +22,6 @@ const GRACE: Duration = Duration::from_secs(1);
 
 /// Offsets by partition, in no order.
 type Offsets = Vec<(TopicPartition, i64)>;
-/// An offset, or why there is none.
-type Asked = Result<i64, RDKafkaErrorCode>;
 
 /// What each of `groups` has committed, by topic and partition; a group that has not is empty.
 pub(super) fn committed<C: ClientContext>(
@@ -75,12 +73,12 @@ pub(super) fn committed<C: ClientContext>(
     Ok(answers)
 }
 
-/// The offsets that `wanted` asks for by [`rdkafka::Offset::Beginning`] or [`rdkafka::Offset::End`].
+/// The offsets that `wanted` asks for, where there are such, by [`rdkafka::Offset::Beginning`] or [`rdkafka::Offset::End`].
 pub(super) fn offsets<C: ClientContext>(
     client: &Client<C>,
     wanted: &TopicPartitionList,
     timeout: Duration,
-) -> Result<Vec<(TopicPartition, Asked)>, KafkaError> {
+) -> Result<Vec<(TopicPartition, Option<i64>)>, KafkaError> {
     let kind = sys::rd_kafka_admin_op_t::RD_KAFKA_ADMIN_OP_LISTOFFSETS;
     let requests = Requests::new(client, kind, timeout)?;
     // SAFETY: the list outlives the call, which copies it.
@@ -100,11 +98,11 @@ pub(super) fn offsets<C: ClientContext>(
         let mut count = 0;
         let infos = sys::rd_kafka_ListOffsets_result_infos(result, &raw mut count);
         for &info in slice(infos, count) {
-            let element = &*sys::rd_kafka_ListOffsetsResultInfo_topic_partition(info);
-            let partition = (text(element.topic), element.partition);
-            let code = RDKafkaErrorCode::from(element.err);
-            let is_known = code == RDKafkaErrorCode::NoError;
-            answers.push((partition, is_known.then_some(element.offset).ok_or(code)));
+            let element = sys::rd_kafka_ListOffsetsResultInfo_topic_partition(info);
+            // As a number: brokers may send a code that the enum does not have.
+            let code = (&raw const (*element).err).cast::<i32>().read();
+            let partition = (text((*element).topic), (*element).partition);
+            answers.push((partition, (code == 0).then_some((*element).offset)));
         }
     }
     Ok(answers)

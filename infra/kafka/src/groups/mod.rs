@@ -163,9 +163,7 @@ impl Admin {
         let admin = Arc::clone(&self.admin);
         let asked = blocking(move || ffi::offsets(admin.inner(), &wanted, REQUEST_TIMEOUT));
         let found = asked.await?.map_err(failed(action))?;
-        let known = |(partition, offset): (TopicPartition, Result<i64, _>)| {
-            offset.ok().map(|offset| (partition, offset))
-        };
+        let known = |(partition, offset): (TopicPartition, Option<i64>)| Some((partition, offset?));
         Ok(found.into_iter().filter_map(known).collect())
     }
 }

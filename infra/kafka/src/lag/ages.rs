@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
-use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::error::KafkaError;
 use rdkafka::message::Message as _;
 use rdkafka::{Offset, TopicPartitionList};
 use tokio::sync::Semaphore;
@@ -14,6 +14,7 @@ use tokio::task::JoinSet;
 use super::PartitionLag;
 use crate::admin::{Admin, AdminError, REQUEST_TIMEOUT, blocking, failed};
 use crate::clock::now_ms;
+use crate::reader::is_transient;
 
 /// Topics that are read at a time, each by a client of its own.
 const TOPICS_AT_ONCE: usize = 8;
@@ -52,7 +53,7 @@ impl Admin {
                 #[expect(clippy::cast_precision_loss, reason = "an age in ms is far below 2^52")]
                 // A producer's clock may be ahead.
                 let age_ms = now_ms.saturating_sub(*time_ms).max(0) as f64;
-                lag.lag_seconds = age_ms / 1000.0;
+                lag.lag_seconds = Some(age_ms / 1000.0);
             }
         }
         Ok(())
@@ -66,7 +67,7 @@ impl Admin {
         mut offsets: BTreeMap<i32, BTreeSet<i64>>,
     ) -> Result<Times, AdminError> {
         let mut times = Times::new();
-        let client = self.config.reader_client()?;
+        let client = self.config.ages_client()?;
         let action = format!("read the next unread records of {topic}");
         let read = blocking(move || {
             let consumer: BaseConsumer = client.create()?;
@@ -87,7 +88,8 @@ impl Admin {
     }
 }
 
-/// The time of the first record at or after each position, ms since 1970. One topic at a time:
+/// The time of the first record at or after each position, ms since 1970; none of a partition that does
+/// not answer. One topic at a time:
 /// librdkafka reports the end of a partition by its number alone.
 fn next_record_times(
     consumer: &BaseConsumer,
@@ -123,13 +125,15 @@ fn next_record_times(
             Some(Err(KafkaError::PartitionEOF(partition))) => {
                 positions.remove(&partition);
             }
+            // One broker that is away is no reason to tell nothing of the others.
+            Some(Err(error)) if is_transient(&error) => {}
             Some(Err(error)) => return Err(error),
-            None if Instant::now() >= deadline => {
-                return Err(KafkaError::MessageConsumption(
-                    RDKafkaErrorCode::OperationTimedOut,
-                ));
-            }
             None => {}
+        }
+        if Instant::now() >= deadline {
+            let left: Vec<i32> = positions.into_keys().collect();
+            tracing::warn!(topic, partitions = ?left, "the next unread records can't be read");
+            break;
         }
     }
     Ok(times)

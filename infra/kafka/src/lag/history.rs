@@ -68,11 +68,11 @@ mod tests {
             topic: "topic".to_owned(),
             partition: 0,
             current,
-            committed: true,
+            committed: Some(current),
             oldest: 0,
             end,
             lag: end - current,
-            lag_seconds: 1.0,
+            lag_seconds: Some(1.0),
             member: None,
         }
     }

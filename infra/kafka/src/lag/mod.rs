@@ -31,16 +31,18 @@ pub struct PartitionLag {
     /// The offset that the group resumes from: the committed one, or the oldest where it has
     /// committed none.
     pub current: i64,
-    /// Whether the group has committed an offset here.
-    pub committed: bool,
+    /// The offset that the group has committed, wherever that is: retention may have overtaken it, and a
+    /// topic that was made anew may end before it.
+    pub committed: Option<i64>,
     /// The oldest offset that is there.
     pub oldest: i64,
     /// The offset that the next record gets.
     pub end: i64,
     /// Records between the two. Compaction and transactions leave gaps, so fewer may be left.
     pub lag: i64,
-    /// The age of the next unread record in seconds; 0 where there is none.
-    pub lag_seconds: f64,
+    /// The age of the next unread record in seconds; 0 where there is none. Absent where it was not asked
+    /// for, or could not be read in time.
+    pub lag_seconds: Option<f64>,
     /// Who has the partition; absent where nobody has, or where members were not asked for.
     pub member: Option<LagMember>,
 }
@@ -210,11 +212,11 @@ impl PartitionLag {
             topic: topic.clone(),
             partition: *partition,
             current,
-            committed: committed.is_some(),
+            committed,
             oldest,
             end: next,
             lag: next - current,
-            lag_seconds: 0.0,
+            lag_seconds: (next == current).then_some(0.0),
             member: None,
         }
     }

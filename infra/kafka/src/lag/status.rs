@@ -22,8 +22,8 @@ pub(super) struct Look {
     pub current: i64,
     /// The offset that the next record gets.
     pub end: i64,
-    /// The age of the next unread record in seconds.
-    pub lag_seconds: f64,
+    /// The age of the next unread record in seconds, where it is known.
+    pub lag_seconds: Option<f64>,
 }
 
 /// What a lag means. Ordered by how bad it is.
@@ -99,18 +99,22 @@ fn status(looks: &[Look], first: &Look, last: &Look, has_member: bool) -> LagSta
         return LagStatus::Stop;
     }
     if first.current == last.current {
-        if last.lag_seconds >= STALLED_AFTER_SECONDS {
+        if last.has_waited(STALLED_AFTER_SECONDS) {
             return LagStatus::Stall;
         }
         return LagStatus::Ok;
     }
-    if last.lag() > first.lag() && last.lag_seconds >= WARN_AFTER_SECONDS {
+    if last.lag() > first.lag() && last.has_waited(WARN_AFTER_SECONDS) {
         return LagStatus::Warn;
     }
     LagStatus::Ok
 }
 
 impl Look {
+    fn has_waited(&self, seconds: f64) -> bool {
+        self.lag_seconds.is_some_and(|waited| waited >= seconds)
+    }
+
     fn lag(&self) -> i64 {
         self.end - self.current
     }
@@ -125,7 +129,7 @@ mod tests {
             at: Duration::from_secs(second as u64),
             current,
             end,
-            lag_seconds,
+            lag_seconds: Some(lag_seconds),
         };
         offsets.iter().enumerate().map(at).collect()
     }

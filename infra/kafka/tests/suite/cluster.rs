@@ -83,8 +83,7 @@ impl Cluster {
             .await?;
         Ok(lags
             .into_iter()
-            .filter(|lag| lag.committed)
-            .map(|lag| (lag.partition, lag.current))
+            .filter_map(|lag| Some((lag.partition, lag.committed?)))
             .collect())
     }
 }
