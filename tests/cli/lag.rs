@@ -253,7 +253,10 @@ fn what_cannot_be_moved_is_refused() -> anyhow::Result<()> {
             "`millrace dlq replay`",
         ),
         (&["millrace.replay.x", "--to-latest"], "`millrace replay`"),
-        (&["", "--topic", "documents", "--to-latest"], "a group has a name"),
+        (
+            &["", "--topic", "documents", "--to-latest"],
+            "a group has a name",
+        ),
         (
             &["millrace.profiles.000002", "--to-latest"],
             "`millrace rebuild profiles`",

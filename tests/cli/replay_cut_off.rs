@@ -85,7 +85,10 @@ fn a_copy_whose_replay_was_killed_lacks_nothing(target: Target) -> anyhow::Resul
     let rest = pipeline.json(&flags)?;
     ensure!(rest["done"] == true && rest["resumed"] == true, "{rest}");
     ensure!(rest["records"].as_u64() < Some(151), "{rest}");
-    ensure!(replay_groups(&pipeline)?.is_empty());
+    // A real coordinator lists a group for a moment after it was deleted.
+    eventually("its position is gone", LONG, || {
+        Ok(replay_groups(&pipeline)?.is_empty().then_some(()))
+    })?;
     running.leave()?;
 
     let copies = all(&pipeline, "backfill")?;

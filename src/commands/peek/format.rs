@@ -89,8 +89,9 @@ fn escaped(characters: &mut std::str::Chars<'_>) -> Result<u8, String> {
         Some('\\') => b'\\',
         Some('x') => {
             let digits: String = characters.by_ref().take(2).collect();
-            u8::from_str_radix(&digits, 16)
-                .map_err(|_| format!("\\x{digits} is no byte; it takes two hex digits"))?
+            let is_whole = digits.len() == 2;
+            let byte = u8::from_str_radix(&digits, 16).ok().filter(|_| is_whole);
+            byte.ok_or_else(|| format!("\\x{digits} is no byte; it takes two hex digits"))?
         }
         other => {
             let other = other.map(String::from).unwrap_or_default();
