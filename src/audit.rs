@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use anyhow::Context;
-use millrace_kafka::{Admin, KafkaConfig, Producer, topics};
+use millrace_kafka::Producer;
 use millrace_schemas::{AuditEvent, AuditPhase, EventHeaders};
 
 const SOURCE: &str = "millrace/operator";
@@ -110,18 +110,21 @@ impl Audit {
     }
 }
 
-/// Makes the topic where it is missing. An operator who may not make topics needs it to be there.
-///
-/// # Errors
-/// The brokers can't be reached, or refuse it.
-pub async fn ensure_topic(admin: &Admin, kafka: &KafkaConfig) -> anyhow::Result<()> {
-    let is_there = admin.list().await?.contains(&kafka.topic(topics::AUDIT));
-    if let Some(declared) = topics::declaration(topics::AUDIT)
-        && !is_there
-    {
-        admin.create_topic(declared).await?;
-    }
-    Ok(())
+/// What was given of what could be, by name.
+pub fn arguments<const N: usize>(given: [(&str, Option<String>); N]) -> Arguments {
+    let given = given.into_iter();
+    given
+        .filter_map(|(name, value)| Some((name.to_owned(), value?)))
+        .collect()
+}
+
+/// What was counted, by name.
+pub fn counts<const N: usize>(counted: [(&str, u64); N]) -> Counts {
+    let count = |(name, count): (&str, u64)| {
+        let count = i64::try_from(count).unwrap_or(i64::MAX);
+        (name.to_owned(), count)
+    };
+    counted.into_iter().map(count).collect()
 }
 
 /// Who runs this process, as `user@host`.

@@ -2,37 +2,51 @@
 
 use millrace_objects::ObjectUri;
 
-/// The prefixes that `prefix` stands for: itself, and where it is a path the URI of that.
-pub fn key_prefixes(prefix: Option<&str>) -> Vec<String> {
-    let Some(prefix) = prefix else {
-        return Vec::new();
-    };
-    let mut prefixes = vec![prefix.to_owned()];
-    if prefix.starts_with('/')
-        && let Ok(uri) = ObjectUri::parse(prefix)
-    {
-        // A folder's URI has no slash at its end, and the folder beside it begins as it does.
-        let below = if prefix.ends_with('/') { "/" } else { "" };
-        prefixes.push(format!("{uri}{below}"));
+/// How keys are to begin. Without any prefix every key is meant.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct KeyPrefixes(Vec<String>);
+
+impl KeyPrefixes {
+    /// `prefix` itself, and where it is a path the URI of that.
+    pub fn of(prefix: Option<&str>) -> Self {
+        let Some(prefix) = prefix else {
+            return Self::default();
+        };
+        let mut prefixes = vec![prefix.to_owned()];
+        if prefix.starts_with('/')
+            && let Ok(uri) = ObjectUri::parse(prefix)
+        {
+            // A folder's URI has no slash at its end, and the folder beside it begins as it does.
+            let below = if prefix.ends_with('/') { "/" } else { "" };
+            prefixes.push(format!("{uri}{below}"));
+        }
+        Self(prefixes)
     }
-    prefixes
+
+    /// Whether this key is meant; one that is absent is empty.
+    pub fn begin(&self, key: Option<&[u8]>) -> bool {
+        let key = key.unwrap_or_default();
+        self.0.is_empty()
+            || self
+                .0
+                .iter()
+                .any(|prefix| key.starts_with(prefix.as_bytes()))
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::key_prefixes;
+    use super::KeyPrefixes;
 
     #[test]
     fn a_path_stands_for_its_uri() {
-        assert!(key_prefixes(None).is_empty());
-        assert_eq!(key_prefixes(Some("user-1")), ["user-1"]);
-        assert_eq!(
-            key_prefixes(Some("/srv/docs")),
-            ["/srv/docs", "file:///srv/docs"]
-        );
-        assert_eq!(
-            key_prefixes(Some("/srv/docs/")),
-            ["/srv/docs/", "file:///srv/docs/"]
-        );
+        let begins =
+            |prefix: &str, key: &str| KeyPrefixes::of(Some(prefix)).begin(Some(key.as_bytes()));
+        assert!(KeyPrefixes::of(None).begin(None));
+        assert!(!KeyPrefixes::of(Some("user")).begin(None));
+        assert!(begins("user-1", "user-17") && !begins("user-2", "user-17"));
+        assert!(begins("/srv/docs", "file:///srv/docs/a") && begins("/srv/docs", "/srv/docs"));
+        assert!(begins("/srv/docs", "file:///srv/docs-2/a"));
+        assert!(!begins("/srv/docs/", "file:///srv/docs-2/a"));
     }
 }

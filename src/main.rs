@@ -13,6 +13,7 @@ mod keys;
 mod output;
 mod rate;
 mod recordings;
+mod refusals;
 mod session;
 mod stack;
 mod when;

@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::io::{IsTerminal, Write};
+use std::path::Path;
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
@@ -160,6 +161,18 @@ pub fn time(ms: Option<i64>) -> String {
 /// A number of bytes for people.
 pub fn bytes(count: u64) -> String {
     indicatif::BinaryBytes(count).to_string()
+}
+
+/// Refuses a file that is there, unless it may be replaced.
+///
+/// # Errors
+/// It is there and may not.
+pub fn refuse_existing(path: &Path, force: bool) -> Result<(), UsageError> {
+    if path.exists() && !force {
+        let refusal = format!("{} is there already; --force replaces it", path.display());
+        return Err(UsageError(refusal));
+    }
+    Ok(())
 }
 
 /// Asks a yes-or-no question on the terminal; `yes` is the answer given beforehand.

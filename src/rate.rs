@@ -1,8 +1,8 @@
-//! How fast something may go, as flags say it.
+//! How fast something may go, as flags say it, and going so fast.
 
 use std::fmt;
 use std::str::FromStr;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// So many a second.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -39,6 +39,34 @@ impl Rate {
     }
 }
 
+/// Says when each of many things is due.
+#[derive(Debug)]
+pub struct Pacer {
+    rate: Option<Rate>,
+    began: Option<Instant>,
+    sent: u64,
+}
+
+impl Pacer {
+    /// At most at this rate; without one nothing ever waits.
+    pub fn new(rate: Option<Rate>) -> Self {
+        Self {
+            rate,
+            began: None,
+            sent: 0,
+        }
+    }
+
+    /// When the next one is due, the first one at once; `None` where nothing is to be waited for.
+    pub fn next_due(&mut self) -> Option<Instant> {
+        let rate = self.rate?;
+        let began = *self.began.get_or_insert_with(Instant::now);
+        self.sent += 1;
+        let due = began.checked_add(rate.due(self.sent - 1));
+        due.filter(|due| *due > Instant::now())
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -52,5 +80,15 @@ mod tests {
         }
         assert_eq!(Rate(200.0).due(100), Duration::from_millis(500));
         assert_eq!(Rate(2.5).to_string(), "2.5/s");
+    }
+
+    #[test]
+    fn the_first_is_due_at_once_and_the_others_behind_it() {
+        let mut pacer = Pacer::new(Some(Rate(0.001)));
+        assert_eq!(pacer.next_due(), None);
+        let second = pacer.next_due().unwrap();
+        let third = pacer.next_due().unwrap();
+        assert_eq!(third - second, Duration::from_secs(1_000));
+        assert_eq!(Pacer::new(None).next_due(), None);
     }
 }

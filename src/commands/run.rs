@@ -57,8 +57,10 @@ pub async fn run(args: Args, mut config: Config, output: Output) -> anyhow::Resu
     }
     // Who starts the role wants it to compare.
     config.reconciler.every.get_or_insert(DEFAULT_EVERY);
-    if let Role::LagExporter = args.role {
-        config.lag.look_at_least_by_default();
+    if let Role::LagExporter = args.role
+        && config.lag.every().is_none()
+    {
+        bail!("lag.every_seconds is 0, so there would be nothing to export");
     }
     let role = Needs {
         topics: true,

@@ -143,27 +143,17 @@ pub struct LagSection {
     pub all_groups: bool,
 }
 
-/// Seconds between two looks at the groups.
-const LOOK_EVERY_SECONDS: u64 = 10;
-
 impl LagSection {
     /// The time between two looks, where there are any.
     pub fn every(&self) -> Option<Duration> {
         (self.every_seconds > 0).then(|| Duration::from_secs(self.every_seconds))
-    }
-
-    /// For who was started to look.
-    pub fn look_at_least_by_default(&mut self) {
-        if self.every_seconds == 0 {
-            self.every_seconds = LOOK_EVERY_SECONDS;
-        }
     }
 }
 
 impl Default for LagSection {
     fn default() -> Self {
         Self {
-            every_seconds: LOOK_EVERY_SECONDS,
+            every_seconds: 10,
             all_groups: false,
         }
     }

@@ -9,6 +9,8 @@
 //! and says that it is deleted. So which events are joined does not depend on the order in which
 //! signals and behavior arrive, as long as each signal comes within the grace.
 
+mod expiring;
+mod forgetting;
 mod settling;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
@@ -16,9 +18,7 @@ use std::time::{Duration, Instant};
 
 use millrace_features::counters::{HOURS, count};
 use millrace_features::rates::{BetaPrior, HalfLife, smoothed_ctr};
-use millrace_schemas::{
-    BehaviorByItem, BehaviorEvent, Feedback, ItemCounters, ItemStats, Origin, UnmatchedBehavior,
-};
+use millrace_schemas::{BehaviorByItem, BehaviorEvent, Feedback, ItemCounters, ItemStats, Origin};
 use millrace_state::{Cache, Change, Table};
 use millrace_stateful::{BrokenValue, Watermark, read, write};
 
@@ -28,9 +28,6 @@ use crate::signals::ItemSignals;
 use crate::tables::{COUNTERS, FORGETTING, Offsets, PROGRESS, SEEN, SIGNALS, WAITING};
 use crate::values::{Progress, Seen, SeenKey, SeenOutcome, seen_key};
 use crate::waiting::{WaitingEvent, WaitingIndex};
-
-/// Forgotten, given up, joined in one write: a bound on what one batch makes of the past.
-const MAX_EXPIRED: usize = 2_000;
 
 /// Impressions that the prior of an expected click-through rate weighs as much as.
 const PRIOR_IMPRESSIONS: f64 = 10.0;
@@ -152,23 +149,6 @@ impl Join {
         let ids: HashSet<SeenKey> = events.map(|event| seen_key(&event.event_id)).collect();
         keys.extend(ids.into_iter().map(|id| (SEEN, id.to_vec())));
         keys
-    }
-
-    /// As [`Join::wanted`], for what [`Join::expire`] will give up now.
-    pub fn wanted_to_expire(&self) -> Vec<(Table, Vec<u8>)> {
-        let offsets = self.expired();
-        let missing = offsets
-            .iter()
-            .filter(|offset| !self.events.contains_key(offset));
-        missing
-            .map(|offset| (WAITING, offset.to_be_bytes().to_vec()))
-            .collect()
-    }
-
-    fn expired(&self) -> Vec<i64> {
-        // Whether an event of the past was given up in time is found in the past.
-        let watermark = self.watermark.ms().filter(|_| self.past.is_none());
-        watermark.map_or_else(Vec::new, |ms| self.waiting.expired(ms, MAX_EXPIRED))
     }
 
     /// Takes the values of wanted keys.
@@ -384,78 +364,10 @@ impl Join {
         }
     }
 
-    /// Gives up what has waited long enough. `true` where there is more of it.
-    pub fn expire(&mut self) -> bool {
-        let expired = self.expired();
-        let watermark_ms = self.watermark.ms().unwrap_or(0);
-        for &offset in &expired {
-            let Some(item_id) = self
-                .events
-                .get(&offset)
-                .map(|event| event.record.event.item_id.clone())
-            else {
-                continue;
-            };
-            let Some(event) = self.stop_waiting(offset, &item_id) else {
-                continue;
-            };
-            let key = seen_key(&event.record.event.event_id);
-            self.remember(key, SeenOutcome::Unmatched, event.forget_hour);
-            self.step.done.unmatched += 1;
-            let unmatched = UnmatchedBehavior {
-                event: event.record.event,
-                origin: self.origin(offset),
-                waited_ms: watermark_ms.saturating_sub(event.came_ms),
-                watermark_ms,
-            };
-            let output = Output::Unmatched(Box::new(unmatched), event.traceparent);
-            self.step.outputs.push(output);
-        }
-        expired.len() == MAX_EXPIRED
-    }
-
-    /// The first hour of which ids are to be forgotten now.
-    pub fn hour_to_forget(&self) -> Option<i64> {
-        let now = HOURS.bucket(self.watermark.ms()?);
-        let first = self.progress.forget_hours.first().copied();
-        first.filter(|&hour| hour <= now)
-    }
-
     /// Whether the batch has the value of this key already, which may be newer than the state's.
     pub fn knows(&self, (table, key): &(Table, Vec<u8>)) -> bool {
         let id = SeenKey::try_from(key.as_slice());
         *table == SEEN && id.is_ok_and(|id| self.seen.contains_key(&id))
-    }
-
-    /// The ids that a value of [`FORGETTING`] lists.
-    pub fn ids_to_forget(chunk: &[u8]) -> Vec<(Table, Vec<u8>)> {
-        let (ids, _) = chunk.as_chunks::<16>();
-        ids.iter().map(|id| (SEEN, id.to_vec())).collect()
-    }
-
-    /// Forgets the ids of loaded chunks, those that were not seen again since; the hour itself
-    /// where these chunks were all it had.
-    pub fn forget(&mut self, hour: i64, chunks: &[(Vec<u8>, bytes::Bytes)], all: bool) {
-        for (key, chunk) in chunks {
-            for (_, id) in Self::ids_to_forget(chunk) {
-                let Ok(id) = SeenKey::try_from(id.as_slice()) else {
-                    continue;
-                };
-                let seen = self.seen.get(&id).copied().flatten();
-                if seen.is_some_and(|seen| seen.forget_hour <= hour) {
-                    self.seen.insert(id, None);
-                    self.changed.seen.insert(id);
-                }
-            }
-            self.step.changes.push(Change {
-                table: FORGETTING.part(hour),
-                key: key.clone(),
-                value: None,
-            });
-        }
-        if all {
-            self.progress.forget_hours.remove(&hour);
-        }
     }
 
     /// Ends the batch: what to write and to publish. `totals` also publishes the partition's.

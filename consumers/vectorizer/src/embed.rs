@@ -163,6 +163,7 @@ fn answer(encoder: &Encoder, mut batch: Vec<Request>, waiting: &Waiting) {
         let stopped = waiting.runtime.block_on(waiting.patience.delay(delay));
         if stopped.is_err() {
             for request in batch {
+                // Nobody waits any more where the document was given up, as below.
                 let _ = request.reply.send(Err(EmbedError::Stopped));
             }
             return;

@@ -19,8 +19,9 @@ use std::time::Instant;
 use anyhow::{Context, Result, ensure};
 use bytes::Bytes;
 use millrace_broker::{Broker, BrokerConfig};
+use millrace_kafka::replay::{Span, Wanted, capture};
 use millrace_kafka::topics::{self, TopicSpec};
-use millrace_kafka::{Admin, KafkaConfig, Producer, RawRecord, Span, TopicReader, Wanted, capture};
+use millrace_kafka::{Admin, KafkaConfig, Producer, RawRecord, TopicReader};
 
 /// Records that wait for their acknowledgement.
 const IN_FLIGHT: usize = 20_000;

@@ -36,7 +36,7 @@ mod position;
 mod producer;
 mod reader;
 mod record;
-mod replay;
+pub mod replay;
 mod schema_registry;
 pub mod topics;
 
@@ -48,10 +48,9 @@ pub use consumer::{
     ConsumerState, Counters, Delivery, Drained, PartitionMetrics, PartitionedConsumer,
 };
 pub use dead_letters::{
-    Committed, DeadLetter, DeadLetterReason, DeadLetterSummary, DeadLetters, LetterId, LetterScan,
-    ReplayHistory, ReplayPosition, Replayed, ResolveError, Resolved, ResolvedError,
-    ResolvedLetters, Resolver, ScannedLetter, Unreplayable, read_dead_letters,
-    summarize_dead_letters,
+    DeadLetter, DeadLetterPosition, DeadLetterReason, DeadLetterSummary, DeadLetters, LetterId,
+    LetterScan, ReplayHistory, Replayed, ResolveError, Resolved, ResolvedError, ResolvedLetters,
+    Resolver, ScannedLetter, Unreplayable, WorkedOff, read_dead_letters, summarize_dead_letters,
 };
 pub use groups::{DescribedGroup, GroupMember, TopicPartition};
 pub use lag::{Assessment, GroupLags, LagHistory, LagMember, LagStatus, PartitionLag};
@@ -59,8 +58,4 @@ pub use partitioner::{java_murmur2, java_partition};
 pub use producer::{Enqueued, ProduceError, Producer, RawRecord, RecordPosition};
 pub use reader::{ReadFrom, ReadUntil, ReaderError, TopicReader};
 pub use record::Record;
-pub use replay::{
-    Captured, Copied, Copier, RangeError, ReplayGroup, ReplayGroupError, ReplayNote, ReplayStart,
-    Span, Wanted, capture, is_replay_name,
-};
 pub use schema_registry::HttpSchemaRegistry;

@@ -80,7 +80,6 @@ impl GroupPosition {
         if position.is_empty() {
             return Ok(());
         }
-        let action = format!("commit the offsets of the group {}", self.group);
         let filled = || -> Result<TopicPartitionList, KafkaError> {
             let mut list = TopicPartitionList::with_capacity(position.len());
             for (&partition, noted) in position {
@@ -92,10 +91,22 @@ impl GroupPosition {
             }
             Ok(list)
         };
-        let list = filled().map_err(failed(action.as_str()))?;
-        let consumer = Arc::clone(&self.consumer);
-        blocking(move || consumer.commit(&list, CommitMode::Sync))
-            .await?
-            .map_err(failed(action))
+        let list = filled().map_err(failed(action(&self.group)))?;
+        commit(Arc::clone(&self.consumer), &self.group, list).await
     }
+}
+
+/// Commits in the name of `group`, of which `consumer` is a client, and waits for the acknowledgement. A
+/// consumer that never subscribes joins no group; it may commit for one that nobody is in.
+pub(crate) async fn commit(
+    consumer: Arc<BaseConsumer>,
+    group: &str,
+    offsets: TopicPartitionList,
+) -> Result<(), AdminError> {
+    let committed = blocking(move || consumer.commit(&offsets, CommitMode::Sync));
+    committed.await?.map_err(failed(action(group)))
+}
+
+fn action(group: &str) -> String {
+    format!("commit the offsets of the group {group}")
 }

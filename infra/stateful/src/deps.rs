@@ -61,7 +61,13 @@ pub enum StartError {
 /// The group of `consumer` that writes this generation of its state.
 #[must_use]
 pub fn group(kafka: &KafkaConfig, consumer: &str, generation: u32) -> String {
-    format!("{}{consumer}.{generation:06}", kafka.topic_prefix)
+    format!("{}{generation:06}", group_prefix(kafka, consumer))
+}
+
+/// How the groups of all generations of a consumer's state begin.
+#[must_use]
+pub fn group_prefix(kafka: &KafkaConfig, consumer: &str) -> String {
+    format!("{}{consumer}.", kafka.topic_prefix)
 }
 
 /// Equal partition counts, so that one partitioner puts the records of a key side by side.

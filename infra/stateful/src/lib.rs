@@ -37,7 +37,7 @@ mod work;
 
 pub use consumer::{RunState, StatefulConsumer};
 pub use decode::{refusal, traceparent, value};
-pub use deps::{Deps, StartError, group};
+pub use deps::{Deps, StartError, group, group_prefix};
 pub use partition::Standing;
 pub use publish::{Output, publish};
 pub use rebuild::{Rebuild, RebuildError, RebuildProgress, Rebuilt};

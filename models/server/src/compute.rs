@@ -88,6 +88,7 @@ fn compute(batch: Batch) -> Dropped {
 fn answered(reply: Reply, compute: impl FnOnce() -> Result<Vec<f32>, String>) -> bool {
     let awaited = !reply.is_closed();
     if awaited {
+        // Who left while it was computed needs no answer.
         let _ = reply.send(compute().map_err(RowError::Failed));
     }
     awaited

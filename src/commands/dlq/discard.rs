@@ -4,8 +4,7 @@ use std::process::ExitCode;
 
 use millrace_kafka::KafkaConfig;
 
-use super::filter::{Filter, FilterArgs};
-use super::order::{self, Order};
+use super::order::{Order, OrderArgs};
 use super::plan::Act;
 use crate::output::Output;
 
@@ -15,26 +14,14 @@ use crate::output::Output;
 #[derive(Debug, clap::Args)]
 pub struct Args {
     #[command(flatten)]
-    filter: FilterArgs,
-    /// At most so many letters.
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
-    max: Option<u64>,
-    /// Say how many letters for which reason it would be, without doing anything.
-    #[arg(long)]
-    dry_run: bool,
-    /// Do not ask.
-    #[arg(short, long)]
-    yes: bool,
+    order: OrderArgs,
 }
 
 pub async fn run(args: Args, kafka: &KafkaConfig, output: Output) -> anyhow::Result<ExitCode> {
-    let filter = Filter::new(&args.filter, kafka)?;
     let order = Order {
         act: Act::Discard,
-        max: args.max,
         rate: None,
-        dry_run: args.dry_run,
-        yes: args.yes,
+        args: args.order,
     };
-    order::run(order, &filter, kafka, output).await
+    order.run(kafka, output).await
 }

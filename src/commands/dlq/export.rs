@@ -12,8 +12,7 @@ use serde_json::json;
 
 use super::filter::{Filter, FilterArgs};
 use super::{letter, visit};
-use crate::cli::UsageError;
-use crate::output::Output;
+use crate::output::{Output, refuse_existing};
 
 /// Write dead letters to a file, one JSON object a line: decoded, and raw in base64.
 #[derive(Debug, clap::Args)]
@@ -44,13 +43,7 @@ pub async fn run(args: &Args, kafka: &KafkaConfig, output: Output) -> anyhow::Re
         }
         return Ok(ExitCode::SUCCESS);
     }
-    if args.file.exists() && !args.force {
-        let refusal = format!(
-            "{} is there already; --force replaces it",
-            args.file.display()
-        );
-        return Err(UsageError(refusal).into());
-    }
+    refuse_existing(&args.file, args.force)?;
     // Beside the file and then in its place: nobody takes half an export for a whole one.
     let mut staging = args.file.clone().into_os_string();
     staging.push(format!(".{}.new", std::process::id()));

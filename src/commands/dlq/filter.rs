@@ -3,9 +3,9 @@
 use millrace_kafka::{DeadLetter, KafkaConfig, topics};
 
 use super::place::Place;
-use crate::audit::Arguments;
+use crate::audit::{self, Arguments};
 use crate::cli::UsageError;
-use crate::keys::key_prefixes;
+use crate::keys::KeyPrefixes;
 use crate::when::parse_when;
 
 /// Flags that choose letters. Without any, all of them are meant.
@@ -45,7 +45,7 @@ pub struct Filter {
     sources: Vec<&'static str>,
     args: FilterArgs,
     /// The key prefix as it is, and as a URI where it is a path.
-    key_prefixes: Vec<String>,
+    key_prefixes: KeyPrefixes,
 }
 
 impl Filter {
@@ -70,7 +70,7 @@ impl Filter {
         if sources.is_empty() {
             sources.extend(topics::with_dead_letters());
         }
-        let key_prefixes = key_prefixes(args.key_prefix.as_deref());
+        let key_prefixes = KeyPrefixes::of(args.key_prefix.as_deref());
         Ok(Self {
             sources,
             args: args.clone(),
@@ -123,8 +123,7 @@ impl Filter {
             Some(key) => key,
             None => letter.origin.topic.as_bytes(),
         };
-        let begins = |prefix: &String| key.starts_with(prefix.as_bytes());
-        self.key_prefixes.is_empty() || self.key_prefixes.iter().any(begins)
+        self.key_prefixes.begin(Some(key))
     }
 
     /// The flags that were given, by name.
@@ -144,7 +143,7 @@ impl Filter {
             .iter()
             .map(|it| topics::dead_letter_topic(it))
             .collect();
-        let given = [
+        audit::arguments([
             ("topics", Some(topics.join(","))),
             ("stage", list(stages)),
             ("reason", list(reasons)),
@@ -152,11 +151,7 @@ impl Filter {
             ("to_ms", to_ms.map(|ms| ms.to_string())),
             ("key", key_prefix.clone()),
             ("origin", origin.map(|place| place.to_string())),
-        ];
-        let given = given.into_iter();
-        given
-            .filter_map(|(name, value)| Some((name.to_owned(), value?)))
-            .collect()
+        ])
     }
 }
 

@@ -7,30 +7,63 @@ use std::time::Instant;
 use anyhow::bail;
 use millrace_kafka::{Admin, KafkaConfig, Producer, ResolvedLetters, Resolver, topics};
 
-use super::filter::Filter;
+use super::filter::{Filter, FilterArgs};
 use super::plan::{Act, Plan};
 use super::report::{Done, Report};
 use super::work::Work;
 use crate::audit::{self, Audit};
 use crate::output::{Output, confirmed};
-use crate::rate::Rate;
+use crate::rate::{Pacer, Rate};
 use crate::stack::stop;
+
+/// Flags of what is done to letters.
+#[derive(Clone, Debug, clap::Args)]
+pub struct OrderArgs {
+    #[command(flatten)]
+    filter: FilterArgs,
+    /// At most so many letters.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub max: Option<u64>,
+    /// Say how many letters for which reason it would be, without doing anything.
+    #[arg(long)]
+    dry_run: bool,
+    /// Do not ask.
+    #[arg(short, long)]
+    yes: bool,
+}
 
 /// What is to be done with which letters, and how.
 pub struct Order {
     pub act: Act,
-    /// At most so many letters.
-    pub max: Option<u64>,
     /// At most so many a second.
     pub rate: Option<Rate>,
-    /// Only count.
-    pub dry_run: bool,
-    /// Ask nobody.
-    pub yes: bool,
+    pub args: OrderArgs,
 }
 
-/// Carries out an order on the letters that the filter lets pass.
-pub async fn run(
+impl Order {
+    /// Carries it out on the letters that the filter lets pass.
+    ///
+    /// # Errors
+    /// Nothing was done, or not all: the rest is open.
+    pub async fn run(self, kafka: &KafkaConfig, output: Output) -> anyhow::Result<ExitCode> {
+        let filter = Filter::new(&self.args.filter, kafka)?;
+        carry_out(self, &filter, kafka, output).await
+    }
+
+    fn arguments(&self) -> audit::Arguments {
+        let max_replays = match self.act {
+            Act::Replay { max_replays } => Some(max_replays.to_string()),
+            Act::Discard => None,
+        };
+        audit::arguments([
+            ("max_replays", max_replays),
+            ("max", self.args.max.map(|max| max.to_string())),
+            ("rate", self.rate.map(|rate| rate.to_string())),
+        ])
+    }
+}
+
+async fn carry_out(
     order: Order,
     filter: &Filter,
     kafka: &KafkaConfig,
@@ -39,24 +72,27 @@ pub async fn run(
     let admin = Admin::connect(kafka)?;
     let present: HashSet<String> = admin.list().await?.into_iter().collect();
     let resolved = ResolvedLetters::read(kafka).await?;
-    let plan = Plan::make(order.act, filter, order.max, kafka, &resolved, &present).await?;
+    let plan = Plan::make(
+        order.act,
+        filter,
+        order.args.max,
+        kafka,
+        &resolved,
+        &present,
+    )
+    .await?;
     let question = plan.question(order.act);
-    let mut report = Report::new(order.act, plan, order.dry_run);
-    if order.dry_run || report.plan.selected == 0 {
+    let mut report = Report::new(order.act, plan, order.args.dry_run);
+    if order.args.dry_run || report.plan.selected == 0 {
         output.result(&report, || report.text())?;
         return Ok(ExitCode::SUCCESS);
     }
-    if !confirmed(&question, order.yes)? {
+    if !confirmed(&question, order.args.yes)? {
         bail!("nothing was changed");
     }
-    for name in [topics::DLQ_RESOLVED, topics::AUDIT] {
-        if !present.contains(&kafka.topic(name))
-            && let Some(declared) = topics::declaration(name)
-        {
-            admin.create_topic(declared).await?;
-        }
-    }
-
+    admin
+        .create_named(&[topics::DLQ_RESOLVED, topics::AUDIT])
+        .await?;
     let producer = Producer::connect(kafka)?;
     let who = audit::operator();
     let mut arguments = filter.arguments();
@@ -72,7 +108,7 @@ pub async fn run(
         present: &present,
         bar: output.progress(Some(report.plan.selected), "letters"),
         stop: stop::signals()?,
-        paced_from: None,
+        pacer: Pacer::new(order.rate),
         done: Done::default(),
     };
     let mut failure = None;
@@ -112,22 +148,4 @@ pub async fn run(
         );
     }
     Ok(ExitCode::SUCCESS)
-}
-
-impl Order {
-    fn arguments(&self) -> audit::Arguments {
-        let max_replays = match self.act {
-            Act::Replay { max_replays } => Some(max_replays.to_string()),
-            Act::Discard => None,
-        };
-        let given = [
-            ("max_replays", max_replays),
-            ("max", self.max.map(|max| max.to_string())),
-            ("rate", self.rate.map(|rate| rate.to_string())),
-        ];
-        let given = given.into_iter();
-        given
-            .filter_map(|(name, value)| Some((name.to_owned(), value?)))
-            .collect()
-    }
 }

@@ -4,8 +4,7 @@ use std::process::ExitCode;
 
 use millrace_kafka::KafkaConfig;
 
-use super::filter::{Filter, FilterArgs};
-use super::order::{self, Order};
+use super::order::{Order, OrderArgs};
 use super::plan::Act;
 use crate::output::Output;
 use crate::rate::Rate;
@@ -18,34 +17,22 @@ use crate::rate::Rate;
 #[derive(Debug, clap::Args)]
 pub struct Args {
     #[command(flatten)]
-    filter: FilterArgs,
-    /// At most so many letters.
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
-    max: Option<u64>,
+    order: OrderArgs,
     /// Leave records alone that were replayed so often.
     #[arg(long, value_name = "N", default_value_t = 2)]
     max_replays: u32,
     /// At most so many letters a second.
     #[arg(long, value_name = "N/s")]
     rate: Option<Rate>,
-    /// Say how many letters for which reason would go where, without doing anything.
-    #[arg(long)]
-    dry_run: bool,
-    /// Do not ask.
-    #[arg(short, long)]
-    yes: bool,
 }
 
 pub async fn run(args: Args, kafka: &KafkaConfig, output: Output) -> anyhow::Result<ExitCode> {
-    let filter = Filter::new(&args.filter, kafka)?;
     let order = Order {
         act: Act::Replay {
             max_replays: args.max_replays,
         },
-        max: args.max,
         rate: args.rate,
-        dry_run: args.dry_run,
-        yes: args.yes,
+        args: args.order,
     };
-    order::run(order, &filter, kafka, output).await
+    order.run(kafka, output).await
 }

@@ -3,15 +3,12 @@
 use std::collections::BTreeMap;
 
 use millrace_kafka::ScannedLetter;
-use millrace_schemas::Origin;
 use serde::Serialize;
 
 use super::plan::{Act, Plan};
-use crate::audit::Counts;
+use crate::audit::{self, Counts};
 use crate::output::{bytes, printable};
-
-/// Refused letters that are told one by one; the count covers all.
-const TOLD_REFUSALS: usize = 10;
+use crate::refusals::{Refused, keep_first};
 
 /// What was done.
 #[derive(Debug, Default, Serialize)]
@@ -33,28 +30,17 @@ pub struct Done {
     pub taken: u64,
 }
 
-/// A letter whose record its topic did not take.
-#[derive(Debug, Serialize)]
-pub struct Refused {
-    position: Origin,
-    reason: String,
-}
-
 impl Done {
     /// Counts a letter whose record its topic did not take.
     pub fn refuse(&mut self, scanned: &ScannedLetter, reason: String) {
         self.refused += 1;
-        if self.first_refused.len() < TOLD_REFUSALS {
-            self.first_refused.push(Refused {
-                position: scanned.letter.position.clone(),
-                reason,
-            });
-        }
+        let position = scanned.letter.position.clone();
+        keep_first(&mut self.first_refused, [Refused { position, reason }]);
     }
 
     /// As the topic `audit` has them.
     pub fn counts(&self, plan: &Plan) -> Counts {
-        let counts = [
+        audit::counts([
             ("selected", plan.selected),
             ("bytes", plan.bytes),
             ("capped", plan.capped),
@@ -62,11 +48,7 @@ impl Done {
             ("recovered", self.recovered),
             ("discarded", self.discarded),
             ("refused", self.refused),
-        ];
-        counts
-            .into_iter()
-            .map(|(name, count)| (name.to_owned(), i64::try_from(count).unwrap_or(i64::MAX)))
-            .collect()
+        ])
     }
 }
 

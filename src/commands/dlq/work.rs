@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 use anyhow::bail;
 use indicatif::ProgressBar;
 use millrace_kafka::{
-    Admin, Committed, KafkaConfig, LetterScan, ReadFrom, ReplayPosition, ResolvedLetters, Resolver,
-    ScannedLetter, topics,
+    Admin, DeadLetterPosition, KafkaConfig, LetterScan, ReadFrom, ResolvedLetters, Resolver,
+    ScannedLetter, WorkedOff, topics,
 };
 use millrace_retry::error_chain;
 
@@ -15,6 +15,7 @@ use super::filter::Filter;
 use super::order::Order;
 use super::plan::{Act, Judge, Judged};
 use super::report::Done;
+use crate::rate::Pacer;
 use crate::stack::stop::StopSignals;
 
 /// Letters that are published together. What a kill may have done twice is at most this much, and the
@@ -35,15 +36,14 @@ pub struct Work<'a> {
     pub present: &'a HashSet<String>,
     pub bar: ProgressBar,
     pub stop: StopSignals,
-    /// When the first letter was due.
-    pub paced_from: Option<Instant>,
+    pub pacer: Pacer,
     pub done: Done,
 }
 
 /// Where a topic's letters stand while they are worked off.
 struct Progress {
-    position: ReplayPosition,
-    committed: Committed,
+    position: DeadLetterPosition,
+    committed: WorkedOff,
     /// The first letter of each partition that stays open.
     open: BTreeMap<i32, i64>,
     /// The offset after the last one that was worked off.
@@ -76,7 +76,7 @@ impl Work<'_> {
         let admin = Admin::connect(self.kafka)?;
         let topic = topics::dead_letter_topic(&self.kafka.topic(source));
         let ends = admin.end_offsets(&topic).await?;
-        let position = ReplayPosition::new(self.kafka, source)?;
+        let position = DeadLetterPosition::new(self.kafka, source)?;
         let mut committed = position.committed(ends.keys().copied()).await?;
         // Beyond the end: of a topic that was made anew.
         committed
@@ -119,7 +119,7 @@ impl Work<'_> {
         let judge = Judge::new(self.order.act, scan.source().to_owned(), self.present);
         let mut batch: Vec<ScannedLetter> = Vec::new();
         let mut batch_bytes = 0;
-        let max = self.order.max.unwrap_or(u64::MAX);
+        let max = self.order.args.max.unwrap_or(u64::MAX);
         while self.done.taken < max {
             let scanned = tokio::select! {
                 scanned = scan.next() => scanned,
@@ -140,12 +140,9 @@ impl Work<'_> {
                 progress.stays_open(&scanned);
                 continue;
             }
-            let due = self.due();
+            let due = self.pacer.next_due();
             // What is there does not wait for what is due later.
-            if due.is_some_and(|due| due > Instant::now())
-                || batch.len() >= MAX_BATCH
-                || batch_bytes >= MAX_BATCH_BYTES
-            {
+            if due.is_some() || batch.len() >= MAX_BATCH || batch_bytes >= MAX_BATCH_BYTES {
                 self.flush(&mut batch, progress).await?;
                 batch_bytes = 0;
             }
@@ -164,13 +161,6 @@ impl Work<'_> {
         }
         self.flush(&mut batch, progress).await?;
         Ok(BTreeMap::new())
-    }
-
-    /// When the next letter is due.
-    fn due(&mut self) -> Option<Instant> {
-        let rate = self.order.rate?;
-        let from = *self.paced_from.get_or_insert_with(Instant::now);
-        from.checked_add(rate.due(self.done.taken))
     }
 
     async fn flush(

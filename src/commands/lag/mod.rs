@@ -148,7 +148,9 @@ impl Watching {
             return Ok(Vec::new());
         }
         let documents = std::slice::from_ref(&self.documents);
-        Ok(self.admin.group_lag(&self.vectorizer, documents).await?)
+        let mut lags = self.admin.group_lag(&self.vectorizer, documents).await?;
+        self.admin.read_ages(&mut lags).await?;
+        Ok(lags)
     }
 }
 

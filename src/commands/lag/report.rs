@@ -170,7 +170,7 @@ impl Partition {
             self.seconds(),
             format!("{:.0}", self.rate_per_second),
             self.left(),
-            self.status_name().to_owned(),
+            self.status.as_str().to_owned(),
             printable(self.client_id.as_deref().unwrap_or("-")).into_owned(),
         ]
     }
@@ -187,17 +187,6 @@ impl Partition {
             Some(seconds) if self.lag > 0 => left(seconds),
             Some(_) => "-".to_owned(),
             None => "?".to_owned(),
-        }
-    }
-
-    /// As it is written.
-    pub fn status_name(&self) -> &'static str {
-        match self.status {
-            LagStatus::Ok => "OK",
-            LagStatus::Warn => "WARN",
-            LagStatus::Rewind => "REWIND",
-            LagStatus::Stall => "STALL",
-            LagStatus::Stop => "STOP",
         }
     }
 }

@@ -17,7 +17,7 @@ use self::place::Place;
 use super::topics::full_name;
 use crate::cli::UsageError;
 use crate::config::Config;
-use crate::keys::key_prefixes;
+use crate::keys::KeyPrefixes;
 use crate::output::Output;
 use crate::session::TopicsSession;
 
@@ -119,7 +119,7 @@ struct Peek<'a> {
     args: &'a Args,
     reader: TopicReader,
     left: usize,
-    key_prefixes: Vec<String>,
+    key_prefixes: KeyPrefixes,
 }
 
 impl<'a> Peek<'a> {
@@ -144,7 +144,7 @@ impl<'a> Peek<'a> {
         Ok(Self {
             reader: TopicReader::open(&session.kafka, &topic, &from, until).await?,
             left: count,
-            key_prefixes: key_prefixes(args.key.as_deref()),
+            key_prefixes: KeyPrefixes::of(args.key.as_deref()),
             args,
         })
     }
@@ -165,11 +165,9 @@ impl<'a> Peek<'a> {
 
     fn is_meant(&self, record: &Record) -> bool {
         let is_partition = |partition| partition == record.partition;
-        let key = record.key.as_deref().unwrap_or_default();
-        let begins = |prefix: &String| key.starts_with(prefix.as_bytes());
         self.args.partition.is_none_or(is_partition)
             && self.args.to.as_ref().is_none_or(|to| to.is_before(record))
-            && (self.key_prefixes.is_empty() || self.key_prefixes.iter().any(begins))
+            && self.key_prefixes.begin(record.key.as_deref())
     }
 }
 

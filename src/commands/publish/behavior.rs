@@ -19,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 use super::summary::Summary;
 use crate::config::Config;
 use crate::output::Output;
-use crate::rate::Rate;
+use crate::rate::{Pacer, Rate};
 use crate::session::TopicsSession;
 use crate::stack::stop::{self, StopSignals};
 
@@ -255,7 +255,7 @@ impl Publication {
         let mut done = Summary::default();
         let mut signals = 0;
         {
-            let rows = self.outgoing(batches, started);
+            let rows = self.outgoing(batches);
             let published = match &publisher {
                 Some(publisher) => publisher.publish_behavior_all(rows, None).left_stream(),
                 None => rows.map(|row| Ok(would_be(&row))).right_stream(),
@@ -302,18 +302,12 @@ impl Publication {
     fn outgoing<'a>(
         &'a self,
         batches: impl Stream<Item = Result<Vec<FileRow>, BehaviorFileError>> + Send + 'a,
-        started: Instant,
     ) -> impl Stream<Item = BehaviorRow> + Send + 'a {
         let rows = batches.flat_map(|batch| stream::iter(self.take_in(batch)));
-        let mut sent = 0;
+        let mut pacer = Pacer::new(self.rate);
         let paced = rows.then(move |row| {
-            let due = match (&row, self.rate) {
-                (BehaviorRow::Event(_), Some(rate)) => {
-                    sent += 1;
-                    started.checked_add(rate.due(sent - 1))
-                }
-                _ => None,
-            };
+            let is_event = matches!(row, BehaviorRow::Event(_));
+            let due = is_event.then(|| pacer.next_due()).flatten();
             async move {
                 if let Some(due) = due {
                     tokio::time::sleep_until(due.into()).await;

@@ -3,9 +3,8 @@
 use std::collections::BTreeMap;
 
 use anyhow::{bail, ensure};
-use millrace_kafka::{
-    Admin, Captured, KafkaConfig, ReplayGroup, ReplayNote, Span, capture, is_replay_name,
-};
+use millrace_kafka::replay::{Captured, ReplayGroup, ReplayNote, Span, capture, is_replay_name};
+use millrace_kafka::{Admin, KafkaConfig};
 
 use super::Args;
 use super::identity::{arguments, default_name, differences};
@@ -66,7 +65,8 @@ impl Begun {
             Some(group) if !args.restart => group.load().await?,
             Some(_) | None => None,
         };
-        let begun = match known {
+        let resumed = known.is_some();
+        let (note, spans, gone) = match known {
             Some((note, spans)) => {
                 if let Some(differing) = differences(&note.arguments, &arguments) {
                     let name = name.unwrap_or_default();
@@ -77,33 +77,26 @@ impl Begun {
                     return Err(UsageError(refusal).into());
                 }
                 let gone = lost(admin, topic, &spans).await?;
-                Self {
-                    name,
-                    group,
-                    note,
-                    spans,
-                    gone,
-                    resumed: true,
-                }
+                (note, spans, gone)
             }
             None => {
                 let Captured { spans, gone } = capture(admin, topic, &args.filter.wanted()).await?;
-                let ms = |moment: &Option<crate::when::Moment>| moment.as_ref().map(|it| it.ms);
                 let note = ReplayNote {
-                    from_ms: ms(&args.filter.from),
-                    to_ms: ms(&args.filter.to),
+                    from_ms: args.filter.since_ms(),
+                    to_ms: args.filter.before_ms(),
                     arguments,
                     ..ReplayNote::default()
                 };
-                Self {
-                    name,
-                    group,
-                    note,
-                    spans,
-                    gone,
-                    resumed: false,
-                }
+                (note, spans, gone)
             }
+        };
+        let begun = Self {
+            name,
+            group,
+            note,
+            spans,
+            gone,
+            resumed,
         };
         if !begun.gone.is_empty() && !args.accept_loss {
             bail!(

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::process::ExitCode;
 use std::time::Instant;
 
-use millrace_kafka::{Admin, Captured, capture};
+use millrace_kafka::Admin;
+use millrace_kafka::replay::{Captured, capture};
 use serde::Serialize;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -71,9 +72,15 @@ pub async fn run(
     output: Output,
 ) -> anyhow::Result<ExitCode> {
     let Captured { spans, gone } = capture(admin, topic, &args.filter.wanted()).await?;
-    let ms = |moment: &Option<crate::when::Moment>| moment.as_ref().map(|it| it.ms);
-    let filter = Filter::new(&args.filter, ms(&args.filter.from), ms(&args.filter.to));
-    let offsets: u64 = spans.values().map(millrace_kafka::Span::total).sum();
+    let filter = Filter::new(
+        &args.filter,
+        args.filter.since_ms(),
+        args.filter.before_ms(),
+    );
+    let offsets: u64 = spans
+        .values()
+        .map(millrace_kafka::replay::Span::total)
+        .sum();
     let stop = CancellationToken::new();
     let mut signals = stop::signals()?;
     let reading = Reading {
@@ -124,7 +131,7 @@ pub async fn run(
         .map_or(0.0, |rate| rate.due(records).as_secs_f64());
     let (bucket_ms, times) = survey.times();
     let (prefixes, other_keys) = survey.prefixes();
-    let partition = |(&partition, span): (&i32, &millrace_kafka::Span)| Partition {
+    let partition = |(&partition, span): (&i32, &millrace_kafka::replay::Span)| Partition {
         partition,
         start: span.start,
         end: span.end,

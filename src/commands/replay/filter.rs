@@ -1,9 +1,10 @@
 //! Which records are meant.
 
-use millrace_kafka::{KafkaConfig, Record, ReplayStart, Wanted, topics};
+use millrace_kafka::replay::{ReplayStart, Wanted};
+use millrace_kafka::{KafkaConfig, Record, topics};
 
 use crate::cli::UsageError;
-use crate::keys::key_prefixes;
+use crate::keys::KeyPrefixes;
 use crate::when::Moment;
 
 /// Flags that choose records. Without any, all that the topic has are meant.
@@ -37,6 +38,16 @@ pub struct FilterArgs {
 }
 
 impl FilterArgs {
+    /// The time from which on records are meant, ms since 1970.
+    pub fn since_ms(&self) -> Option<i64> {
+        self.from.as_ref().map(|moment| moment.ms)
+    }
+
+    /// The time before which they are.
+    pub fn before_ms(&self) -> Option<i64> {
+        self.to.as_ref().map(|moment| moment.ms)
+    }
+
     /// The offsets that are meant.
     pub fn wanted(&self) -> Wanted {
         let from = match (&self.from_offset, &self.from) {
@@ -81,7 +92,7 @@ impl FilterArgs {
 pub struct Filter {
     from_ms: Option<i64>,
     to_ms: Option<i64>,
-    key_prefixes: Vec<String>,
+    key_prefixes: KeyPrefixes,
     types: Vec<String>,
     /// How the key of a signal of the model ends.
     key_end: Option<String>,
@@ -93,7 +104,7 @@ impl Filter {
         Self {
             from_ms,
             to_ms,
-            key_prefixes: key_prefixes(args.key.as_deref()),
+            key_prefixes: KeyPrefixes::of(args.key.as_deref()),
             types: args.types.clone(),
             // The key, since a tombstone has no value that could name the model.
             key_end: args.model.as_ref().map(|model| format!("@{model}")),
@@ -112,11 +123,7 @@ impl Filter {
         self.from_ms
             .is_none_or(|from| at_ms.is_some_and(|at| at >= from))
             && self.to_ms.is_none_or(|to| at_ms.is_some_and(|at| at < to))
-            && (self.key_prefixes.is_empty()
-                || self
-                    .key_prefixes
-                    .iter()
-                    .any(|it| key.starts_with(it.as_bytes())))
+            && self.key_prefixes.begin(record.key.as_deref())
             && self
                 .key_end
                 .as_ref()
@@ -147,8 +154,7 @@ mod tests {
     }
 
     fn passes(args: &FilterArgs) -> bool {
-        let ms = |moment: &Option<Moment>| moment.as_ref().map(|moment| moment.ms);
-        Filter::new(args, ms(&args.from), ms(&args.to)).lets_pass(&record())
+        Filter::new(args, args.since_ms(), args.before_ms()).lets_pass(&record())
     }
 
     fn at(ms: i64) -> Option<Moment> {

@@ -6,11 +6,12 @@ use sha2::{Digest, Sha256};
 
 use super::filter::FilterArgs;
 use super::target::Target;
+use crate::audit::{self, Arguments};
 use crate::output::printable;
 
 /// The arguments that may not change between two runs of a replay, by name. How fast it goes, and what is
 /// told of it, may.
-pub fn arguments(topic: &str, args: &FilterArgs, target: &Target) -> BTreeMap<String, String> {
+pub fn arguments(topic: &str, args: &FilterArgs, target: &Target) -> Arguments {
     let FilterArgs {
         partitions,
         from_offset,
@@ -26,7 +27,7 @@ pub fn arguments(topic: &str, args: &FilterArgs, target: &Target) -> BTreeMap<St
     partitions.dedup();
     let partitions: Vec<String> = partitions.iter().map(ToString::to_string).collect();
     let list = |values: &[String]| (!values.is_empty()).then(|| values.join(","));
-    let given = [
+    audit::arguments([
         ("topic", Some(topic.to_owned())),
         ("to", Some(target.to_string())),
         ("partition", list(&partitions)),
@@ -38,11 +39,7 @@ pub fn arguments(topic: &str, args: &FilterArgs, target: &Target) -> BTreeMap<St
         ("key", key.clone()),
         ("type", list(types)),
         ("model", model.clone()),
-    ];
-    let given = given.into_iter();
-    given
-        .filter_map(|(name, value)| Some((name.to_owned(), value?)))
-        .collect()
+    ])
 }
 
 /// A name of its own for each set of arguments, which begins with the topic's.
@@ -95,7 +92,7 @@ mod tests {
         let plain = of(&FilterArgs::default());
         let name = default_name("millrace.documents", &plain);
         assert_eq!(name, default_name("millrace.documents", &plain));
-        assert!(millrace_kafka::is_replay_name(&name), "{name}");
+        assert!(millrace_kafka::replay::is_replay_name(&name), "{name}");
         let args = |change: &dyn Fn(&mut FilterArgs)| {
             let mut args = FilterArgs::default();
             change(&mut args);
@@ -109,7 +106,10 @@ mod tests {
             args(&|args| args.partitions = vec![1, 2])
         );
         let hostile = default_name("a b\u{1b}/..", &keyed);
-        assert!(millrace_kafka::is_replay_name(&hostile), "{hostile}");
+        assert!(
+            millrace_kafka::replay::is_replay_name(&hostile),
+            "{hostile}"
+        );
     }
 
     #[test]

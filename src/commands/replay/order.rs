@@ -4,7 +4,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::{Context, bail};
-use millrace_kafka::{Admin, Producer};
+use millrace_kafka::{Admin, Producer, topics};
 use millrace_objects::ObjectStores;
 use tokio_util::sync::CancellationToken;
 
@@ -18,8 +18,7 @@ use super::target::{Target, expiring, readers};
 use super::work::{End, Run, Work};
 use super::{Args, Reach};
 use crate::audit::{self, Audit};
-use crate::cli::UsageError;
-use crate::output::{Output, confirmed};
+use crate::output::{Output, confirmed, refuse_existing};
 use crate::session::Session;
 use crate::stack::stop;
 
@@ -203,7 +202,7 @@ impl Order<'_> {
         if !matches!(self.target, Target::Topic(_) | Target::Index) {
             return Ok(None);
         }
-        audit::ensure_topic(&self.admin, self.reach.kafka).await?;
+        self.admin.create_named(&[topics::AUDIT]).await?;
         let mut arguments = begun.note.arguments.clone();
         arguments.extend(begun.name.clone().map(|name| ("name".to_owned(), name)));
         arguments.extend(
@@ -306,12 +305,4 @@ impl Order<'_> {
         }
         Ok(())
     }
-}
-
-fn refuse_existing(path: &Path, force: bool) -> Result<(), UsageError> {
-    if path.exists() && !force {
-        let refusal = format!("{} is there already; --force replaces it", path.display());
-        return Err(UsageError(refusal));
-    }
-    Ok(())
 }

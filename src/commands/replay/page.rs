@@ -18,8 +18,8 @@ font-variant-numeric:tabular-nums}svg{width:100%;height:auto}svg text{font:11px 
 /// The page. Whatever the records and arguments hold is escaped: it is shown, and does nothing.
 pub fn html(report: &Report, run: &Run) -> String {
     let state = match (report.done, report.interrupted) {
-        (true, false) => "done",
-        (true, true) => "published, and not worked off whole",
+        (true, _) => "done",
+        (false, true) if report.left == 0 => "published, and not worked off whole",
         (false, true) => "stopped by a signal",
         (false, false) => "not finished",
     };

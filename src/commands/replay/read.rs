@@ -1,15 +1,16 @@
 //! Reading what is meant, as fast as it may go, up to the ends that were captured.
 
 use std::collections::BTreeMap;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{bail, ensure};
-use millrace_kafka::{Admin, AdminError, KafkaConfig, ReaderError, Record, Span, TopicReader};
+use millrace_kafka::replay::Span;
+use millrace_kafka::{Admin, AdminError, KafkaConfig, ReaderError, Record, TopicReader};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use super::filter::Filter;
-use crate::rate::Rate;
+use crate::rate::{Pacer, Rate};
 
 /// Records that are taken from the reader at a time.
 const TAKE: usize = 256;
@@ -62,8 +63,7 @@ impl Reading<'_> {
         let ranges = self.spans.iter().map(of).collect();
         let mut reader = TopicReader::open_ranges(self.kafka, self.topic, &ranges)?;
         let mut batch = Batch::default();
-        let mut taken = 0_u64;
-        let mut paced_from = None;
+        let mut pacer = Pacer::new(self.rate);
         loop {
             let next = tokio::select! {
                 next = tokio::time::timeout(PATIENCE, reader.next_batch(TAKE)) => next,
@@ -83,23 +83,18 @@ impl Reading<'_> {
                     batch.pass(&record);
                     continue;
                 }
-                if let Some(rate) = self.rate {
-                    let from = *paced_from.get_or_insert_with(Instant::now);
-                    let due = from.checked_add(rate.due(taken));
-                    if let Some(due) = due.filter(|due| *due > Instant::now()) {
-                        // What is there does not wait for what is due later.
-                        if batch.looked_at > 0
-                            && batches.send(std::mem::take(&mut batch)).await.is_err()
-                        {
-                            return Ok(false);
-                        }
-                        tokio::select! {
-                            () = tokio::time::sleep_until(due.into()) => {}
-                            () = stop.cancelled() => return Ok(false),
-                        }
+                if let Some(due) = pacer.next_due() {
+                    // What is there does not wait for what is due later.
+                    if batch.looked_at > 0
+                        && batches.send(std::mem::take(&mut batch)).await.is_err()
+                    {
+                        return Ok(false);
+                    }
+                    tokio::select! {
+                        () = tokio::time::sleep_until(due.into()) => {}
+                        () = stop.cancelled() => return Ok(false),
                     }
                 }
-                taken += 1;
                 batch.pass(&record);
                 batch.bytes += record.size_bytes();
                 batch.records.push(record);

@@ -5,12 +5,12 @@ use std::path::PathBuf;
 use serde::Serialize;
 
 use super::begin::{Begun, gone_text};
-use super::sink::Refused;
 use super::target::Target;
 use super::work::Run;
-use crate::audit::Counts;
+use crate::audit::{self, Counts};
 use crate::commands::ingest::Summary;
 use crate::output::{bytes, printable};
+use crate::refusals::Refused;
 
 /// A replay and what became of it.
 #[derive(Debug, Serialize)]
@@ -140,25 +140,21 @@ impl Report {
 
     /// As the topic `audit` has it.
     pub fn counts(&self) -> Counts {
-        let outcomes = self.outcomes.as_ref();
-        let of = |count: fn(&Summary) -> u64| outcomes.map(count);
-        let counts = [
-            ("records", Some(self.records)),
-            ("bytes", Some(self.bytes)),
-            ("records_in_all", Some(self.records_in_all)),
-            ("refused", Some(self.refused)),
-            ("left", Some(self.left)),
-            ("indexed", of(|it| it.indexed)),
-            ("stale", of(|it| it.stale)),
-            ("dead_lettered", of(|it| it.dead_lettered)),
-        ];
-        let counts = counts.into_iter();
+        let mut counts = audit::counts([
+            ("records", self.records),
+            ("bytes", self.bytes),
+            ("records_in_all", self.records_in_all),
+            ("refused", self.refused),
+            ("left", self.left),
+        ]);
+        if let Some(outcomes) = &self.outcomes {
+            counts.extend(audit::counts([
+                ("indexed", outcomes.indexed),
+                ("stale", outcomes.stale),
+                ("dead_lettered", outcomes.dead_lettered),
+            ]));
+        }
         counts
-            .filter_map(|(name, count)| {
-                let count = i64::try_from(count?).unwrap_or(i64::MAX);
-                Some((name.to_owned(), count))
-            })
-            .collect()
     }
 
     /// The report as a person reads it.
@@ -191,7 +187,7 @@ impl Report {
         }
         if let Some(pending) = self.pending.filter(|pending| *pending > 0) {
             lines.push(format!(
-                "  what became of {pending} notices was not waited for; the pipeline goes on with them (`millrace lag`, `dlq list`)"
+                "  what became of {pending} notices was not waited for; the pipeline goes on with them (`millrace lag`, `dlq list`), and to run it again only ends it"
             ));
         }
         for Refused { position, reason } in &self.first_refused {

@@ -9,13 +9,12 @@ use tokio_util::sync::CancellationToken;
 use super::begin::Begun;
 use super::pace::Pace;
 use super::read::{Batch, Reading};
-use super::sink::{Refused, Sink};
+use super::sink::Sink;
 use super::survey::Survey;
+use crate::refusals::{Refused, keep_first};
 
 /// How often the position is committed. A kill repeats at most what came behind it.
 const COMMIT_EVERY: Duration = Duration::from_secs(1);
-/// Refused records that are told one by one; the count covers all.
-const TOLD_REFUSALS: usize = 10;
 
 /// How writing ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -139,9 +138,7 @@ impl Writing<'_> {
         self.run.records += written.records;
         self.run.bytes += written.bytes;
         self.run.refused += refused;
-        let room = TOLD_REFUSALS.saturating_sub(self.run.first_refused.len());
-        let told = written.refused.into_iter().take(room);
-        self.run.first_refused.extend(told);
+        keep_first(&mut self.run.first_refused, written.refused);
         let note = &mut self.begun.note;
         note.records += written.records;
         note.bytes += written.bytes;

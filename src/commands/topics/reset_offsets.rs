@@ -5,10 +5,8 @@ use std::fmt;
 use std::process::ExitCode;
 
 use anyhow::{Context, bail, ensure};
-use millrace_joiner::join_group;
-use millrace_kafka::{Admin, KafkaConfig, PartitionLag, Producer, TopicPartition};
-use millrace_labeler::labeler_group;
-use millrace_profiles::profiles_group;
+use millrace_kafka::{Admin, KafkaConfig, PartitionLag, Producer, TopicPartition, topics};
+use millrace_stateful::group_prefix;
 use serde::Serialize;
 
 use super::full_name;
@@ -151,7 +149,7 @@ pub async fn run(args: &Args, kafka: &KafkaConfig, output: Output) -> anyhow::Re
         bail!("nothing was changed");
     }
     report.partitions.retain(Move::changes);
-    audit::ensure_topic(&admin, kafka).await?;
+    admin.create_named(&[topics::AUDIT]).await?;
     let producer = Producer::connect(kafka)?;
     let begun = Audit::begin(
         &producer,
@@ -165,7 +163,7 @@ pub async fn run(args: &Args, kafka: &KafkaConfig, output: Output) -> anyhow::Re
         (partition, to.to_offset)
     });
     let targets: BTreeMap<TopicPartition, i64> = targets.collect();
-    let counts = BTreeMap::from([("partitions".to_owned(), i64::try_from(targets.len())?)]);
+    let counts = audit::counts([("partitions", targets.len() as u64)]);
     match admin.set_offsets(&args.group, &targets).await {
         Ok(()) => audit.done(counts).await?,
         Err(error) => {
@@ -187,46 +185,24 @@ pub async fn run(args: &Args, kafka: &KafkaConfig, output: Output) -> anyhow::Re
 /// Positions that are not theirs to move: the offsets of a stateful consumer are in its state, and the
 /// committed ones only show its lag; an operator's work keeps notes beside its own.
 fn refuse_positions(group: &str, kafka: &KafkaConfig) -> anyhow::Result<()> {
-    let of = |name: String| {
-        name.trim_end_matches(|c: char| c.is_ascii_digit())
-            .to_owned()
-    };
-    for begins in ["dlq-replay.", "replay."] {
-        let begins = format!("{}{begins}", kafka.topic_prefix);
+    for (kind, command) in [("dlq-replay", "dlq replay"), ("replay", "replay")] {
         ensure!(
-            !group.starts_with(&begins),
-            "{} keeps how far `millrace {}` has come, which is more than an offset; that command moves it",
-            printable(group),
-            if begins.ends_with("dlq-replay.") {
-                "dlq replay"
-            } else {
-                "replay"
-            }
+            !group.starts_with(&group_prefix(kafka, kind)),
+            "{} keeps how far `millrace {command}` has come, which is more than an offset; that command moves it",
+            printable(group)
         );
     }
     ensure!(
         !group.is_empty(),
         "a group has a name; `millrace lag --all` lists them"
     );
-    for (consumer, begins, instead) in [
-        (
-            "joiner",
-            of(join_group(kafka, 1)),
-            "`millrace rebuild joiner` builds it anew",
-        ),
-        (
-            "profiles",
-            of(profiles_group(kafka, 1)),
-            "`millrace rebuild profiles` builds it anew",
-        ),
-        (
-            "labeler",
-            of(labeler_group(kafka, 1)),
-            "remove its state, and it is built anew",
-        ),
+    for (consumer, instead) in [
+        ("joiner", "`millrace rebuild joiner` builds it anew"),
+        ("profiles", "`millrace rebuild profiles` builds it anew"),
+        ("labeler", "remove its state, and it is built anew"),
     ] {
         ensure!(
-            !group.starts_with(&begins),
+            !group.starts_with(&group_prefix(kafka, consumer)),
             "the {consumer} reads on from the offsets in its state, which the committed ones only show; {instead}"
         );
     }

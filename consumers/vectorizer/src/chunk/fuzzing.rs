@@ -19,6 +19,7 @@ pub fn chunks(input: &[u8], tokenizer: &Path) {
         return;
     };
     let tokenizers = TOKENIZERS.get_or_init(|| {
+        // A panic is how a fuzz target says that something is wrong, here and below.
         let load = |max_tokens: &usize| match Tokenizer::load(tokenizer, *max_tokens) {
             Ok(tokenizer) => tokenizer,
             Err(error) => panic!("the tokenizer cannot be read: {error}"),

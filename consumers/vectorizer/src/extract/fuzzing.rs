@@ -81,6 +81,7 @@ fn holds(read: Result<ExtractedText, ExtractError>) {
     assert_eq!(again, extracted);
     let answer = match serde_json::to_vec(&extracted) {
         Ok(answer) => answer,
+        // How a fuzz target says that something is wrong.
         Err(error) => panic!("the child cannot answer: {error}"),
     };
     assert_eq!(

@@ -41,10 +41,7 @@ impl Admin {
     /// # Errors
     /// The brokers cannot be reached, or refuse a topic.
     pub async fn create_declared(&self) -> Result<Vec<CreateReport>, AdminError> {
-        let existing = self.list().await?;
-        let declared = topics::declared().iter();
-        let missing = declared.filter(|spec| !existing.contains(&self.config.topic(&spec.name)));
-        let made = self.create(&missing.collect::<Vec<_>>()).await?;
+        let made = self.create_missing(|_| true).await?;
         let mut reports = Vec::new();
         for spec in topics::declared() {
             let topic = self.config.topic(&spec.name);
@@ -56,6 +53,26 @@ impl Admin {
             reports.push(CreateReport { topic, result });
         }
         Ok(reports)
+    }
+
+    /// Makes these declared topics where they are missing. Who may not make topics needs them to be there.
+    ///
+    /// # Errors
+    /// The brokers cannot be reached, or refuse a topic.
+    pub async fn create_named(&self, names: &[&str]) -> Result<(), AdminError> {
+        let is_named = |spec: &TopicSpec| names.contains(&spec.name.as_str());
+        self.create_missing(is_named).await.map(drop)
+    }
+
+    async fn create_missing(
+        &self,
+        is_meant: impl Fn(&TopicSpec) -> bool,
+    ) -> Result<BTreeSet<String>, AdminError> {
+        let existing = self.list().await?;
+        let is_missing = |spec: &&TopicSpec| !existing.contains(&self.config.topic(&spec.name));
+        let declared = topics::declared().iter().filter(|spec| is_meant(spec));
+        let missing: Vec<_> = declared.filter(is_missing).collect();
+        self.create(&missing).await
     }
 
     /// What [`create_declared`](Self::create_declared) would report; makes nothing.

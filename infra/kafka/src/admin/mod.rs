@@ -107,7 +107,7 @@ pub struct Admin {
     pub(crate) config: KafkaConfig,
     pub(crate) admin: Arc<AdminClient<DefaultClientContext>>,
     /// For metadata and watermarks, outside any group.
-    reader: Arc<BaseConsumer>,
+    pub(crate) reader: Arc<BaseConsumer>,
 }
 
 impl Admin {

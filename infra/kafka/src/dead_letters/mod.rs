@@ -11,7 +11,7 @@ mod scan;
 mod write;
 
 pub use self::history::ReplayHistory;
-pub use self::position::{Committed, ReplayPosition};
+pub use self::position::{DeadLetterPosition, WorkedOff};
 pub use self::read::{
     DeadLetter, DeadLetterSummary, Unreplayable, read_dead_letters, summarize_dead_letters,
 };

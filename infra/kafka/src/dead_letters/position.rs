@@ -14,7 +14,7 @@ const RUNNING: &str = "replaying since ";
 
 /// A committed position.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Committed {
+pub struct WorkedOff {
     /// By partition: below it every letter is resolved.
     pub offsets: BTreeMap<i32, i64>,
     /// When the replay that committed it began, ms since 1970; none where it came to its end.
@@ -23,11 +23,11 @@ pub struct Committed {
 
 /// Reads and commits the position on one dead-letter topic, without joining the group.
 #[derive(Clone)]
-pub struct ReplayPosition {
+pub struct DeadLetterPosition {
     position: GroupPosition,
 }
 
-impl ReplayPosition {
+impl DeadLetterPosition {
     /// On the dead letters of the topic that is declared as `source`.
     ///
     /// # Errors
@@ -52,8 +52,8 @@ impl ReplayPosition {
     pub async fn committed(
         &self,
         partitions: impl IntoIterator<Item = i32>,
-    ) -> Result<Committed, AdminError> {
-        let mut committed = Committed::default();
+    ) -> Result<WorkedOff, AdminError> {
+        let mut committed = WorkedOff::default();
         for (partition, noted) in self.position.committed(partitions).await? {
             committed.offsets.insert(partition, noted.offset);
             let since = replaying_since(&noted.note);
@@ -67,7 +67,7 @@ impl ReplayPosition {
     ///
     /// # Errors
     /// The brokers cannot be reached, or refuse it.
-    pub async fn commit(&self, position: &Committed) -> Result<(), AdminError> {
+    pub async fn commit(&self, position: &WorkedOff) -> Result<(), AdminError> {
         let since_ms = position.replaying_since_ms;
         let note = since_ms.map_or_else(String::new, |since_ms| format!("{RUNNING}{since_ms}"));
         let noted = position.offsets.iter().map(|(&partition, &offset)| {

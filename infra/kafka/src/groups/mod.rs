@@ -6,11 +6,12 @@ use std::collections::BTreeMap;
 use std::ffi::CString;
 use std::sync::Arc;
 
-use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer as _};
+use rdkafka::consumer::Consumer as _;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::{Offset, TopicPartitionList};
 
 use crate::admin::{Admin, AdminError, REQUEST_TIMEOUT, blocking, failed, options};
+use crate::position::commit;
 
 /// Full name of a topic, and the number of a partition.
 pub type TopicPartition = (String, i32);
@@ -54,10 +55,9 @@ impl Admin {
     /// # Errors
     /// The brokers cannot be reached.
     pub async fn groups(&self) -> Result<Vec<String>, AdminError> {
-        let client = self.config.reader_client()?;
+        let reader = Arc::clone(&self.reader);
         let result = blocking(move || {
-            let client: BaseConsumer = client.create()?;
-            let list = client.fetch_group_list(None, REQUEST_TIMEOUT)?;
+            let list = reader.fetch_group_list(None, REQUEST_TIMEOUT)?;
             Ok(list
                 .groups()
                 .iter()
@@ -107,19 +107,15 @@ impl Admin {
         group: &str,
         offsets: &BTreeMap<TopicPartition, i64>,
     ) -> Result<(), AdminError> {
-        let action = format!("set the offsets of the group {group}");
+        let action = || format!("set the offsets of the group {group}");
         let client = self.config.offsets_client(group)?;
+        let consumer = client.create().map_err(failed(action()))?;
         let mut list = TopicPartitionList::with_capacity(offsets.len());
         for ((topic, partition), offset) in offsets {
             list.add_partition_offset(topic, *partition, Offset::Offset(*offset))
-                .map_err(failed(action.as_str()))?;
+                .map_err(failed(action()))?;
         }
-        // A consumer that never subscribes joins no group; it may commit in the name of an empty one.
-        let set = blocking(move || {
-            let consumer: BaseConsumer = client.create()?;
-            consumer.commit(&list, CommitMode::Sync)
-        });
-        set.await?.map_err(failed(action))
+        commit(Arc::new(consumer), group, list).await
     }
 
     /// Has the brokers forget a group and its offsets. `false` where they know none of that name.

@@ -19,12 +19,17 @@ use crate::reader::is_transient;
 /// Topics that are read at a time, each by a client of its own.
 const TOPICS_AT_ONCE: usize = 8;
 
-/// The times of records, ms since 1970, by topic, partition and offset asked for.
-type Times = BTreeMap<(String, i32, i64), i64>;
+/// The times of records, ms since 1970, by topic, partition and offset asked for; `None` where there is no
+/// record to be read.
+type Times = BTreeMap<(String, i32, i64), Option<i64>>;
 
 impl Admin {
-    /// Reads the next unread record of each partition that is behind, for its time.
-    pub(super) async fn fill_ages(&self, lags: &mut [PartitionLag]) -> Result<(), AdminError> {
+    /// Reads the next unread record of each partition that is behind, for its time: seconds are added to
+    /// what was told in records. Of a partition that does not answer they stay unknown.
+    ///
+    /// # Errors
+    /// The brokers refuse the read.
+    pub async fn read_ages(&self, lags: &mut [PartitionLag]) -> Result<(), AdminError> {
         let mut behind: BTreeMap<String, BTreeMap<i32, BTreeSet<i64>>> = BTreeMap::new();
         for lag in lags.iter().filter(|lag| lag.lag > 0) {
             let partitions = behind.entry(lag.topic.clone()).or_default();
@@ -52,7 +57,8 @@ impl Admin {
             if let Some(time_ms) = times.get(&key) {
                 #[expect(clippy::cast_precision_loss, reason = "an age in ms is far below 2^52")]
                 // A producer's clock may be ahead.
-                let age_ms = now_ms.saturating_sub(*time_ms).max(0) as f64;
+                let age_ms =
+                    time_ms.map_or(0, |time_ms| now_ms.saturating_sub(time_ms).max(0)) as f64;
                 lag.lag_seconds = Some(age_ms / 1000.0);
             }
         }
@@ -88,14 +94,14 @@ impl Admin {
     }
 }
 
-/// The time of the first record at or after each position, ms since 1970; none of a partition that does
-/// not answer. One topic at a time:
+/// The time of the first record at or after each position, ms since 1970, or `None` where there is none
+/// to be read; a partition that does not answer is absent. One topic at a time:
 /// librdkafka reports the end of a partition by its number alone.
 fn next_record_times(
     consumer: &BaseConsumer,
     topic: &str,
     mut positions: BTreeMap<i32, i64>,
-) -> Result<BTreeMap<i32, i64>, KafkaError> {
+) -> Result<BTreeMap<i32, Option<i64>>, KafkaError> {
     let mut list = TopicPartitionList::with_capacity(positions.len());
     for (&partition, &offset) in &positions {
         list.add_partition_offset(topic, partition, Offset::Offset(offset))?;
@@ -115,15 +121,18 @@ fn next_record_times(
                     .is_some_and(|&from| from <= message.offset())
                 {
                     positions.remove(&partition);
-                    times.insert(partition, message.timestamp().to_millis().unwrap_or(0));
+                    times.insert(
+                        partition,
+                        Some(message.timestamp().to_millis().unwrap_or(0)),
+                    );
                     let mut done = TopicPartitionList::new();
                     done.add_partition(topic, partition);
                     consumer.pause(&done)?;
                 }
             }
-            // Only gaps are left before the end: no record is unread.
+            // Only gaps are left before the end, or a transaction that is open: nothing can be read.
             Some(Err(KafkaError::PartitionEOF(partition))) => {
-                positions.remove(&partition);
+                times.extend(positions.remove(&partition).map(|_| (partition, None)));
             }
             // One broker that is away is no reason to tell nothing of the others.
             Some(Err(error)) if is_transient(&error) => {}

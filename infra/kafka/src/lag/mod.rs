@@ -68,8 +68,9 @@ pub struct GroupLags {
 }
 
 impl Admin {
-    /// How far `group` is behind on `topics` (full names), members left out. Without topics: on all
-    /// those where it has committed an offset. Sorted by topic and partition.
+    /// How far `group` is behind on `topics` (full names), in records: without members, and without the
+    /// seconds, which [`read_ages`](Self::read_ages) adds. Without topics: on all those where it has
+    /// committed an offset. Sorted by topic and partition.
     ///
     /// # Errors
     /// The brokers cannot be reached, or a named topic does not exist.
@@ -98,9 +99,7 @@ impl Admin {
                 group, partition, committed, *oldest, *next,
             ))
         };
-        let mut lags: Vec<PartitionLag> = partitions.iter().filter_map(of).collect();
-        self.fill_ages(&mut lags).await?;
-        Ok(lags)
+        Ok(partitions.iter().filter_map(of).collect())
     }
 
     /// How far `groups` are behind on all partitions of the topics that they read, which are those where
@@ -110,7 +109,7 @@ impl Admin {
     /// The brokers cannot be reached.
     pub async fn group_lags(&self, groups: &[String]) -> Result<GroupLags, AdminError> {
         let mut lags = self.group_offsets(groups).await?;
-        self.fill_ages(&mut lags.partitions).await?;
+        self.read_ages(&mut lags.partitions).await?;
         Ok(lags)
     }
 

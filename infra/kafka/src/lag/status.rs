@@ -42,6 +42,20 @@ pub enum LagStatus {
     Stop,
 }
 
+impl LagStatus {
+    /// As it is written.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Ok => "OK",
+            Self::Warn => "WARN",
+            Self::Rewind => "REWIND",
+            Self::Stall => "STALL",
+            Self::Stop => "STOP",
+        }
+    }
+}
+
 /// What is to be said of a partition after some looks at it.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Assessment {

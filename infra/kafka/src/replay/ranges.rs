@@ -1,10 +1,10 @@
 //! Which offsets a replay means, before anything is read.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 
+use crate::clock::now_ms;
 use crate::{Admin, AdminError};
 
 /// Where a replay begins.
@@ -181,13 +181,6 @@ fn within(
         captured.spans.insert(partition, Span { start, next, end });
     }
     Ok(captured)
-}
-
-fn now_ms() -> i64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH);
-    since.map_or(0, |since| {
-        i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
-    })
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@ use anyhow::Result;
 use millrace_training::dataset::Dataset;
 use millrace_training::{DatasetError, Kept, NotFinite, TrainingError, TrainingOptions};
 
-use crate::running::{run, run_until};
+use crate::running::{Ground, run};
 use crate::small;
 
 #[tokio::test]
@@ -67,13 +67,9 @@ async fn options_that_can_not_be_followed() -> Result<()> {
 
 #[tokio::test]
 async fn a_loss_that_is_not_a_number_keeps_the_last_checkpoint() -> Result<()> {
-    let (base, work) = (small::model()?, tempfile::tempdir()?);
-    let data = work.path().join("data");
-    small::dataset(&data, 0.0).await?;
-    let out = work.path().join("model");
-    let options = small::options();
-    let cut = std::panic::catch_unwind(|| run_until(base.path(), &data, &out, &options, false, 8));
-    assert!(cut.is_err());
+    let ground = Ground::new(0.0).await?;
+    let out = ground.work.path().join("model");
+    ground.cut_off(&out);
     // Planted where the run goes on from: the words, which lie first behind the header.
     let checkpoint = out.join("checkpoint.safetensors");
     let mut bytes = std::fs::read(&checkpoint)?;
@@ -82,7 +78,7 @@ async fn a_loss_that_is_not_a_number_keeps_the_last_checkpoint() -> Result<()> {
         *value = f32::NAN.to_le_bytes();
     }
     std::fs::write(&checkpoint, &bytes)?;
-    let error = run(base.path(), &data, &out, &options, true).unwrap_err();
+    let error = ground.run(&out, true).unwrap_err();
     let kept = Kept::Checkpoint {
         path: checkpoint.clone(),
         step: 6,
@@ -105,20 +101,16 @@ async fn a_loss_that_is_not_a_number_keeps_the_last_checkpoint() -> Result<()> {
 
 #[tokio::test]
 async fn a_moment_that_is_not_a_number_is_not_kept() -> Result<()> {
-    let (base, work) = (small::model()?, tempfile::tempdir()?);
-    let data = work.path().join("data");
-    small::dataset(&data, 0.0).await?;
-    let out = work.path().join("model");
-    let options = small::options();
-    let cut = std::panic::catch_unwind(|| run_until(base.path(), &data, &out, &options, false, 8));
-    assert!(cut.is_err());
+    let ground = Ground::new(0.0).await?;
+    let out = ground.work.path().join("model");
+    ground.cut_off(&out);
     // The last value of the file is a second moment: infinite, it holds its parameter where it is, and
     // no loss would ever tell.
     let checkpoint = out.join("checkpoint.safetensors");
     let mut bytes = std::fs::read(&checkpoint)?;
     *bytes.last_chunk_mut().unwrap() = f32::INFINITY.to_le_bytes();
     std::fs::write(&checkpoint, &bytes)?;
-    let error = run(base.path(), &data, &out, &options, true).unwrap_err();
+    let error = ground.run(&out, true).unwrap_err();
     assert!(
         matches!(
             &error,

@@ -1,7 +1,7 @@
 //! Whole runs.
 
 use std::collections::HashMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use candle_core::Device;
@@ -25,7 +25,7 @@ pub fn run(
 }
 
 /// Panics after so many steps, as a crash would end it.
-pub fn run_until(
+fn run_until(
     base: &Path,
     data: &Path,
     out: &Path,
@@ -158,19 +158,47 @@ async fn the_same_run_makes_the_same_model() -> Result<()> {
     Ok(())
 }
 
+/// What most runs are made of.
+pub struct Ground {
+    pub base: tempfile::TempDir,
+    pub work: tempfile::TempDir,
+    pub data: PathBuf,
+    pub options: TrainingOptions,
+}
+
+impl Ground {
+    pub async fn new(dev_share: f64) -> Result<Self> {
+        let work = tempfile::tempdir()?;
+        let data = work.path().join("data");
+        small::dataset(&data, dev_share).await?;
+        Ok(Self {
+            base: small::model()?,
+            work,
+            data,
+            options: small::options(),
+        })
+    }
+
+    pub fn run(&self, out: &Path, resume: bool) -> Result<Report, TrainingError> {
+        run(self.base.path(), &self.data, out, &self.options, resume)
+    }
+
+    /// Cuts a run off after step 8: the checkpoints are those of steps 3, 4 and 6.
+    pub fn cut_off(&self, out: &Path) {
+        let panicked = std::panic::catch_unwind(|| {
+            run_until(self.base.path(), &self.data, out, &self.options, false, 8)
+        });
+        assert!(panicked.is_err());
+    }
+}
+
 #[tokio::test]
 async fn a_run_that_was_cut_off_goes_on_as_if_it_had_not_been() -> Result<()> {
-    let (base, work) = (small::model()?, tempfile::tempdir()?);
-    let data = work.path().join("data");
-    small::dataset(&data, 0.2).await?;
-    let options = small::options();
-    let [whole, cut] = ["whole", "cut"].map(|name| work.path().join(name).join("model"));
-    let expected = run(base.path(), &data, &whole, &options, false)?;
-    // After step 8: the checkpoints are those of steps 3, 4 and 6.
-    let panicked =
-        std::panic::catch_unwind(|| run_until(base.path(), &data, &cut, &options, false, 8));
-    assert!(panicked.is_err());
-    let resumed = run(base.path(), &data, &cut, &options, true)?;
+    let ground = Ground::new(0.2).await?;
+    let [whole, cut] = ["whole", "cut"].map(|name| ground.work.path().join(name).join("model"));
+    let expected = ground.run(&whole, false)?;
+    ground.cut_off(&cut);
+    let resumed = ground.run(&cut, true)?;
     assert_eq!(resumed.model_version, expected.model_version);
     assert_eq!(losses(&cut)?, losses(&whole)?);
     Ok(())
@@ -178,23 +206,18 @@ async fn a_run_that_was_cut_off_goes_on_as_if_it_had_not_been() -> Result<()> {
 
 #[tokio::test]
 async fn a_lost_log_changes_nothing_of_the_model() -> Result<()> {
-    let (base, work) = (small::model()?, tempfile::tempdir()?);
-    let data = work.path().join("data");
-    small::dataset(&data, 0.2).await?;
-    let options = small::options();
-    let [whole, cut] = ["whole", "cut"].map(|name| work.path().join(name).join("model"));
-    let expected = run(base.path(), &data, &whole, &options, false)?;
-    let panicked =
-        std::panic::catch_unwind(|| run_until(base.path(), &data, &cut, &options, false, 8));
-    assert!(panicked.is_err());
+    let ground = Ground::new(0.2).await?;
+    let [whole, cut] = ["whole", "cut"].map(|name| ground.work.path().join(name).join("model"));
+    let expected = ground.run(&whole, false)?;
+    ground.cut_off(&cut);
     let log = cut.join("log.jsonl");
     std::fs::remove_file(&log)?;
     // What is there and can't be read is not taken for nothing.
     std::fs::create_dir(&log)?;
-    let error = run(base.path(), &data, &cut, &options, true).unwrap_err();
+    let error = ground.run(&cut, true).unwrap_err();
     assert!(matches!(error, TrainingError::Read { .. }), "{error}");
     std::fs::remove_dir(&log)?;
-    let resumed = run(base.path(), &data, &cut, &options, true)?;
+    let resumed = ground.run(&cut, true)?;
     assert_eq!(resumed.model_version, expected.model_version);
     assert!(!resumed.stopped_early, "{resumed:?}");
     Ok(())

@@ -14,7 +14,7 @@ use flate2::write::GzEncoder;
 use millrace_kafka::Record;
 
 use super::{Written, lines, size};
-use crate::cli::UsageError;
+use crate::output::refuse_existing;
 
 /// Writes a file.
 pub struct FileSink {
@@ -221,14 +221,6 @@ fn staging(path: &Path, name: &str) -> PathBuf {
     let mut staging = path.to_owned().into_os_string();
     staging.push(format!(".{name}.part"));
     staging.into()
-}
-
-fn refuse_existing(path: &Path, force: bool) -> Result<(), UsageError> {
-    if path.exists() && !force {
-        let refusal = format!("{} is there already; --force replaces it", path.display());
-        return Err(UsageError(refusal));
-    }
-    Ok(())
 }
 
 #[cfg(test)]

@@ -8,14 +8,13 @@ mod topic;
 use std::path::Path;
 
 use millrace_kafka::Record;
-use millrace_schemas::Origin;
-use serde::Serialize;
 use serde_json::Value;
 
 pub use self::file::FileSink;
 pub use self::stdout::StdoutSink;
 pub use self::topic::TopicSink;
 use crate::commands::peek;
+use crate::refusals::Refused;
 
 /// Writes records.
 pub enum Sink {
@@ -38,15 +37,6 @@ pub struct Written {
     pub refused: Vec<Refused>,
     /// Nobody reads any more: there is no use in going on.
     pub is_enough: bool,
-}
-
-/// A record that can't be written.
-#[derive(Debug, Serialize)]
-pub struct Refused {
-    /// Where it stands.
-    pub position: Origin,
-    /// Why.
-    pub reason: String,
 }
 
 impl Sink {
@@ -119,14 +109,6 @@ fn lines(records: &[Record], out: &mut Vec<u8>) -> std::io::Result<()> {
         out.push(b'\n');
     }
     Ok(())
-}
-
-/// Place and reason of a record that can't be written.
-fn refused(record: &Record, reason: String) -> Refused {
-    Refused {
-        position: record.origin(),
-        reason,
-    }
 }
 
 #[cfg(test)]

@@ -4,16 +4,16 @@ use std::collections::HashSet;
 
 use anyhow::{Context, bail};
 use indicatif::ProgressBar;
-use millrace_kafka::{
-    Copied, Copier, KafkaConfig, Producer, ReadFrom, ReadUntil, Record, TopicReader, topics,
-};
+use millrace_kafka::replay::{Copied, Copier};
+use millrace_kafka::{KafkaConfig, Producer, ReadFrom, ReadUntil, Record, TopicReader, topics};
 use millrace_objects::{ObjectStores, ObjectUri};
 use millrace_retry::error_chain;
 use millrace_schemas::{DocumentNotice, DocumentOutcome, decode};
 use tokio_util::sync::CancellationToken;
 
-use super::{Refused, Written, refused};
+use super::Written;
 use crate::commands::ingest::Summary;
+use crate::refusals::Refused;
 
 /// Writes to a topic.
 pub struct TopicSink {
@@ -112,7 +112,7 @@ impl TopicSink {
         written.bytes = super::size(records) - lost;
         for (place, error) in not_taken {
             let reason = error_chain(&error);
-            written.refused.push(refused(&records[place], reason));
+            written.refused.push(Refused::new(&records[place], reason));
         }
         if let Some(notices) = &mut self.notices {
             notices.summary.documents += written.records;
@@ -173,7 +173,7 @@ impl Notices {
                 let reason = format!(
                     "this process may not read it: {error}; change that, or start the `millrace up` that may"
                 );
-                left.push(refused(record, reason));
+                left.push(Refused::new(record, reason));
                 outside.insert(place);
             }
         }

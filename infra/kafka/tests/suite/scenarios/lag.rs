@@ -32,7 +32,12 @@ pub async fn lag_is_told_in_records_and_seconds(cluster: &Cluster) -> Result<()>
         next(&mut consumer).await?.ack();
     }
     consumer.shutdown(PATIENCE).await;
-    let after = admin.group_lag(&cluster.group(), &[]).await?;
+    let mut after = admin.group_lag(&cluster.group(), &[]).await?;
+    ensure!(
+        after.iter().all(|lag| lag.lag_seconds.is_none()),
+        "not asked for"
+    );
+    admin.read_ages(&mut after).await?;
     ensure!(after.len() == 1, "{after:?}");
     let lag = &after[0];
     ensure!((lag.current, lag.end, lag.lag) == (4, 10, 6), "{lag:?}");

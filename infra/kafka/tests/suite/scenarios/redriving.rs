@@ -4,8 +4,8 @@ use anyhow::{Context as _, Result, ensure};
 use bytes::Bytes;
 use millrace_kafka::topics::{DOCUMENTS, DOCUMENTS_DLQ};
 use millrace_kafka::{
-    Committed, DeadLetterReason, DeadLetters, LetterScan, RawRecord, ReadFrom, ReadUntil, Record,
-    ReplayPosition, ResolvedLetters, Resolver, ScannedLetter, TopicReader,
+    DeadLetterPosition, DeadLetterReason, DeadLetters, LetterScan, RawRecord, ReadFrom, ReadUntil,
+    Record, ResolvedLetters, Resolver, ScannedLetter, TopicReader, WorkedOff,
 };
 use millrace_schemas::Resolution;
 
@@ -156,21 +156,21 @@ pub async fn a_replay_that_was_cut_off_is_recovered(cluster: &Cluster) -> Result
 
 pub async fn a_position_tells_of_a_replay_that_is_under_way(cluster: &Cluster) -> Result<()> {
     cluster.with_topics().await?;
-    let position = ReplayPosition::new(&cluster.config, DOCUMENTS)?;
-    ensure!(position.committed([0]).await? == Committed::default());
-    let running = Committed {
+    let position = DeadLetterPosition::new(&cluster.config, DOCUMENTS)?;
+    ensure!(position.committed([0]).await? == WorkedOff::default());
+    let running = WorkedOff {
         offsets: [(0, 0)].into(),
         replaying_since_ms: Some(1_700_000_000_123),
     };
     position.commit(&running).await?;
     ensure!(position.committed([0]).await? == running);
-    let ended = Committed {
+    let ended = WorkedOff {
         replaying_since_ms: None,
         ..running
     };
     position.commit(&ended).await?;
     // Another process reads it.
-    let position = ReplayPosition::new(&cluster.config, DOCUMENTS)?;
+    let position = DeadLetterPosition::new(&cluster.config, DOCUMENTS)?;
     ensure!(position.committed([0]).await? == ended);
     ensure!(position.group().ends_with("dlq-replay.documents"));
     let admin = millrace_kafka::Admin::connect(&cluster.config)?;

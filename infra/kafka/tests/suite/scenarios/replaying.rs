@@ -4,11 +4,9 @@ use std::collections::BTreeMap;
 
 use anyhow::{Context as _, Result, ensure};
 use bytes::Bytes;
+use millrace_kafka::replay::{Copier, ReplayGroup, ReplayNote, ReplayStart, Wanted, capture};
 use millrace_kafka::topics::{BEHAVIOR_UNMATCHED, FEEDBACK};
-use millrace_kafka::{
-    Admin, Copier, RawRecord, Record, ReplayGroup, ReplayNote, ReplayStart, TopicReader, Wanted,
-    capture,
-};
+use millrace_kafka::{Admin, RawRecord, Record, TopicReader};
 
 use crate::cluster::{Cluster, now_ms};
 
@@ -88,7 +86,7 @@ pub async fn a_replay_is_found_where_it_was(cluster: &Cluster) -> Result<()> {
     let total: u64 = captured
         .spans
         .values()
-        .map(millrace_kafka::Span::total)
+        .map(millrace_kafka::replay::Span::total)
         .sum();
     ensure!(total == 30 && captured.gone.is_empty(), "{captured:?}");
     let nothing = Wanted {
