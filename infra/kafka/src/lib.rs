@@ -14,7 +14,7 @@
 //! - [`topics`], [`Admin`]: which topics there are, declared in `topics.toml`; what the brokers
 //!   have; how far a group is behind.
 //! - [`TopicReader`]: bounded or following reads outside any group.
-//! - [`ReplayGroup`], [`Copier`]: a topic's records once more, byte for byte, to another one; how far
+//! - [`replay`]: a topic's records once more, byte for byte, to another one; how far
 //!   that is, kept by the brokers.
 //! - [`HttpSchemaRegistry`]: the Confluent-compatible registry.
 //!
