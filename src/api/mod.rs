@@ -42,6 +42,8 @@ pub struct ApiState {
     pub objects: Arc<ObjectStores>,
     /// What control calls must present.
     pub control_token: Arc<str>,
+    /// The canary, which no search for people finds.
+    pub hidden: Option<String>,
 }
 
 /// What is known of behavior, by those parts of this process that know it.

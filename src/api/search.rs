@@ -122,6 +122,8 @@ async fn answer(state: &ApiState, query: SearchQuery) -> Result<Json<SearchAnswe
         Mode::Text => None,
         Mode::Vector | Mode::Hybrid => Some(state.embed_query(query.query.clone()).await?),
     };
+    let mut filter = query.filter.clone();
+    filter.exclude_doc_ids.extend(state.hidden.clone());
     let request = SearchRequest {
         text: Some(query.query.clone()),
         vector,
@@ -129,7 +131,7 @@ async fn answer(state: &ApiState, query: SearchQuery) -> Result<Json<SearchAnswe
         fusion: fusion(&query),
         k: query.k,
         window: query.k.max(millrace_index::DEFAULT_WINDOW),
-        filter: query.filter.clone(),
+        filter,
     };
     let hits = state
         .index

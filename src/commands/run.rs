@@ -42,6 +42,8 @@ enum Role {
     Collector,
     /// Metrics of how far consumer groups are behind, under the names of klag-exporter.
     LagExporter,
+    /// A document uploaded on a schedule and searched for, and how long that took, as metrics.
+    Canary,
     /// Sentence encoders over HTTP, as OpenAI's, TEI's and TorchServe's servers; on either profile.
     ModelServer,
 }
@@ -61,6 +63,11 @@ pub async fn run(args: Args, mut config: Config, output: Output) -> anyhow::Resu
         && config.lag.every().is_none()
     {
         bail!("lag.every_seconds is 0, so there would be nothing to export");
+    }
+    if let Role::Canary = args.role
+        && config.canary.every().is_none()
+    {
+        bail!("canary.every_seconds is 0, so nothing would be uploaded; 60 is a document a minute");
     }
     let role = Needs {
         topics: true,
@@ -108,6 +115,11 @@ pub async fn run(args: Args, mut config: Config, output: Output) -> anyhow::Resu
             ..role
         },
         Role::LagExporter => Needs { lag: true, ..role },
+        Role::Canary => Needs {
+            search: true,
+            canary: true,
+            ..role
+        },
         Role::ModelServer => unreachable!("it is no part of a stack and was served above"),
     };
     let mut stop = stop::signals()?;

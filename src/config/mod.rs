@@ -27,8 +27,8 @@ use millrace_vectorizer::VectorizerConfig;
 use serde::Deserialize;
 
 pub use self::sections::{
-    ApiConfig, BrokerSection, EncoderKind, IndexSection, LagSection, ModelSection, StateSection,
-    UploadsSection,
+    ApiConfig, BrokerSection, CanarySection, EncoderKind, IndexSection, LagSection, ModelSection,
+    StateSection, UploadsSection,
 };
 
 const DEFAULT_FILE: &str = "millrace.toml";
@@ -90,6 +90,8 @@ pub struct Config {
     pub reconciler: ReconcilerConfig,
     /// Metrics of how far consumer groups are behind.
     pub lag: LagSection,
+    /// A document uploaded on a schedule, to measure how long it takes until it is found.
+    pub canary: CanarySection,
     /// Logs and traces.
     pub telemetry: TelemetryConfig,
 }
@@ -118,6 +120,7 @@ impl Default for Config {
             recommender: RecommenderConfig::default(),
             reconciler: ReconcilerConfig::default(),
             lag: LagSection::default(),
+            canary: CanarySection::default(),
             telemetry: TelemetryConfig::default(),
         }
     }
@@ -236,6 +239,15 @@ impl Config {
         self.model_server.validate()?;
         if !self.features.is_empty() {
             FeatureSet::new(self.features.clone(), "")?;
+        }
+        if self.profile == Profile::Cluster
+            && self.canary.every().is_some()
+            && self.canary.location.is_none()
+        {
+            return Err(ConfigError::Contradiction(
+                "canary.every_seconds is set and canary.location is not: the vectorizers of a cluster \
+                 could not read it from this machine; name a bucket's folder, such as \"s3://uploads/canary\"",
+            ));
         }
         if self.profile == Profile::Cluster && self.kafka.bootstrap.is_empty() {
             return Err(ConfigError::Contradiction(

@@ -133,6 +133,41 @@ fn loopback(port: u16) -> SocketAddr {
     SocketAddr::from((Ipv4Addr::LOCALHOST, port))
 }
 
+/// `canary`: a document uploaded on a schedule, to measure how long it takes until it is found.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct CanarySection {
+    /// Seconds between two uploads; 0, the default, uploads never.
+    pub every_seconds: u64,
+    /// Seconds after which an upload that is not found counts as late. Default: 30.
+    pub timeout_seconds: u64,
+    /// Where it is uploaded: a bucket's folder such as `s3://uploads/canary`, which may be read and
+    /// written, or a folder's `file://` URI. Default: the folder `canary` in the data folder.
+    pub location: Option<String>,
+}
+
+impl CanarySection {
+    /// The time between two uploads, where there are any.
+    pub fn every(&self) -> Option<Duration> {
+        (self.every_seconds > 0).then(|| Duration::from_secs(self.every_seconds))
+    }
+
+    /// How long an upload is searched for.
+    pub fn timeout(&self) -> Duration {
+        Duration::from_secs(self.timeout_seconds)
+    }
+}
+
+impl Default for CanarySection {
+    fn default() -> Self {
+        Self {
+            every_seconds: 0,
+            timeout_seconds: 30,
+            location: None,
+        }
+    }
+}
+
 /// `lag`: metrics of how far consumer groups are behind.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(default, deny_unknown_fields)]

@@ -4,6 +4,7 @@
 
 pub mod address;
 mod api_server;
+pub mod canary;
 mod collector;
 mod deadline;
 pub mod index;
@@ -41,6 +42,7 @@ use tokio_util::sync::CancellationToken;
 
 use self::address::RunningAddress;
 use self::api_server::ApiServer;
+use self::canary::Canary;
 use self::collector::Collector;
 use self::deadline::Deadline;
 use self::joining::Joining;
@@ -82,6 +84,7 @@ pub struct Stack {
     recommending: Option<Recommending>,
     /// Looks at the groups until it is dropped.
     lagging: Option<Lagging>,
+    canary: Option<Canary>,
     broker: Option<Broker>,
     failed: CancellationToken,
 }
@@ -116,7 +119,7 @@ impl Stack {
             }
             None => None,
         };
-        let objects = Arc::new(ObjectStores::new(&objects_config(config))?);
+        let objects = Arc::new(ObjectStores::new(&objects_config(config)?)?);
 
         let pipeline = match &search {
             Some((index, encoder)) if needs.pipeline => {
@@ -243,6 +246,13 @@ impl Stack {
             }
             _ => None,
         };
+        let canary = match &search {
+            Some((index, _)) if needs.canary => Canary::start(config, &kafka, index, &objects)?,
+            Some(_) | None => None,
+        };
+        if let Some(canary) = &canary {
+            metrics::canary::register(&mut registry, &canary.stats);
+        }
         let control_token = control_token()?;
         let administrators = Administrators::new(config, &control_token);
         let auditor = Auditor::new(
@@ -251,12 +261,14 @@ impl Stack {
                 .then(|| Producer::connect(&kafka))
                 .transpose()?,
         );
+        let hidden = canary::doc_id(config)?.map(|id| id.to_string());
         let mut recommendations = Router::new();
         let state = search.map(|(index, encoder)| ApiState {
             index,
             encoder,
             objects,
             control_token: control_token.as_str().into(),
+            hidden: hidden.clone(),
         });
         let known = BehaviorState {
             joiner: joining.as_ref().map(|joining| Arc::clone(&joining.joiner)),
@@ -317,6 +329,7 @@ impl Stack {
             profiling,
             recommending,
             lagging,
+            canary,
             broker,
             failed,
         })
@@ -352,6 +365,9 @@ impl Stack {
     /// Drains and stops all parts.
     pub async fn shutdown(self) {
         let deadline = Deadline::after(DRAIN);
+        if let Some(canary) = self.canary {
+            canary.stop(deadline).await;
+        }
         if let Some(uploads) = self.uploads {
             uploads.stop(deadline).await;
         }
@@ -466,13 +482,18 @@ pub async fn stop_broker(broker: Broker) {
     }
 }
 
-/// Watched folders may be read: what is noticed there must be fetched from there.
-fn objects_config(config: &Config) -> millrace_objects::ObjectStoresConfig {
+/// Watched folders may be read: what is noticed there must be fetched from there. So may the canary's.
+fn objects_config(config: &Config) -> anyhow::Result<millrace_objects::ObjectStoresConfig> {
     let mut objects = config.objects.clone();
     objects
         .allowed_roots
         .extend(config.uploads.folders.iter().cloned());
-    objects
+    if config.canary.every().is_some()
+        && let Some(folder) = canary::location(config)?.path()
+    {
+        objects.allowed_roots.push(folder.to_owned());
+    }
+    Ok(objects)
 }
 
 /// 128 random bits in hex, from the system.

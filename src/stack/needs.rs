@@ -32,6 +32,8 @@ pub struct Needs {
     pub reconciler: bool,
     /// Metrics of how far consumer groups are behind.
     pub lag: bool,
+    /// A document uploaded on a schedule and searched for.
+    pub canary: bool,
 }
 
 impl Needs {
@@ -50,6 +52,7 @@ impl Needs {
         collector: false,
         reconciler: false,
         lag: false,
+        canary: false,
     };
     /// The index and the encoder alone.
     pub const SEARCH: Self = Self {
@@ -102,6 +105,7 @@ impl Needs {
         collector: true,
         reconciler: true,
         lag: true,
+        canary: true,
         ..Self::INGEST
     };
 }

@@ -4,10 +4,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context, ensure};
 use millrace_kafka::{Admin, Producer};
-use millrace_schemas::{
-    BehaviorEvent, BehaviorKind, EventHeaders, Feedback, FeedbackItem, Impression, ImpressionItem,
-    Origin,
-};
+use millrace_schemas::{EventHeaders, Origin, TrainingExample, TrainingItem};
 use serde_json::{Value, json};
 
 use crate::harness::{Pipeline, Target, text};
@@ -155,9 +152,9 @@ fn what_cannot_be_learnt_from_is_refused_with_the_reason() -> anyhow::Result<()>
     Ok(())
 }
 
-fn impression(n: usize, version: &str, columns: usize, at_ms: i64) -> Impression {
+fn example(n: usize, version: &str, columns: usize, at_ms: i64) -> TrainingExample {
     let liked = n * 5 % SHOWN;
-    let item = |place: usize| ImpressionItem {
+    let item = |place: usize| TrainingItem {
         item_id: format!("i{place}"),
         position: i32::try_from(place + 1).unwrap_or(i32::MAX),
         score: 0.0,
@@ -170,16 +167,19 @@ fn impression(n: usize, version: &str, columns: usize, at_ms: i64) -> Impression
             .collect(),
         propensity: 1.0,
         explored: false,
-        sources: vec![],
+        clicks: 0,
+        first_click_ms: None,
     };
-    Impression {
+    TrainingExample {
         request_id: format!("r{n}"),
+        revision: 1,
         user_id: format!("u{}", n % 20),
         scene: String::new(),
         pipeline: String::new(),
         bucket: None,
         served_at_ms: at_ms,
         items: (0..SHOWN).map(item).collect(),
+        window_ms: 1_800_000,
         feature_version: version.to_owned(),
         ranker_version: "weighted".to_owned(),
         embedding_version: String::new(),
@@ -188,35 +188,11 @@ fn impression(n: usize, version: &str, columns: usize, at_ms: i64) -> Impression
         vector_weight: 0.7,
         weight_probability: 1.0,
         fallback: None,
-        read_up_to: vec![],
-        profile: None,
-    }
-}
-
-fn click(impression: &Impression, place: usize) -> Feedback {
-    Feedback {
-        event: BehaviorEvent {
-            event_id: format!("c-{}", impression.request_id),
-            user_id: impression.user_id.clone(),
-            item_id: impression.items[place].item_id.clone(),
-            item: impression.items[place].item_id.clone(),
-            kind: BehaviorKind::Click,
-            value: None,
-            event_time_ms: impression.served_at_ms + 60_000,
-            request_id: Some(impression.request_id.clone()),
-            trace_info: None,
-            scene_id: None,
-            position: None,
-            attributes: std::collections::BTreeMap::new(),
-            source: "own".to_owned(),
-        },
         origin: Origin {
-            topic: "behavior.by-item".to_owned(),
+            topic: "impressions".to_owned(),
             partition: 0,
             offset: 0,
         },
-        item: FeedbackItem::default(),
-        expected_ctr: None,
     }
 }
 
@@ -237,19 +213,21 @@ fn a_ranker_is_trained_on_what_was_answered_and_clicked() -> anyhow::Result<()> 
             let mut sent = Vec::new();
             for n in 0..300 {
                 let version = if n % 10 == 0 { "older" } else { version };
-                let impression = impression(n, version, columns, start_ms + n as i64);
+                let shown = example(n, version, columns, start_ms + n as i64);
+                let mut clicked = shown.clone();
+                clicked.count_click(n * 5 % SHOWN, shown.served_at_ms + 60_000);
                 let event = EventHeaders {
-                    id: impression.request_id.clone(),
+                    id: shown.request_id.clone(),
                     source: "test".to_owned(),
                     type_: "test".to_owned(),
                     time_ms: None,
                     traceparent: None,
                 };
-                let key = &impression.request_id;
-                sent.push(producer.enqueue(key, None, &impression, &event).await?);
-                let feedback = click(&impression, n * 5 % SHOWN);
-                let key = &feedback.event.user_id;
-                sent.push(producer.enqueue(key, None, &feedback, &event).await?);
+                // A click that came late: the answer has two records.
+                for example in [shown, clicked] {
+                    let key = &example.request_id;
+                    sent.push(producer.enqueue(key, None, &example, &event).await?);
+                }
             }
             for sent in sent {
                 sent.acknowledged().await?;
@@ -258,12 +236,15 @@ fn a_ranker_is_trained_on_what_was_answered_and_clicked() -> anyhow::Result<()> 
         })
     })?;
     let trained = pipeline.json(&["train", "ranker"])?;
-    let topics = &trained["topics"];
+    let topic = &trained["topic"];
     ensure!(
-        topics["impressions"] == 300 && topics["other_feature_version"] == 30,
+        topic["answers"] == 300 && topic["other_feature_version"] == 30,
         "{trained:#}"
     );
-    ensure!(topics["clicks"]["joined"] == 270, "{trained:#}");
+    ensure!(
+        topic["replaced"] == 300 && topic["clicked"] == 270 && topic["clicks"] == 270,
+        "{trained:#}"
+    );
     ensure!(trained["trained_on"] == 216, "{trained:#}");
     ensure!(
         trained["evaluation"]["ndcg_at_10"].as_f64() > Some(0.99),

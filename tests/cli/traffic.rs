@@ -1,6 +1,6 @@
 //! From topics to traffic: what was answered and clicked trains the ranker that answers next.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
@@ -9,7 +9,8 @@ use serde_json::{Value, json};
 use crate::harness::{Pipeline, Target, Up, eventually, on_both_targets};
 use crate::recommendations::{ITEMS, films, loaded, now_ms, post, recommend};
 
-const SOON: Duration = Duration::from_secs(120);
+/// Windows of clicks end at whole minutes.
+const SOON: Duration = Duration::from_secs(240);
 /// The first of them are asked for before anything is known of items.
 const FIRST_USERS: usize = 40;
 const USERS: usize = 180;
@@ -67,16 +68,35 @@ fn told_rankers(pipeline: &Pipeline) -> anyhow::Result<BTreeSet<String>> {
     Ok(versions.map(str::to_owned).collect())
 }
 
+/// Clicks on the last record of each answer on the topic `training`.
+fn clicks_to_learn_from(pipeline: &Pipeline) -> anyhow::Result<u64> {
+    let told = pipeline.json(&["peek", "training", "-n", "10000"])?;
+    let records = told["records"].as_array().context("records")?;
+    let mut last = BTreeMap::new();
+    for value in records.iter().map(|record| &record["value"]) {
+        let revision = value["revision"].as_i64();
+        let items = value["items"].as_array().context("items")?;
+        let clicks = items.iter().filter_map(|item| item["clicks"].as_u64());
+        let known = last
+            .entry(value["request_id"].to_string())
+            .or_insert((None, 0));
+        *known = (*known).max((revision, clicks.sum()));
+    }
+    Ok(last.into_values().map(|(_, clicks)| clicks).sum())
+}
+
 fn a_ranker_of_what_was_clicked_answers_until_it_is_rolled_back(
     target: Target,
 ) -> anyhow::Result<()> {
-    let (pipeline, corpus) = films(target)?;
+    let (mut pipeline, corpus) = films(target)?;
+    pipeline.set("MILLRACE_LABELER__WINDOW_MS", "5000");
+    pipeline.set("MILLRACE_LABELER__IDLE_MS", "1000");
     let up = pipeline.up(&["--load", &corpus])?;
     loaded(&up)?;
     let first = answered(&up, 0..FIRST_USERS)?;
     tell(&up, &of_kind(&first, false))?;
     // Lists that nobody has clicked have one label.
-    let refused = eventually("all that was answered is on the topic", SOON, || {
+    let refused = eventually("the windows of what was answered are over", SOON, || {
         let refused = pipeline.failure(&["train", "ranker"])?;
         Ok((!refused.contains("has no answers")).then_some(refused))
     })?;
@@ -95,11 +115,17 @@ fn a_ranker_of_what_was_clicked_answers_until_it_is_rolled_back(
     })?;
     let later = answered(&up, FIRST_USERS..USERS)?;
     tell(&up, &Value::Array(later))?;
-    let trained = eventually("all is on the topics", SOON, || {
-        let trained = pipeline.json(&["train", "ranker"])?;
-        let joined = trained["topics"]["clicks"]["joined"].as_u64();
-        Ok((joined == Some(2 * USERS as u64)).then_some(trained))
-    })?;
+    // The first users' clicks came after their windows, and made other records of those answers.
+    eventually(
+        "all answers are on the topic with their clicks",
+        SOON,
+        || Ok((clicks_to_learn_from(&pipeline)? == 2 * USERS as u64).then_some(())),
+    )?;
+    let trained = pipeline.json(&["train", "ranker"])?;
+    ensure!(
+        trained["topic"]["answers"] == USERS && trained["topic"]["clicks"] == 2 * USERS,
+        "{trained:#}"
+    );
     let ndcg = trained["evaluation"]["ndcg_at_10"].as_f64();
     ensure!(ndcg > Some(0.5), "{trained:#}");
 

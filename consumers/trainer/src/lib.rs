@@ -4,29 +4,28 @@
 //! ```text
 //! recording ──► replay: the join, offline ──────────────┐
 //!               baselines beside it                      ├─► rankings with features and clicks
-//! [impressions] and clicks of [feedback], by request id ─┘        │            │
+//! [training]: answers and the clicks on them ────────────┘        │            │
 //!                                                              training    evaluation
 //! ```
 //!
 //! Promises:
 //! - A recording's ranking is looked at with what was known before it, and nothing of it or after it.
-//! - A click counts for the list whose request it names, within half an hour of event time, however
-//!   late it is told.
+//! - A recording's click counts for the list whose request it names, within half an hour of event time.
 //! - The same input gives the same rankings, scores and intervals.
 //!
 //! Left to others: what features are (`millrace-features`), how trees are grown and served
-//! (`millrace-ranker`), the join (`millrace-joiner`).
+//! (`millrace-ranker`), the join (`millrace-joiner`), which clicks an answer has (`millrace-labeler`).
 
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 pub mod baselines;
 pub mod evaluation;
+pub mod examples;
 pub mod learning;
 mod ranking;
 pub mod replay;
 #[cfg(test)]
 mod samples;
-pub mod topics;
 pub mod vectors;
 
 pub use ranking::{CLICK_WINDOW_MS, ClickCounts, ClickJoin, Ranking};

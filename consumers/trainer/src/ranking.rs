@@ -20,7 +20,7 @@ pub struct Ranking {
     pub items: Vec<String>,
     /// `[items, features]`, as they were when the list was shown.
     pub features: Vec<f32>,
-    /// Which items were clicked within [`CLICK_WINDOW_MS`].
+    /// Which items were clicked in time.
     pub clicked: Vec<bool>,
 }
 
@@ -76,12 +76,6 @@ impl ClickJoin {
             .insert(ranking.request_id.clone(), self.rankings.len());
         self.rankings.push(ranking);
         true
-    }
-
-    /// Whether this request's list is known.
-    #[must_use]
-    pub fn knows(&self, request_id: &str) -> bool {
-        self.by_request.contains_key(request_id)
     }
 
     /// Labels what was clicked; of any other kind of behavior nothing follows.

@@ -138,6 +138,17 @@ impl Bucket {
         Ok((body, meta))
     }
 
+    /// Writes an object whole, in one PUT.
+    pub(crate) async fn write(&self, key: &str, content: Bytes) -> Result<(), ReadError> {
+        self.operator.write(key, content).await?;
+        Ok(())
+    }
+
+    /// Removes an object; one that is not there is no error.
+    pub(crate) async fn remove(&self, key: &str) -> Result<(), ReadError> {
+        Ok(self.operator.delete(key).await?)
+    }
+
     /// What the store says of an object without its body.
     pub(crate) async fn head(&self, key: &str) -> Result<ObjectMeta, ReadError> {
         if key.is_empty() || key.ends_with('/') {

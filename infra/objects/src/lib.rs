@@ -17,7 +17,7 @@
 //!   [`ReadError::Unavailable`], since a consumer answers `NotFound` with a removal.
 //!
 //! It leaves to others: retrying (a read is one attempt; only the pages of a listing are retried
-//! here), what an object's bytes mean, and writing, which nobody here does.
+//! here), and what an object's bytes mean. [`ObjectWriter`] writes one object; the canary alone has one.
 //!
 //! Buckets are reached through OpenDAL. It signs for S3 (AWS SigV4) and finds the credentials. Its
 //! OSS service knows the signature V1 only, so requests to OSS are signed here, with V4, on their way
@@ -38,6 +38,7 @@ mod oss_v4;
 mod stores;
 mod streaming;
 mod uri;
+mod writer;
 
 pub use allow::AllowList;
 pub use config::{ConfigError, ObjectStoresConfig, OssConfig, S3Config, Secret};
@@ -45,3 +46,4 @@ pub use error::ReadError;
 pub use stores::{ListError, Object, ObjectEntry, ObjectMeta, ObjectStores};
 pub use streaming::ObjectStream;
 pub use uri::{BucketService, Location, ObjectUri, UriError};
+pub use writer::{ObjectWriter, WriteError};

@@ -207,7 +207,7 @@ impl ObjectStores {
         }
     }
 
-    fn bucket(&self, service: BucketService, name: &str) -> Result<&Bucket, ReadError> {
+    pub(crate) fn bucket(&self, service: BucketService, name: &str) -> Result<&Bucket, ReadError> {
         // `permits` came first, so every bucket asked for was opened; the error is for a reader
         // who changes that.
         self.buckets
@@ -218,7 +218,7 @@ impl ObjectStores {
     }
 }
 
-async fn blocking<T: Send + 'static>(
+pub(crate) async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, ReadError> + Send + 'static,
 ) -> Result<T, ReadError> {
     match tokio::task::spawn_blocking(work).await {

@@ -222,6 +222,24 @@ impl ObjectUri {
         })
     }
 
+    /// The object `name` right below this folder or prefix.
+    ///
+    /// # Errors
+    /// As [`ObjectUri::bucket`] and [`ObjectUri::file`].
+    pub fn child(&self, name: &str) -> Result<Self, UriError> {
+        match &self.location {
+            Location::File(folder) => Self::file(&folder.join(name)),
+            Location::Bucket {
+                service,
+                bucket,
+                key,
+            } => match key.trim_end_matches('/') {
+                "" => Self::bucket(*service, bucket, name),
+                prefix => Self::bucket(*service, bucket, &format!("{prefix}/{name}")),
+            },
+        }
+    }
+
     /// The same object with a record id; an earlier one is replaced.
     ///
     /// # Errors

@@ -9,8 +9,8 @@ use jiff::Timestamp;
 use millrace_kafka::HttpSchemaRegistry;
 use millrace_ranker::{FeatureSpec, Forest, LambdaMartOptions, LightGbm, Trained};
 use millrace_trainer::evaluation::Evaluation;
+use millrace_trainer::examples::{self, ExampleCounts, Span};
 use millrace_trainer::replay::{BaselineScores, ReplayCounts};
-use millrace_trainer::topics::{self, Span, TopicCounts};
 use millrace_trainer::{Ranking, learning};
 use serde::Serialize;
 use serde_json::json;
@@ -27,11 +27,11 @@ use crate::stack::recommending::{self, RANKERS};
 /// Train a ranker on what was shown and clicked, and keep it in the data folder, to be deployed.
 ///
 /// The first four fifths by time train, the others judge; the ranker that is kept is the one that was
-/// judged. Clicks count for the list whose request id they carry, within half an hour.
+/// judged. Answers are learnt from once the time in which a click counts for them (`labeler.window_ms`,
+/// half an hour) is over; a click that is told later corrects its answer.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Recorded events instead of the topics `impressions` and `feedback`: Metarank's, as for
-    /// `eval ranking`.
+    /// Recorded events instead of the topic `training`: Metarank's, as for `eval ranking`.
     #[arg(long, value_name = "FILE", conflicts_with_all = ["from", "to"])]
     events: Option<PathBuf>,
     /// The first answers to learn from, an RFC 3339 time. Default: the oldest there are.
@@ -65,7 +65,7 @@ struct Report {
 #[serde(rename_all = "snake_case")]
 enum Source {
     Recording(ReplayCounts),
-    Topics(TopicCounts),
+    Topic(ExampleCounts),
 }
 
 /// Rankings to learn from, wherever they come from.
@@ -96,7 +96,7 @@ pub async fn run(args: Args, config: Config, output: Output) -> anyhow::Result<E
                 source: Source::Recording(replayed.counts),
             }
         }
-        None => from_topics(&args, &config, output).await?,
+        None => from_topic(&args, &config, output).await?,
     };
     let from = learning::time_split(lessons.rankings.len());
     let history = &lessons.rankings[..from];
@@ -136,7 +136,7 @@ pub async fn run(args: Args, config: Config, output: Output) -> anyhow::Result<E
     Ok(ExitCode::SUCCESS)
 }
 
-async fn from_topics(args: &Args, config: &Config, output: Output) -> anyhow::Result<Lessons> {
+async fn from_topic(args: &Args, config: &Config, output: Output) -> anyhow::Result<Lessons> {
     let span = Span {
         from_ms: args.from.map_or(0, Timestamp::as_millisecond),
         to_ms: args.to.unwrap_or_else(Timestamp::now).as_millisecond(),
@@ -155,7 +155,7 @@ async fn from_topics(args: &Args, config: &Config, output: Output) -> anyhow::Re
         bar.set_length(total);
         bar.set_position(done);
     };
-    let read = topics::read(
+    let read = examples::read(
         &session.kafka,
         registry,
         features.clone(),
@@ -173,21 +173,22 @@ async fn from_topics(args: &Args, config: &Config, output: Output) -> anyhow::Re
         rankings: served.rankings,
         baselines: None,
         features,
-        source: Source::Topics(served.counts),
+        source: Source::Topic(served.counts),
     })
 }
 
-fn nothing_to_learn_from(counts: &TopicCounts, version: &str) -> anyhow::Error {
-    if counts.impressions == 0 {
+fn nothing_to_learn_from(counts: &ExampleCounts, version: &str) -> anyhow::Error {
+    if counts.answers == 0 {
         return anyhow!(
-            "the topic impressions has no answers of that time; the recommender writes them, or name \
-             recorded events with --events"
+            "the topic training has no answers of that time; the labeler writes an answer there once \
+             the time in which a click counts for it is over (labeler.window_ms, by default half an \
+             hour); wait for that, or name recorded events with --events"
         );
     }
     anyhow!(
         "none of {} answers has features of version {version}: {} have another version's, {} have none, \
          {} are malformed; train with the configuration that served them, or wait for new ones",
-        counts.impressions,
+        counts.answers,
         counts.other_feature_version,
         counts.without_features,
         counts.malformed

@@ -1,5 +1,6 @@
 //! What the parts count, as Prometheus metrics, one file a part. The names are in `docs/metrics.md`.
 
+pub mod canary;
 pub mod collector;
 pub mod health;
 pub mod joiner;

@@ -1,0 +1,299 @@
+//! A document uploaded on a schedule, to measure how long it takes until it is found.
+//!
+//! A round goes the way of every document: an object is written where uploads are, its notice is
+//! published, and the index is searched for a word that nothing else has. Then the object goes, and its
+//! removal is told. One URI is used again and again, so what a crash leaves the next round replaces.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::Context;
+use millrace_index::{Filter, Mode, SearchIndex, SearchRequest};
+use millrace_kafka::{KafkaConfig, Producer};
+use millrace_objects::{ObjectStores, ObjectUri, ObjectWriter};
+use millrace_producers::Publisher;
+use millrace_retry::error_chain;
+use millrace_schemas::{DocId, DocumentEvent, DocumentNotice, Layout};
+use millrace_telemetry::prometheus_client::metrics::counter::Counter;
+use millrace_telemetry::prometheus_client::metrics::family::Family;
+use millrace_telemetry::prometheus_client::metrics::histogram::Histogram;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use super::deadline::Deadline;
+use crate::config::{CanarySection, Config};
+
+/// Name of the object.
+const OBJECT: &str = "millrace-canary.txt";
+/// How often it is searched for; the figures are as fine as that.
+const LOOK_EVERY: Duration = Duration::from_millis(20);
+
+/// What became of the rounds. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct CanaryStats {
+    /// Seconds from the beginning of the upload until a search found it.
+    pub searchable_seconds: Histogram,
+    /// Rounds by how they ended: found, late, failed.
+    pub rounds: Family<[(&'static str, &'static str); 1], Counter>,
+}
+
+/// How a round ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Ending {
+    /// A search found the document.
+    Found,
+    /// None did within the time.
+    Late,
+    /// It could not be uploaded, or its notice could not be published.
+    Failed,
+}
+
+impl Ending {
+    const ALL: [Self; 3] = [Self::Found, Self::Late, Self::Failed];
+
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Found => "found",
+            Self::Late => "late",
+            Self::Failed => "failed",
+        }
+    }
+}
+
+impl Default for CanaryStats {
+    fn default() -> Self {
+        let stats = Self {
+            searchable_seconds: Histogram::new([
+                0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0,
+            ]),
+            rounds: Family::default(),
+        };
+        // A rate over a counter that is not there yet is no rate: these begin with 0.
+        for ending in Ending::ALL {
+            drop(stats.rounds.get_or_create(&[("result", ending.as_str())]));
+        }
+        stats
+    }
+}
+
+/// The running canary.
+pub struct Canary {
+    /// What became of the rounds.
+    pub stats: CanaryStats,
+    rounds: JoinHandle<()>,
+    stopping: CancellationToken,
+}
+
+impl Canary {
+    /// Begins with the rounds, where the configuration has any.
+    ///
+    /// # Errors
+    /// Its location can't be written to or is not allowed to be read, or the producer's settings can't
+    /// work.
+    pub fn start(
+        config: &Config,
+        kafka: &KafkaConfig,
+        index: &Arc<dyn SearchIndex>,
+        objects: &Arc<ObjectStores>,
+    ) -> anyhow::Result<Option<Self>> {
+        let Some(every) = config.canary.every() else {
+            return Ok(None);
+        };
+        let stores = ObjectStores::clone(objects);
+        let uri = location(config)?.child(OBJECT)?;
+        let writer = ObjectWriter::of(stores.clone(), uri.clone());
+        stores.allow_list().permits(&uri).with_context(|| {
+            format!("the canary's uploads to {uri} could not be read by the vectorizer")
+        })?;
+        let stats = CanaryStats::default();
+        let stopping = CancellationToken::new();
+        let runner = Runner {
+            uri,
+            writer,
+            stores,
+            publisher: Publisher::new(Producer::connect(kafka)?),
+            index: Arc::clone(index),
+            section: config.canary.clone(),
+            stats: stats.clone(),
+            stopping: stopping.clone(),
+        };
+        Ok(Some(Self {
+            stats,
+            rounds: tokio::spawn(runner.run(every)),
+            stopping,
+        }))
+    }
+
+    /// Removes what the round under way has uploaded, then stops.
+    pub async fn stop(self, deadline: Deadline) {
+        self.stopping.cancel();
+        let ended = async {
+            if let Err(error) = self.rounds.await {
+                tracing::warn!(%error, "the canary did not end by itself");
+            }
+        };
+        deadline.wait_for("the canary", ended).await;
+    }
+}
+
+/// The document's id, which searches for people and recommendations leave out; `None` where there is no
+/// canary.
+///
+/// # Errors
+/// Its location is no URI of a folder or a bucket.
+pub fn doc_id(config: &Config) -> anyhow::Result<Option<DocId>> {
+    if config.canary.every().is_none() {
+        return Ok(None);
+    }
+    let uri = location(config)?.child(OBJECT)?;
+    Ok(Some(DocId::from_uri(&uri.to_string())))
+}
+
+/// Where the object is written: the configured place, or a folder in the data folder.
+pub fn location(config: &Config) -> anyhow::Result<ObjectUri> {
+    match &config.canary.location {
+        Some(location) => ObjectUri::parse(location)
+            .with_context(|| format!("canary.location {location:?} is no place for objects")),
+        None => Ok(ObjectUri::file(&folder(config)?)?),
+    }
+}
+
+/// The canary's folder in the data folder, made where it is missing.
+fn folder(config: &Config) -> anyhow::Result<std::path::PathBuf> {
+    let folder = config.data_dir.join("canary");
+    std::fs::create_dir_all(&folder)
+        .and_then(|()| folder.canonicalize())
+        .with_context(|| format!("can't make the canary's folder {}", folder.display()))
+}
+
+struct Runner {
+    uri: ObjectUri,
+    writer: ObjectWriter,
+    stores: ObjectStores,
+    publisher: Publisher,
+    index: Arc<dyn SearchIndex>,
+    section: CanarySection,
+    stats: CanaryStats,
+    stopping: CancellationToken,
+}
+
+impl Runner {
+    async fn run(self, every: Duration) {
+        let mut ticks = tokio::time::interval(every);
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        while self
+            .stopping
+            .run_until_cancelled(ticks.tick())
+            .await
+            .is_some()
+        {
+            if let Some(ending) = self.round().await {
+                let labels = [("result", ending.as_str())];
+                self.stats.rounds.get_or_create(&labels).inc();
+            }
+        }
+    }
+
+    /// `None` where a stop cut it off.
+    async fn round(&self) -> Option<Ending> {
+        // Of one word for BM25, and like no other document for the encoder.
+        let word = format!("canary{}", jiff::Timestamp::now().as_nanosecond());
+        let began = Instant::now();
+        let ending = match self.upload(&word).await {
+            Ok(()) => self.wait(&word, began).await,
+            Err(error) => {
+                tracing::warn!(
+                    uri = %self.uri,
+                    error = format!("{error:#}"),
+                    "the canary can't be uploaded; see canary.location"
+                );
+                Some(Ending::Failed)
+            }
+        };
+        if let Err(error) = self.remove().await {
+            tracing::warn!(
+                uri = %self.uri,
+                error = format!("{error:#}"),
+                "the canary can't be removed; the next one replaces it"
+            );
+        }
+        ending
+    }
+
+    async fn upload(&self, word: &str) -> anyhow::Result<()> {
+        self.writer.put(word.to_owned()).await?;
+        let meta = self.stores.head(&self.uri).await?;
+        let now_ms = jiff::Timestamp::now().as_millisecond();
+        let notice = DocumentNotice {
+            etag: meta.etag,
+            size_bytes: i64::try_from(meta.size_bytes).ok(),
+            media_type: Some("text/plain".to_owned()),
+            ..self.notice(DocumentEvent::Created, now_ms)
+        };
+        self.publisher.publish(&notice, None).await?;
+        Ok(())
+    }
+
+    async fn remove(&self) -> anyhow::Result<()> {
+        self.writer.remove().await?;
+        let now_ms = jiff::Timestamp::now().as_millisecond();
+        let notice = self.notice(DocumentEvent::Removed, now_ms);
+        self.publisher.publish(&notice, None).await?;
+        Ok(())
+    }
+
+    fn notice(&self, event: DocumentEvent, event_time_ms: i64) -> DocumentNotice {
+        DocumentNotice {
+            uri: self.uri.to_string(),
+            event,
+            event_time_ms,
+            etag: None,
+            size_bytes: None,
+            media_type: None,
+            content: None,
+            title: None,
+            layout: Layout::Document,
+            metadata: std::collections::BTreeMap::new(),
+            min_version: None,
+            source: "canary".to_owned(),
+        }
+    }
+
+    /// Searches until the document is found or its time is over.
+    async fn wait(&self, word: &str, began: Instant) -> Option<Ending> {
+        let request = SearchRequest {
+            text: Some(word.to_owned()),
+            mode: Mode::Text,
+            k: 1,
+            filter: Filter {
+                uri_prefix: Some(self.uri.to_string()),
+                ..Filter::default()
+            },
+            ..SearchRequest::default()
+        };
+        let limit = self.section.timeout();
+        loop {
+            let trouble = match self.index.search(&request).await {
+                Ok(hits) if !hits.is_empty() => {
+                    let seconds = began.elapsed().as_secs_f64();
+                    self.stats.searchable_seconds.observe(seconds);
+                    tracing::debug!(seconds, "the canary was found");
+                    return Some(Ending::Found);
+                }
+                Ok(_) => None,
+                Err(error) => Some(error_chain(&error)),
+            };
+            if began.elapsed() >= limit {
+                tracing::warn!(
+                    uri = %self.uri,
+                    seconds = limit.as_secs(),
+                    searching = trouble.as_deref().unwrap_or("no trouble"),
+                    "the canary is not found; see `millrace lag` and docs/why-not-found.md"
+                );
+                return Some(Ending::Late);
+            }
+            let wait = tokio::time::sleep(LOOK_EVERY);
+            self.stopping.run_until_cancelled(wait).await?;
+        }
+    }
+}
