@@ -10,6 +10,7 @@ mod config;
 mod evaluation;
 mod histogram;
 mod keys;
+mod neural;
 mod output;
 mod rate;
 mod recordings;

@@ -70,7 +70,7 @@ pub struct Encoder {
 enum Backend {
     Cpu(CpuBert),
     #[cfg(feature = "cuda")]
-    Cuda(crate::cuda::CudaBert),
+    Cuda(crate::gpu::GpuBert),
     Remote(Remote),
 }
 
@@ -314,7 +314,7 @@ impl Encoder {
                 let count = lengths
                     .iter()
                     .sum::<usize>()
-                    .div_ceil(crate::cuda::BATCH_TOKENS);
+                    .div_ceil(crate::gpu::BATCH_TOKENS);
                 for batch in micro_batches(&lengths, count.max(1)) {
                     vectors.extend(model.forward(&sequences[batch])?);
                 }
@@ -370,7 +370,7 @@ impl Backend {
             Device::Cpu => CpuBert::load(&weights, config).map(Self::Cpu),
             #[cfg(feature = "cuda")]
             Device::Cuda(ordinal) => {
-                crate::cuda::CudaBert::load(&weights, config, ordinal).map(Self::Cuda)
+                crate::gpu::GpuBert::load(&weights, config, ordinal).map(Self::Cuda)
             }
             #[cfg(not(feature = "cuda"))]
             Device::Cuda(_) => Err(ModelError::DeviceNotCompiled {

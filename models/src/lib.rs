@@ -21,11 +21,11 @@
 
 mod config;
 pub mod cpu;
-#[cfg(feature = "cuda")]
-mod cuda;
 mod encoder;
 mod error;
 mod fingerprint;
+#[cfg(any(test, feature = "cuda"))]
+mod gpu;
 pub mod layout;
 pub mod packing;
 mod remote;

@@ -96,11 +96,15 @@ fn reason(status: StatusCode) -> &'static str {
     status.canonical_reason().unwrap_or("refused")
 }
 
-/// `/v1/instances/{instance}/deploy` is `deploy`, `/v1/rebuild/{consumer}` is `rebuild`.
+/// `/v1/instances/{instance}/deploy` is `deploy`, `/v1/rebuild/{consumer}` is `rebuild`,
+/// `/_plugins/_ml/models/{model}/_deploy` is `deploy.opensearch`.
 fn action(path: &str) -> &str {
-    match path.strip_prefix("/v1/rebuild/") {
-        Some(_) => "rebuild",
-        None => path.rsplit('/').next().unwrap_or(path),
+    if path.starts_with("/v1/rebuild/") {
+        "rebuild"
+    } else if path.starts_with("/_plugins/_ml/") {
+        "deploy.opensearch"
+    } else {
+        path.rsplit('/').next().unwrap_or(path)
     }
 }
 
@@ -113,5 +117,7 @@ mod tests {
         assert_eq!(action("/v1/instances/shop/deploy"), "deploy");
         assert_eq!(action("/v1/instances/shop/rollback"), "rollback");
         assert_eq!(action("/v1/rebuild/joiner"), "rebuild");
+        let by_path = "/_plugins/_ml/models/custom/_deploy";
+        assert_eq!(action(by_path), "deploy.opensearch");
     }
 }

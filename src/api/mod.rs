@@ -8,6 +8,7 @@ pub mod client;
 pub mod control;
 pub mod error;
 pub mod items;
+pub mod ml_commons;
 pub mod rebuild;
 pub mod records;
 pub mod search;

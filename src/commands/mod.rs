@@ -23,4 +23,5 @@ pub mod stats;
 pub mod status;
 pub mod topics;
 pub mod train;
+pub mod undeploy;
 pub mod up;

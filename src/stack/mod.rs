@@ -261,6 +261,12 @@ impl Stack {
                 .then(|| Producer::connect(&kafka))
                 .transpose()?,
         );
+        let deploying = api::ml_commons::router(
+            config,
+            search.as_ref().map(|(_, encoder)| encoder.version()),
+            &administrators,
+            &auditor,
+        );
         let hidden = canary::doc_id(config)?.map(|id| id.to_string());
         let mut recommendations = Router::new();
         let state = search.map(|(index, encoder)| ApiState {
@@ -297,6 +303,7 @@ impl Stack {
         }
         let intake = Router::new()
             .merge(behavior)
+            .merge(deploying)
             .merge(recommendations)
             .merge(
                 uploads

@@ -67,6 +67,13 @@ impl Pipeline {
         Ok(path)
     }
 
+    /// The read alias of its index, as the configuration has it.
+    pub fn index_name(&self) -> &str {
+        let mut set = self.environment.iter().rev();
+        let name = set.find_map(|(key, value)| (key == "MILLRACE_INDEX__NAME").then_some(value));
+        name.map_or("millrace-documents", String::as_str)
+    }
+
     pub fn set(&mut self, key: &str, value: &str) {
         self.environment.push((key.to_owned(), value.to_owned()));
     }

@@ -37,6 +37,7 @@ LOAD_SECONDS = os.environ.get("LOAD_SECONDS", "60")
 LIMIT_SECONDS = 30
 LOADED_LIMIT_SECONDS = 600
 ROWS_PER_REQUEST = 400
+STARTED = time.monotonic()
 OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 
@@ -56,6 +57,10 @@ def metric(api: str, name: str) -> float:
     with OPENER.open(f"{api}/metrics") as metrics:
         lines = (line.decode().split() for line in metrics)
         return next(float(line[1]) for line in lines if line[0] == name)
+
+
+def say(what: str) -> None:
+    print(f"bench-recommend: {time.monotonic() - STARTED:.0f} s: {what}", file=sys.stderr, flush=True)
 
 
 def known_items(api: str) -> int:
@@ -125,6 +130,7 @@ def load_catalog(api: str, count: int) -> None:
     with gzip.open(FILMS, "rt") as lines:
         films = [json.loads(line) for line in lines]
     missing = count - known_items(api)
+    say(f"{missing} films more")
     rows = [{"cmd": "add", "fields": made_up(films, number)} for number in range(missing)]
     for first in range(0, missing, ROWS_PER_REQUEST):
         ask(api, "/v2/openapi/instances/bench/tables/item/actions/bulk", rows[first:first + ROWS_PER_REQUEST])
@@ -148,7 +154,9 @@ def load_behavior(api: str, data: str) -> list[str]:
 
 def load(api: str, data: str) -> dict:
     load_catalog(api, ITEMS)
+    say("behavior")
     users = load_behavior(api, data)
+    say(f"{RATE} requests a second for {LOAD_SECONDS} s")
     with tempfile.NamedTemporaryFile("w") as file:
         file.write("\n".join(users))
         file.flush()
@@ -172,11 +180,13 @@ def main() -> None:
                               env=os.environ | free, stdout=subprocess.PIPE, text=True)
         try:
             api = json.loads(up.stdout.readline())["api"]
+            say("indexing the films")
             ingest = subprocess.run([BINARY, "ingest", "--json", "--data", f"{folder}/data", FILMS],
                                     stdout=subprocess.PIPE, check=True)
             indexed = json.loads(ingest.stdout)["indexed"]
             found = ask(api, "/v1/search", {"query": "a film", "k": 1000, "mode": "vector"})["hits"]
             until("items are known", time.perf_counter(), lambda: known_items(api) == indexed)
+            say(f"{TRIES} clicks, {TRIES} uploads")
             clicks = [click_to_answer(api, f"user-{number}") for number in range(TRIES)]
             uploads = [upload_to_answer(api, number, found[number * 7 % len(found)])
                        for number in range(TRIES)]

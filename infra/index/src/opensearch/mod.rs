@@ -14,6 +14,7 @@ mod documents;
 #[cfg(any(test, fuzzing))]
 pub mod fuzzing;
 mod mapping;
+pub mod ml_commons;
 mod search;
 mod version;
 

@@ -9,7 +9,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use futures::StreamExt;
-use millrace_objects::{ListError, ObjectStores, ObjectStoresConfig, ObjectUri, ReadError};
+use millrace_objects::{
+    ListError, ObjectStores, ObjectStoresConfig, ObjectUri, ObjectWriter, ReadError,
+};
 use tempfile::TempDir;
 
 const CAP: u64 = 1 << 20;
@@ -495,5 +497,38 @@ async fn a_dropped_listing_stops() -> Result<()> {
     drop(listing);
     let (names, _) = folder.list().await?;
     assert_eq!(names.len(), 2000);
+    Ok(())
+}
+
+#[tokio::test]
+async fn what_is_written_is_read_and_what_is_removed_is_gone() -> Result<()> {
+    let folder = Folder::new()?;
+    let uri = ObjectUri::file(folder.dir.path())?.child("one.txt")?;
+    let writer = ObjectWriter::of(folder.stores.clone(), uri.clone());
+    for content in ["first", "second"] {
+        writer.put(content).await?;
+        let object = folder.stores.read(&uri, None, CAP).await?;
+        assert_eq!(object.bytes, content);
+        // Nothing else is left beside it.
+        assert_eq!(fs::read_dir(folder.dir.path())?.count(), 1);
+    }
+    writer.remove().await?;
+    writer.remove().await?;
+    let gone = folder.stores.read(&uri, None, CAP).await;
+    assert!(matches!(gone, Err(ReadError::NotFound)), "{gone:?}");
+
+    let other = tempfile::tempdir()?;
+    let elsewhere = ObjectUri::file(&other.path().join("one.txt"))?;
+    let refused = ObjectWriter::of(folder.stores.clone(), elsewhere)
+        .put("x")
+        .await;
+    ensure!(refused.is_err());
+    // A folder within the root that is a link out of it.
+    symlink(other.path(), folder.dir.path().join("out"))?;
+    let outside = ObjectUri::file(&folder.dir.path().join("out/one.txt"))?;
+    let refused = ObjectWriter::of(folder.stores.clone(), outside)
+        .put("x")
+        .await;
+    ensure!(refused.is_err() && fs::read_dir(other.path())?.count() == 0);
     Ok(())
 }

@@ -8,8 +8,8 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail, ensure};
 use futures::stream::{self, StreamExt, TryStreamExt};
 use millrace_objects::{
-    BucketService, ListError, ObjectEntry, ObjectStores, ObjectStoresConfig, ObjectUri, ReadError,
-    S3Config, Secret,
+    BucketService, ListError, ObjectEntry, ObjectStores, ObjectStoresConfig, ObjectUri,
+    ObjectWriter, ReadError, S3Config, Secret,
 };
 use opendal::{HttpTransporter, OperationContext, Operator, services};
 use opendal_http_transport_reqwest::ReqwestTransport;
@@ -269,5 +269,34 @@ async fn a_private_bucket_refuses_who_does_not_sign() -> Result<()> {
     let uri = bucket.put("a.txt", "private").await?;
     let read = stores(&bucket.name, true)?.read(&uri, None, CAP).await;
     assert!(matches!(read, Err(ReadError::Denied { .. })), "{read:?}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn what_is_written_is_read_and_what_is_removed_is_gone() -> Result<()> {
+    let bucket = Bucket::new().await?;
+    let uri = bucket.uri("canaries")?.child("one.txt")?;
+    assert_eq!(uri, bucket.uri("canaries/one.txt")?);
+    let writer = ObjectWriter::of(bucket.stores.clone(), uri.clone());
+    for content in ["first", "second"] {
+        writer.put(content).await?;
+        let object = bucket.stores.read(&uri, None, CAP).await?;
+        assert_eq!(object.bytes, content);
+    }
+    writer.remove().await?;
+    writer.remove().await?;
+    let gone = bucket.stores.read(&uri, None, CAP).await;
+    assert!(matches!(gone, Err(ReadError::NotFound)), "{gone:?}");
+
+    let elsewhere = ObjectUri::bucket(BucketService::S3, "another-bucket", "one.txt")?;
+    let refused = ObjectWriter::of(bucket.stores.clone(), elsewhere)
+        .put("x")
+        .await;
+    let refused = refused.err().context("a bucket that is not allowed")?;
+    assert!(
+        refused
+            .to_string()
+            .contains("cannot write s3://another-bucket/one.txt")
+    );
     Ok(())
 }

@@ -1,4 +1,6 @@
-//! `millrace deploy`: which ranker serves.
+//! `millrace deploy`: which ranker serves, and which model OpenSearch embeds with.
+
+pub mod opensearch;
 
 use std::process::ExitCode;
 
@@ -10,7 +12,10 @@ use crate::session::Session;
 use crate::stack::Needs;
 
 /// Deploy a ranker model or the weighted default, go back to what served before, or tell what serves.
+///
+/// `deploy opensearch` deploys a model server's encoder to OpenSearch instead.
 #[derive(Debug, clap::Args)]
+#[command(args_conflicts_with_subcommands = true)]
 pub struct Args {
     /// Name of the model: NAME.ranker in the folder `rankers` of the data folder, or `weighted`, the
     /// default that needs no model. Without it, tell what serves and what could.
@@ -19,9 +24,19 @@ pub struct Args {
     /// Go back to what served before; once more goes forth again. For the default deploy `weighted`.
     #[arg(long, conflicts_with = "version")]
     rollback: bool,
+    #[command(subcommand)]
+    to: Option<To>,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum To {
+    Opensearch(opensearch::Args),
 }
 
 pub async fn run(args: Args, config: Config, output: Output) -> anyhow::Result<ExitCode> {
+    if let Some(To::Opensearch(args)) = args.to {
+        return opensearch::run(args, config, output).await;
+    }
     let session = Session::attach_or_start(&config, Needs::RECOMMEND).await?;
     // A model is warmed up with real items.
     session.ready().await;
