@@ -6,12 +6,14 @@
 //!               baselines beside it                      ├─► rankings with features and clicks
 //! [impressions] and clicks of [feedback], by request id ─┘        │            │
 //!                                                              training    evaluation
+//! [training] ──► drawn: answers whose weights were left to chance, and whether they were clicked
 //! ```
 //!
 //! Promises:
 //! - A recording's ranking is looked at with what was known before it, and nothing of it or after it.
 //! - A click counts for the list whose request it names, within half an hour of event time, however
 //!   late it is told.
+//! - Of an answer that is told several times the last revision counts.
 //! - The same input gives the same rankings, scores and intervals.
 //!
 //! Left to others: what features are (`millrace-features`), how trees are grown and served
@@ -20,6 +22,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 pub mod baselines;
+pub mod drawn;
 pub mod evaluation;
 pub mod learning;
 mod ranking;

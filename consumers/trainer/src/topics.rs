@@ -13,7 +13,7 @@ use serde::Serialize;
 use crate::ranking::{CLICK_WINDOW_MS, ClickCounts, ClickJoin, Ranking};
 
 /// How much earlier than their answer clicks may have been recorded: clocks differ.
-const SKEW_MS: i64 = 5 * 60 * 1000;
+pub(crate) const SKEW_MS: i64 = 5 * 60 * 1000;
 
 /// Answers of this time, from the first moment to before the last one, ms since 1970.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -209,7 +209,8 @@ pub async fn read(
     Ok(collected.finish())
 }
 
-async fn open(
+/// Opens a topic up to its present end.
+pub(crate) async fn open(
     kafka: &KafkaConfig,
     topic: &str,
     from: &ReadFrom,
@@ -217,7 +218,8 @@ async fn open(
     TopicReader::open(kafka, &kafka.topic(topic), from, ReadUntil::PresentEnd).await
 }
 
-fn records(reader: &TopicReader) -> u64 {
+/// Records of a topic that are read.
+pub(crate) fn records(reader: &TopicReader) -> u64 {
     let ends = reader.end_offsets();
     let span = |(partition, start): (&i32, &i64)| {
         let end = ends.get(partition).copied().unwrap_or(*start);
@@ -227,7 +229,7 @@ fn records(reader: &TopicReader) -> u64 {
 }
 
 /// A record's value; none of a tombstone. An unreachable schema registry makes this wait.
-async fn value<M: Message>(
+pub(crate) async fn value<M: Message>(
     record: &Record,
     registry: Option<&dyn SchemaRegistry>,
 ) -> Result<Option<M>, SchemaError> {
