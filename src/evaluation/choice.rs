@@ -24,10 +24,22 @@ pub fn best(values: &[f64], preferred: usize) -> usize {
         .unwrap_or(preferred)
 }
 
-/// What each query has under the ranking that the others would choose for it, a mean over random halves.
+/// What each query has under the ranking that the others would choose for all, a mean over random halves.
 /// `values` are a row a ranking, of all queries in one order; equal rankings yield to `preferred`. None
 /// where there are fewer than two queries: one half must choose.
 pub fn cross_fitted(values: &[Vec<f64>], preferred: usize) -> Option<Vec<f64>> {
+    cross_fitted_by(values, |choosing| {
+        let chosen = best_of(values, choosing, preferred);
+        move |_| chosen
+    })
+}
+
+/// The same of a choice that may differ from query to query: `choose` learns it from some of the queries
+/// and is then asked for each of the others.
+pub fn cross_fitted_by<C: Fn(usize) -> usize>(
+    values: &[Vec<f64>],
+    choose: impl Fn(&[usize]) -> C,
+) -> Option<Vec<f64>> {
     let queries = values.first()?.len();
     if queries < 2 {
         return None;
@@ -38,15 +50,20 @@ pub fn cross_fitted(values: &[Vec<f64>], preferred: usize) -> Option<Vec<f64>> {
         order.sort_by_cached_key(|query| draw(split, *query));
         let (one, other) = order.split_at(queries / 2);
         for (choosing, measuring) in [(one, other), (other, one)] {
-            let sum = |row: &Vec<f64>| choosing.iter().map(|query| row[*query]).sum();
-            let sums: Vec<f64> = values.iter().map(sum).collect();
-            let chosen = best(&sums, preferred);
-            for query in measuring {
-                measured[*query] += values[chosen][*query] / f64::from(SPLITS);
+            let chosen = choose(choosing);
+            for &query in measuring {
+                measured[query] += values[chosen(query)][query] / f64::from(SPLITS);
             }
         }
     }
     Some(measured)
+}
+
+/// The place of the ranking that is best on these queries; of equal ones `preferred`, or else the first.
+pub fn best_of(values: &[Vec<f64>], queries: &[usize], preferred: usize) -> usize {
+    let sum = |row: &Vec<f64>| queries.iter().map(|query| row[*query]).sum();
+    let sums: Vec<f64> = values.iter().map(sum).collect();
+    best(&sums, preferred)
 }
 
 /// A place in a random order, the same each time.

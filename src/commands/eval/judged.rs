@@ -69,6 +69,12 @@ pub struct Retrieved {
 type Found = Vec<Vec<(String, f32)>>;
 
 impl JudgedSet {
+    /// The words of each judged query, in the order of their ids; none where only judgements have it.
+    pub fn texts(&self) -> impl Iterator<Item = &str> {
+        let text = |query| self.texts.get(query).map_or("", String::as_str);
+        self.judgements.keys().map(text)
+    }
+
     /// Searches for each judged query with each ranking; it is embedded once.
     ///
     /// # Errors

@@ -1,5 +1,6 @@
 //! A sweep over judged queries: each weight is searched with, and measured.
 
+mod by_kind;
 mod by_query;
 
 use std::path::PathBuf;
@@ -12,13 +13,14 @@ use millrace_ranker::evaluation::Bootstrap;
 use millrace_recommender::{LastSweep, SweptWeight};
 use serde::Serialize;
 
+use self::by_kind::ByKind;
 use self::by_query::ByQuery;
 use super::page::{Page, Point};
 use super::recommendation::{Candidate, Recommendation, recommend};
 use super::weight::{Weight, WeightSpan, grid};
 use super::{Args, InForce, interval, named, write_page};
 use crate::api::search::RankingQuery;
-use crate::commands::eval::judged::JudgedArgs;
+use crate::commands::eval::judged::{JudgedArgs, JudgedSet};
 use crate::config::Config;
 use crate::evaluation::choice;
 use crate::evaluation::comparison::{Difference, Measure, compare, mean};
@@ -42,6 +44,9 @@ struct Report {
     recommendation: Recommendation,
     #[serde(skip_serializing_if = "Option::is_none")]
     by_query: Option<ByQuery>,
+    /// None without --by-query, and of fewer than two queries.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    by_kind: Option<ByKind>,
     #[serde(skip_serializing_if = "Option::is_none")]
     report: Option<PathBuf>,
 }
@@ -124,7 +129,7 @@ pub async fn run(
         weights: weights.into_iter().zip(&mut measured).collect(),
         rrf: measured.next(),
     };
-    let report = swept.report(args, retrieved.corpus, in_force)?;
+    let report = swept.report(args, &judged, retrieved.corpus, in_force)?;
     let embedding_version = model.index["model_version"].as_str().unwrap_or_default();
     keep(&report, embedding_version, config)?;
     if let Some(path) = &args.report {
@@ -153,7 +158,13 @@ fn hybrid(bm25_weight: f32, rrf: bool) -> RankingQuery {
 }
 
 impl Swept {
-    fn report(&self, args: &Args, corpus: String, in_force: &InForce) -> anyhow::Result<Report> {
+    fn report(
+        &self,
+        args: &Args,
+        judged: &JudgedSet,
+        corpus: String,
+        in_force: &InForce,
+    ) -> anyhow::Result<Report> {
         let (_, reference) = &self.weights[self.in_force];
         let weights = self.weights.iter().map(|(weight, per_query)| {
             let is_in_force = *weight == in_force.weight;
@@ -172,12 +183,18 @@ impl Swept {
                 difference: ranking.vs_in_force,
             })
             .collect();
+        let values = self.values();
+        let kinds = || {
+            let weights: Vec<Weight> = self.weights.iter().map(|(weight, _)| *weight).collect();
+            ByKind::of(&weights, &values, judged.texts(), self.in_force)
+        };
         Ok(Report {
             corpus,
             queries: reference.len(),
             instance: in_force.instance.clone(),
             in_force: in_force.weight.value(),
-            best: self.best(&candidates)?,
+            best: self.best(&candidates, &values)?,
+            by_kind: if args.by_query { kinds()? } else { None },
             recommendation: recommend(&candidates, in_force.weight, MEASURE),
             by_query: args
                 .by_query
@@ -187,15 +204,19 @@ impl Swept {
         })
     }
 
-    fn best(&self, candidates: &[Candidate]) -> anyhow::Result<Best> {
+    /// nDCG@10, a row a weight, a column a query.
+    fn values(&self) -> Vec<Vec<f64>> {
+        let row = |(_, per_query): &(Weight, PerQuery)| {
+            let queries = per_query.values();
+            queries.map(|query| query.ndcg_at_10).collect()
+        };
+        self.weights.iter().map(row).collect()
+    }
+
+    fn best(&self, candidates: &[Candidate], values: &[Vec<f64>]) -> anyhow::Result<Best> {
         let means: Vec<f64> = candidates.iter().map(|candidate| candidate.mean).collect();
         let best = candidates[choice::best(&means, self.in_force)];
-        let values: Vec<Vec<f64>> = self
-            .weights
-            .iter()
-            .map(|(_, per_query)| per_query.values().map(|query| query.ndcg_at_10).collect())
-            .collect();
-        let cross_fitted = choice::cross_fitted(&values, self.in_force)
+        let cross_fitted = choice::cross_fitted(values, self.in_force)
             .map(|measured| {
                 let (_, reference) = &self.weights[self.in_force];
                 let queries = reference.iter().zip(&measured);
@@ -322,6 +343,7 @@ impl Report {
                 honest.ndcg_at_10, honest.vs_in_force, self.in_force
             )
         }));
+        told.extend(self.by_kind.as_ref().map(ByKind::summary));
         told.extend(self.by_query.as_ref().map(ByQuery::summary));
         let Recommendation {
             bm25_weight,
@@ -344,6 +366,9 @@ impl Report {
         ];
         if let Some(by_query) = &self.by_query {
             parts.extend([by_query.text(), String::new()]);
+        }
+        if let Some(by_kind) = &self.by_kind {
+            parts.extend([table(&by_kind.rows()), String::new()]);
         }
         parts.extend(self.told());
         parts.extend(

@@ -58,7 +58,8 @@ pub struct Args {
     /// Try reciprocal rank fusion beside them.
     #[arg(long)]
     rrf: bool,
-    /// Also tell which weight is best for each query, and how far one could come who knew.
+    /// Also tell which weight is best for each query and how far one could come who knew, and what a
+    /// weight for each kind of query (by its length, digits, quotes) would be worth.
     #[arg(long)]
     by_query: bool,
     /// Whose weights are in force. Default: airec.instance, or `default`.
