@@ -35,6 +35,10 @@ use crate::when::Moment;
 /// weight. --from-impressions searches nothing: it estimates from answers whose weights were drawn by
 /// chance what each weight would bring, and gives no verdict (exit code 1) where too few were.
 #[derive(Debug, clap::Args)]
+#[command(
+    override_usage = "millrace sweep --corpus <FILE> --queries <FILE> --qrels <FILE> [OPTIONS]\n       \
+                      millrace sweep --from-impressions [OPTIONS]"
+)]
 pub struct Args {
     #[command(flatten)]
     judged: Option<JudgedArgs>,
@@ -43,10 +47,10 @@ pub struct Args {
     #[arg(long, conflicts_with_all = ["corpus", "queries", "qrels", "rrf", "by_query"])]
     from_impressions: bool,
     /// The first answers, an RFC 3339 time, or how long ago, such as 7d. Default: the oldest there are.
-    #[arg(long, value_name = "TIME", requires = "from_impressions")]
+    #[arg(long, value_name = "TIME")]
     from: Option<Moment>,
     /// The time after the last answers. Default: now.
-    #[arg(long, value_name = "TIME", requires = "from_impressions")]
+    #[arg(long, value_name = "TIME")]
     to: Option<Moment>,
     /// The first and the last weight of BM25 to try. Default: 0..1, of --from-impressions those that
     /// recommender.exploration.bm25_weights has.
@@ -76,6 +80,11 @@ pub struct Args {
 pub async fn run(args: Args, config: Config, output: Output) -> anyhow::Result<ExitCode> {
     if let Some(path) = &args.report {
         refuse_existing(path, args.force)?;
+    }
+    // Not left to the parser: it waives what an argument requires where that conflicts with another.
+    if !args.from_impressions && (args.from.is_some() || args.to.is_some()) {
+        let refusal = "--from and --to choose logged answers: they need --from-impressions";
+        return Err(UsageError(refusal.to_owned()).into());
     }
     let in_force = InForce::of(&args, &config)?;
     if args.from_impressions {
