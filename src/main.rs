@@ -9,6 +9,7 @@ mod commands;
 mod config;
 mod evaluation;
 mod histogram;
+mod html;
 mod keys;
 mod neural;
 mod output;

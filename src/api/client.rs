@@ -18,6 +18,7 @@ use super::items::ItemStatsAnswer;
 use super::rebuild::{RebuildAnswer, RebuildQuery};
 use super::records::{DocumentHeader, HeadersQuery, Info, MAX_IDS, RecordsQuery};
 use super::search::{SearchAnswer, SearchQuery};
+use super::sweep::{SweepAnswer, SweepQuery};
 use super::users::ProfileAnswer;
 use crate::audit;
 use crate::stack::address::RunningAddress;
@@ -57,6 +58,11 @@ impl ApiClient {
     /// Searches.
     pub async fn search(&self, query: &SearchQuery) -> anyhow::Result<SearchAnswer> {
         self.post("/v1/search", query).await
+    }
+
+    /// Searches with several rankings.
+    pub async fn sweep(&self, query: &SweepQuery) -> anyhow::Result<SweepAnswer> {
+        self.post("/v1/search/sweep", query).await
     }
 
     /// Looks up the header records of documents, in the order of their ids.

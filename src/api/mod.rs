@@ -13,6 +13,7 @@ pub mod rebuild;
 pub mod records;
 pub mod search;
 mod snippet;
+pub mod sweep;
 pub mod users;
 
 use std::sync::Arc;
@@ -94,6 +95,7 @@ pub fn router(state: ApiState) -> Router {
     let control = Router::new()
         .route("/v1/roots", post(control::allow_root))
         .route("/v1/refresh", post(control::refresh))
+        .route("/v1/search/sweep", post(sweep::sweep))
         .route_layer(middleware::from_fn_with_state(
             Arc::<str>::from_ref(&state),
             control::require_token,

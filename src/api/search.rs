@@ -59,6 +59,30 @@ impl SearchQuery {
             filter: Filter::default(),
         }
     }
+
+    /// How what is found is ranked.
+    pub fn ranking(&self) -> RankingQuery {
+        RankingQuery {
+            mode: self.mode,
+            bm25_weight: self.bm25_weight,
+            vector_weight: self.vector_weight,
+            rrf: self.rrf,
+        }
+    }
+}
+
+/// How documents are ranked, whatever is searched for.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RankingQuery {
+    /// Which sub-queries run.
+    pub mode: Mode,
+    /// As [`SearchQuery::bm25_weight`].
+    pub bm25_weight: f32,
+    /// As [`SearchQuery::vector_weight`].
+    pub vector_weight: f32,
+    /// As [`SearchQuery::rrf`].
+    pub rrf: bool,
 }
 
 fn default_bm25_weight() -> f32 {
@@ -109,7 +133,7 @@ pub async fn search(
     State(state): State<ApiState>,
     Body(query): Body<SearchQuery>,
 ) -> Result<Json<SearchAnswer>, ApiError> {
-    check(&query)?;
+    check(&query.query)?;
     if query.k == 0 || query.k > MAX_K {
         return Err(not_that_many("k", query.k));
     }
@@ -128,7 +152,7 @@ async fn answer(state: &ApiState, query: SearchQuery) -> Result<Json<SearchAnswe
         text: Some(query.query.clone()),
         vector,
         mode: query.mode,
-        fusion: fusion(&query),
+        fusion: fusion(&query.ranking()),
         k: query.k,
         window: query.k.max(millrace_index::DEFAULT_WINDOW),
         filter,
@@ -137,10 +161,7 @@ async fn answer(state: &ApiState, query: SearchQuery) -> Result<Json<SearchAnswe
         .index
         .search(&request)
         .await
-        .map_err(|error| match error {
-            IndexError::InvalidRequest { .. } => ApiError::invalid(error.to_string()),
-            error => ApiError::unavailable(&error),
-        })?;
+        .map_err(|error| not_searched(&error))?;
     Ok(Json(SearchAnswer {
         mode: query.mode,
         took_ms: started.elapsed().as_secs_f64() * 1e3,
@@ -211,40 +232,49 @@ pub async fn instance_search(
         filter,
         ..SearchQuery::new(&asked.query)
     };
-    check(&query)?;
+    check(&query.query)?;
     answer(&state.api, query).await
 }
 
-fn check(query: &SearchQuery) -> Result<(), ApiError> {
-    if query.query.trim().is_empty() {
+/// Refuses words that no search takes.
+pub fn check(query: &str) -> Result<(), ApiError> {
+    if query.trim().is_empty() {
         return Err(ApiError::invalid(
             "the query is empty; give words or a question",
         ));
     }
-    if query.query.len() > MAX_QUERY_BYTES {
+    if query.len() > MAX_QUERY_BYTES {
         return Err(ApiError::invalid(format!(
             "the query has {} bytes; at most {MAX_QUERY_BYTES} are searched",
-            query.query.len()
+            query.len()
         )));
     }
     Ok(())
 }
 
 /// A number of documents that no search may ask for.
-fn not_that_many(parameter: &str, given: impl std::fmt::Display) -> ApiError {
+pub fn not_that_many(parameter: &str, given: impl std::fmt::Display) -> ApiError {
     ApiError::invalid(format!("{parameter} is {given}; give 1 to {MAX_K}"))
 }
 
+/// Whose fault it is that the index gave nothing.
+pub fn not_searched(error: &IndexError) -> ApiError {
+    match error {
+        IndexError::InvalidRequest { .. } => ApiError::invalid(error.to_string()),
+        error => ApiError::unavailable(error),
+    }
+}
+
 /// How the two lists of a hybrid search are joined.
-pub fn fusion(query: &SearchQuery) -> Fusion {
-    if query.rrf {
+pub fn fusion(ranking: &RankingQuery) -> Fusion {
+    if ranking.rrf {
         Fusion::Rrf {
             rank_constant: millrace_index::DEFAULT_RANK_CONSTANT,
         }
     } else {
         Fusion::MinMax {
-            bm25_weight: query.bm25_weight,
-            vector_weight: query.vector_weight,
+            bm25_weight: ranking.bm25_weight,
+            vector_weight: ranking.vector_weight,
         }
     }
 }

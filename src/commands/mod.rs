@@ -21,6 +21,7 @@ pub mod run;
 pub mod search;
 pub mod stats;
 pub mod status;
+pub mod sweep;
 pub mod topics;
 pub mod train;
 pub mod undeploy;

@@ -59,8 +59,8 @@ fn parse_k(text: &str) -> Result<usize, String> {
     }
 }
 
-/// `NaN` is in no range.
-fn parse_weight(text: &str) -> Result<f32, String> {
+/// A weight, 0 to 1; `NaN` is in no range.
+pub fn parse_weight(text: &str) -> Result<f32, String> {
     match text.parse() {
         Ok(weight) if (0.0..=1.0).contains(&weight) => Ok(weight),
         _ => Err("a weight lies in 0 to 1".to_owned()),
@@ -73,7 +73,7 @@ impl Ranking {
     /// # Errors
     /// The two weights do not sum to 1.
     pub fn check(&self) -> Result<(), UsageError> {
-        search::fusion(&self.query("", DEFAULT_K))
+        search::fusion(&self.query("", DEFAULT_K).ranking())
             .validate()
             .map_err(|error| UsageError(error.to_string()))
     }

@@ -4,14 +4,14 @@
 
 use std::collections::BTreeMap;
 
+use serde::{Deserialize, Serialize};
+
 use super::judgements::Judgements;
 use super::run::Run;
 
-/// Means over all judged queries, each in 0..=1.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct Measures {
-    /// Number of judged queries.
-    pub queries: usize,
+/// Measures of one query, each in 0..=1.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct QueryMeasures {
     /// Normalised discounted cumulative gain of the first ten.
     pub ndcg_at_10: f64,
     /// Share of the relevant documents among the first hundred.
@@ -20,33 +20,57 @@ pub struct Measures {
     pub mrr_at_10: f64,
 }
 
-/// Measures a run against judgements.
-pub fn measure(run: &Run, judgements: &Judgements) -> Measures {
-    let mut sum = Measures::default();
-    for (query, relevance) in judgements {
+/// Measures by query.
+pub type PerQuery = BTreeMap<String, QueryMeasures>;
+
+/// Means over all judged queries, each in 0..=1.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Measures {
+    /// Number of judged queries.
+    pub queries: usize,
+    /// The means.
+    pub mean: QueryMeasures,
+}
+
+impl Measures {
+    /// The means of these queries; 0 where there is none.
+    pub fn of(per_query: &PerQuery) -> Self {
+        let sum = per_query
+            .values()
+            .fold(QueryMeasures::default(), |sum, query| QueryMeasures {
+                ndcg_at_10: sum.ndcg_at_10 + query.ndcg_at_10,
+                recall_at_100: sum.recall_at_100 + query.recall_at_100,
+                mrr_at_10: sum.mrr_at_10 + query.mrr_at_10,
+            });
+        let queries = per_query.len();
+        let divisor = queries.max(1) as f64;
+        Self {
+            queries,
+            mean: QueryMeasures {
+                ndcg_at_10: sum.ndcg_at_10 / divisor,
+                recall_at_100: sum.recall_at_100 / divisor,
+                mrr_at_10: sum.mrr_at_10 / divisor,
+            },
+        }
+    }
+}
+
+/// Measures each judged query of a run.
+pub fn measure(run: &Run, judgements: &Judgements) -> PerQuery {
+    let measures = |(query, relevance): (&String, &BTreeMap<String, u32>)| {
         let ranked: Vec<u32> = run
             .ranked(query)
             .iter()
             .map(|(doc, _)| relevance.get(doc.as_str()).copied().unwrap_or(0))
             .collect();
-        sum.ndcg_at_10 += ndcg(&ranked, relevance, 10);
-        sum.recall_at_100 += recall(&ranked, relevance, 100);
-        sum.mrr_at_10 += reciprocal_rank(&ranked, 10);
-    }
-    let queries = judgements.len();
-    let mean = |sum: f64| {
-        if queries == 0 {
-            0.0
-        } else {
-            sum / queries as f64
-        }
+        let measures = QueryMeasures {
+            ndcg_at_10: ndcg(&ranked, relevance, 10),
+            recall_at_100: recall(&ranked, relevance, 100),
+            mrr_at_10: reciprocal_rank(&ranked, 10),
+        };
+        (query.clone(), measures)
     };
-    Measures {
-        queries,
-        ndcg_at_10: mean(sum.ndcg_at_10),
-        recall_at_100: mean(sum.recall_at_100),
-        mrr_at_10: mean(sum.mrr_at_10),
-    }
+    judgements.iter().map(measures).collect()
 }
 
 fn dcg(gains: impl Iterator<Item = u32>) -> f64 {
@@ -95,11 +119,11 @@ mod tests {
         let judged = judgements("q1 0 a 2\nq1 0 b 1\nq2 0 c 1\n");
         let mut run = Run::default();
         run.insert("q1", vec![("a".into(), 2.0), ("b".into(), 1.0)]);
-        let measures = measure(&run, &judged);
-        assert_eq!(measures.queries, 2);
-        assert!((measures.ndcg_at_10 - 0.5).abs() < 1e-12);
-        assert!((measures.recall_at_100 - 0.5).abs() < 1e-12);
-        assert!((measures.mrr_at_10 - 0.5).abs() < 1e-12);
+        let Measures { queries, mean } = Measures::of(&measure(&run, &judged));
+        assert_eq!(queries, 2);
+        assert!((mean.ndcg_at_10 - 0.5).abs() < 1e-12);
+        assert!((mean.recall_at_100 - 0.5).abs() < 1e-12);
+        assert!((mean.mrr_at_10 - 0.5).abs() < 1e-12);
     }
 
     #[test]
@@ -111,8 +135,8 @@ mod tests {
             vec![("x".into(), 9.0), ("b".into(), 8.0), ("a".into(), 7.0)],
         );
         let expected = (1.0 / 3f64.log2() + 3.0 / 2.0) / (3.0 + 1.0 / 3f64.log2());
-        assert!((measure(&run, &judged).ndcg_at_10 - expected).abs() < 1e-12);
-        assert!((measure(&run, &judged).mrr_at_10 - 0.5).abs() < 1e-12);
+        assert!((measure(&run, &judged)["q"].ndcg_at_10 - expected).abs() < 1e-12);
+        assert!((measure(&run, &judged)["q"].mrr_at_10 - 0.5).abs() < 1e-12);
     }
 
     #[test]
@@ -120,6 +144,6 @@ mod tests {
         let judged = judgements("q 0 a 1\n");
         let mut run = Run::default();
         run.insert("q", vec![("a".into(), 1.0), ("b".into(), 1.0)]);
-        assert!((measure(&run, &judged).mrr_at_10 - 0.5).abs() < 1e-12);
+        assert!((measure(&run, &judged)["q"].mrr_at_10 - 0.5).abs() < 1e-12);
     }
 }

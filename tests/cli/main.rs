@@ -26,5 +26,6 @@ mod replay;
 mod replay_cut_off;
 mod running;
 mod scenarios;
+mod sweep;
 mod traces;
 mod traffic;

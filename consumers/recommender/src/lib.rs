@@ -18,6 +18,7 @@ pub mod config;
 mod deployments;
 pub mod http;
 mod impressions;
+mod last_sweep;
 mod merge;
 mod profiles;
 mod rank;
@@ -32,8 +33,11 @@ mod stats;
 pub use answer::{Answer, AnswerItem, Explanation, Fallback, FallbackReason, Source};
 pub use catalog::{CatalogStats, context};
 pub use config::{ConfigChange, HybridRanking, InstanceConfig, InvalidConfig, RecommenderConfig};
-pub use deployments::{DeployError, DeploymentStatus, MODEL_EXTENSION, SetConfigError, WEIGHTED};
+pub use deployments::{
+    DeployError, DeploymentStatus, MODEL_EXTENSION, SetConfigError, WEIGHTED, saved_config,
+};
 pub use impressions::ImpressionStats;
+pub use last_sweep::{LastSweep, SweptWeight};
 pub use profiles::{BoxError, Profiles};
 pub use recommender::{Recommender, RecommenderDeps, StartError};
 pub use request::{ItemRef, MAX_ID_BYTES, RecommendRequest, RequestError, RerankRequest};

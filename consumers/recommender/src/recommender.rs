@@ -118,7 +118,9 @@ impl Recommender {
         let weighted = weighted(&spec, &config)?;
         let instance = config.instance.clone();
         let models_dir = deps.models_dir;
-        let open = move || Deployments::open(&models_dir, spec, weighted, instance);
+        let embedding_version = deps.embedding_version.clone();
+        let open =
+            move || Deployments::open(&models_dir, spec, &embedding_version, weighted, instance);
         let deployments = blocking(open).await.ok_or(StartError::Cancelled)??;
         let tasks = TaskTracker::new();
         let stop = CancellationToken::new();

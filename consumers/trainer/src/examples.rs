@@ -4,27 +4,13 @@
 //! The features are not computed again: what a ranker is trained on is what it was, or would have
 //! been, asked to score. Answers of another feature version have other columns and are left out.
 
-use std::collections::HashMap;
-
-use millrace_kafka::{KafkaConfig, ReadFrom, ReadUntil, ReaderError, Record, TopicReader, topics};
+use millrace_kafka::{KafkaConfig, ReaderError};
 use millrace_ranker::FeatureSpec;
-use millrace_retry::while_unavailable;
-use millrace_schemas::{SchemaError, SchemaRegistry, TrainingExample, decode_with};
+use millrace_schemas::{SchemaRegistry, TrainingExample};
 use serde::Serialize;
 
+use crate::answers::{self, Answers, Span};
 use crate::ranking::Ranking;
-
-/// How much earlier than it was made an answer's record may have been written: clocks differ.
-const SKEW_MS: i64 = 5 * 60 * 1000;
-
-/// Answers of this time, from the first moment to before the last one, ms since 1970.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Span {
-    /// The first moment.
-    pub from_ms: i64,
-    /// The moment after the last one.
-    pub to_ms: i64,
-}
 
 /// What was read.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
@@ -56,79 +42,32 @@ pub struct Served {
     pub counts: ExampleCounts,
 }
 
-/// Collects the last record of each answer.
-#[derive(Debug)]
-pub struct Collected {
-    features: FeatureSpec,
-    span: Span,
-    last: HashMap<String, TrainingExample>,
-    counts: ExampleCounts,
-}
-
-impl Collected {
-    /// Of answers with these features.
-    #[must_use]
-    pub fn new(features: FeatureSpec, span: Span) -> Self {
-        Self {
-            features,
-            span,
-            last: HashMap::new(),
-            counts: ExampleCounts::default(),
+fn served(answers: Answers<TrainingExample>, features: &FeatureSpec) -> Served {
+    let mut counts = ExampleCounts {
+        replaced: answers.replaced,
+        unreadable: answers.unreadable,
+        ..ExampleCounts::default()
+    };
+    let mut rankings: Vec<Ranking> = Vec::new();
+    for example in answers.into_kept() {
+        counts.answers += 1;
+        if example.items.iter().all(|item| item.features.is_empty()) {
+            counts.without_features += 1;
+        } else if example.feature_version != features.version {
+            counts.other_feature_version += 1;
+        } else if !has_rows(&example, features.names.len()) {
+            counts.malformed += 1;
+        } else {
+            let clicks = example.items.iter().map(|item| item.clicks);
+            counts.clicks += clicks.map(i32::unsigned_abs).map(u64::from).sum::<u64>();
+            let ranking = ranking(example);
+            counts.clicked += u64::from(ranking.has_click());
+            rankings.push(ranking);
         }
     }
-
-    /// Takes a record. Of several records of one answer that with the greatest revision holds, in
-    /// whichever order they come.
-    pub fn take(&mut self, example: TrainingExample) {
-        if !(self.span.from_ms..self.span.to_ms).contains(&example.served_at_ms) {
-            return;
-        }
-        let known = self.last.get(&example.request_id);
-        let revision = known.map(|known| known.revision);
-        if revision.is_some() {
-            self.counts.replaced += 1;
-        }
-        if revision < Some(example.revision) {
-            self.last.insert(example.request_id.clone(), example);
-        }
-    }
-
-    /// Counts a record that could not be read.
-    fn unreadable(&mut self, record: &Record, error: &SchemaError) {
-        self.counts.unreadable += 1;
-        tracing::warn!(
-            origin = %record.origin(),
-            error = error as &dyn std::error::Error,
-            "a record is left out"
-        );
-    }
-
-    /// The rankings with their clicks.
-    #[must_use]
-    pub fn finish(self) -> Served {
-        let mut counts = self.counts;
-        let mut rankings: Vec<Ranking> = Vec::new();
-        for example in self.last.into_values() {
-            counts.answers += 1;
-            if example.items.iter().all(|item| item.features.is_empty()) {
-                counts.without_features += 1;
-            } else if example.feature_version != self.features.version {
-                counts.other_feature_version += 1;
-            } else if !has_rows(&example, self.features.names.len()) {
-                counts.malformed += 1;
-            } else {
-                let clicks = example.items.iter().map(|item| item.clicks);
-                counts.clicks += clicks.map(i32::unsigned_abs).map(u64::from).sum::<u64>();
-                let ranking = ranking(example);
-                counts.clicked += u64::from(ranking.has_click());
-                rankings.push(ranking);
-            }
-        }
-        // Partitions come mixed, so the order is that of time.
-        rankings
-            .sort_by(|a, b| (a.shown_at_ms, &a.request_id).cmp(&(b.shown_at_ms, &b.request_id)));
-        Served { rankings, counts }
-    }
+    // By request id until here.
+    rankings.sort_by_key(|ranking| ranking.shown_at_ms);
+    Served { rankings, counts }
 }
 
 fn has_rows(example: &TrainingExample, columns: usize) -> bool {
@@ -162,50 +101,12 @@ fn ranking(example: TrainingExample) -> Ranking {
 pub async fn read(
     kafka: &KafkaConfig,
     registry: Option<&dyn SchemaRegistry>,
-    features: FeatureSpec,
+    features: &FeatureSpec,
     span: Span,
     progress: &mut (dyn FnMut(u64, u64) + Send),
 ) -> Result<Served, ReaderError> {
-    let mut collected = Collected::new(features, span);
-    // An answer's records are written after it was made, so none of the span is before its beginning.
-    let from = ReadFrom::Timestamp(span.from_ms.saturating_sub(SKEW_MS).max(0));
-    let topic = kafka.topic(topics::TRAINING);
-    let mut records = TopicReader::open(kafka, &topic, &from, ReadUntil::PresentEnd).await?;
-    let total = count(&records);
-    let mut done = 0;
-    while let Some(record) = records.next().await {
-        let record = record?;
-        match value(&record, registry).await {
-            Ok(Some(example)) => collected.take(example),
-            Ok(None) => {}
-            Err(error) => collected.unreadable(&record, &error),
-        }
-        done += 1;
-        progress(done, total);
-    }
-    Ok(collected.finish())
-}
-
-fn count(reader: &TopicReader) -> u64 {
-    let ends = reader.end_offsets();
-    let span = |(partition, start): (&i32, &i64)| {
-        let end = ends.get(partition).copied().unwrap_or(*start);
-        u64::try_from(end - start).unwrap_or(0)
-    };
-    reader.start_offsets().iter().map(span).sum()
-}
-
-/// A record's value; none of a tombstone. An unreachable schema registry makes this wait.
-async fn value(
-    record: &Record,
-    registry: Option<&dyn SchemaRegistry>,
-) -> Result<Option<TrainingExample>, SchemaError> {
-    let Some(value) = record.value.as_deref() else {
-        return Ok(None);
-    };
-    let read = || decode_with(value, registry);
-    let read = while_unavailable("reading a schema", SchemaError::is_retryable, read);
-    read.await.map(Some)
+    let read = answers::read(kafka, registry, span, |example| example, progress);
+    Ok(served(read.await?, features))
 }
 
 #[cfg(test)]
@@ -274,7 +175,7 @@ mod tests {
         };
         let second = example("second", 1_500, "v1", good);
         let once = clicked(second.clone(), 2);
-        let mut collected = Collected::new(features, SPAN);
+        let mut collected = Answers::new(SPAN);
         for record in [
             example("late", 2_000, "v1", good),
             // The last revision holds, also where an older one is delivered after it.
@@ -287,9 +188,9 @@ mod tests {
             example("short", 1_500, "v1", &[&[1.0, 2.0], &[1.0]]),
             example("infinite", 1_500, "v1", &[&[1.0, f32::INFINITY]]),
         ] {
-            collected.take(record);
+            collected.take(record, |example| example);
         }
-        let Served { rankings, counts } = collected.finish();
+        let Served { rankings, counts } = served(collected, &features);
         let requests: Vec<&str> = rankings.iter().map(|r| r.request_id.as_str()).collect();
         assert_eq!(requests, ["first", "second"]);
         assert_eq!(rankings[1].items, ["i1", "i2"]);

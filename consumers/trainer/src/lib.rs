@@ -6,11 +6,13 @@
 //!               baselines beside it                      ├─► rankings with features and clicks
 //! [training]: answers and the clicks on them ────────────┘        │            │
 //!                                                              training    evaluation
+//! [training] ──► drawn: answers whose weights were left to chance, and whether they were clicked
 //! ```
 //!
 //! Promises:
 //! - A recording's ranking is looked at with what was known before it, and nothing of it or after it.
 //! - A recording's click counts for the list whose request it names, within half an hour of event time.
+//! - Of an answer that is told several times the last revision counts.
 //! - The same input gives the same rankings, scores and intervals.
 //!
 //! Left to others: what features are (`millrace-features`), how trees are grown and served
@@ -18,7 +20,9 @@
 
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
+mod answers;
 pub mod baselines;
+pub mod drawn;
 pub mod evaluation;
 pub mod examples;
 pub mod learning;
@@ -28,4 +32,5 @@ pub mod replay;
 mod samples;
 pub mod vectors;
 
+pub use answers::Span;
 pub use ranking::{CLICK_WINDOW_MS, ClickCounts, ClickJoin, Ranking};

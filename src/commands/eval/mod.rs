@@ -1,5 +1,7 @@
 //! `millrace eval`: how good are rankings?
 
+mod compare;
+pub mod judged;
 mod ranking;
 mod retrieval;
 
@@ -21,11 +23,13 @@ pub struct Args {
 enum What {
     Retrieval(retrieval::Args),
     Ranking(ranking::Args),
+    Compare(compare::Args),
 }
 
 pub async fn run(args: Args, config: Config, output: Output) -> anyhow::Result<ExitCode> {
     match args.what {
         What::Retrieval(args) => retrieval::run(args, config, output).await,
         What::Ranking(args) => ranking::run(args, config, output).await,
+        What::Compare(args) => compare::run(args, output),
     }
 }

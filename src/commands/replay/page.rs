@@ -1,19 +1,11 @@
-//! A report of a replay as one HTML file that needs no other: tables, and two plots as SVG.
+//! A report of a replay as an HTML page: tables, and two plots.
 
 use std::fmt::Write as _;
 
 use super::report::Report;
 use super::work::Run;
+use crate::html::{HEIGHT, WIDTH, escaped, page, plot};
 use crate::output::{bytes, time};
-
-const WIDTH: f64 = 720.0;
-const HEIGHT: f64 = 180.0;
-
-const STYLE: &str = "body{font:15px/1.5 system-ui,sans-serif;max-width:46rem;margin:2rem auto;padding:0 1rem;\
-color:#1a2b34;background:#fff}h1{font-size:1.4rem}h2{font-size:1.05rem;margin-top:2rem}\
-table{border-collapse:collapse;width:100%}td,th{text-align:left;padding:.25rem .75rem .25rem 0;\
-border-bottom:1px solid #dde4e8;vertical-align:top;overflow-wrap:anywhere}td.n,th.n{text-align:right;\
-font-variant-numeric:tabular-nums}svg{width:100%;height:auto}svg text{font:11px system-ui,sans-serif;fill:#52646e}";
 
 /// The page. Whatever the records and arguments hold is escaped: it is shown, and does nothing.
 pub fn html(report: &Report, run: &Run) -> String {
@@ -65,17 +57,16 @@ pub fn html(report: &Report, run: &Run) -> String {
             )
         })
         .collect();
-    let title = escaped(&format!("Replay of {}", report.topic));
-    format!(
-        "<!doctype html>\n<html lang=en>\n<meta charset=utf-8>\n<title>{title}</title>\n<style>{STYLE}</style>\n\
-         <h1>{title}</h1>\n<table>\n{facts}</table>\n\
+    let body = format!(
+        "<table>\n{facts}</table>\n\
          <h2>Records over their time (UTC)</h2>\n{}\n\
          <h2>Throughput over the run</h2>\n{}\n\
          <h2>Partitions</h2>\n<table>\n<tr><th class=n>Partition</th><th class=n>From</th><th class=n>Next</th>\
-         <th class=n>End</th><th class=n>Records</th></tr>\n{partitions}</table>\n</html>\n",
+         <th class=n>End</th><th class=n>Records</th></tr>\n{partitions}</table>",
         over_time(run),
         throughput(run),
-    )
+    );
+    page(&format!("Replay of {}", report.topic), &body)
 }
 
 fn over_time(run: &Run) -> String {
@@ -101,7 +92,7 @@ fn over_time(run: &Run) -> String {
         );
     }
     let (from, to) = (time(Some(first.from_ms)), time(Some(last.from_ms)));
-    svg(&bars, &from, &to, &format!("{most} records at most"))
+    plot(&bars, &from, &to, &format!("{most} records at most"))
 }
 
 fn throughput(run: &Run) -> String {
@@ -123,39 +114,7 @@ fn throughput(run: &Run) -> String {
         points.join(" ")
     );
     let to = format!("{last:.1} s");
-    svg(&line, "0 s", &to, &format!("{most:.0} records/s at most"))
-}
-
-/// A plot with what its axes begin and end with.
-fn svg(drawn: &str, from: &str, to: &str, most: &str) -> String {
-    let below = HEIGHT + 16.0;
-    format!(
-        "<svg viewBox=\"0 -16 {WIDTH} {}\" role=\"img\">\n<text x=\"0\" y=\"-4\">{}</text>\n{drawn}\
-         <line x1=\"0\" y1=\"{HEIGHT}\" x2=\"{WIDTH}\" y2=\"{HEIGHT}\" stroke=\"#aab8bf\"/>\n\
-         <text x=\"0\" y=\"{below}\">{}</text>\n\
-         <text x=\"{WIDTH}\" y=\"{below}\" text-anchor=\"end\">{}</text>\n</svg>",
-        HEIGHT + 40.0,
-        escaped(most),
-        escaped(from),
-        escaped(to),
-    )
-}
-
-fn escaped(text: &str) -> String {
-    let mut escaped = String::with_capacity(text.len());
-    for c in text.chars() {
-        match c {
-            '&' => escaped.push_str("&amp;"),
-            '<' => escaped.push_str("&lt;"),
-            '>' => escaped.push_str("&gt;"),
-            '"' => escaped.push_str("&quot;"),
-            '\'' => escaped.push_str("&#39;"),
-            // Browsers take them for nothing or for other characters.
-            c if c.is_control() => escaped.extend(c.escape_default()),
-            c => escaped.push(c),
-        }
-    }
-    escaped
+    plot(&line, "0 s", &to, &format!("{most:.0} records/s at most"))
 }
 
 #[cfg(test)]

@@ -9,9 +9,9 @@ use jiff::Timestamp;
 use millrace_kafka::HttpSchemaRegistry;
 use millrace_ranker::{FeatureSpec, Forest, LambdaMartOptions, LightGbm, Trained};
 use millrace_trainer::evaluation::Evaluation;
-use millrace_trainer::examples::{self, ExampleCounts, Span};
+use millrace_trainer::examples::{self, ExampleCounts};
 use millrace_trainer::replay::{BaselineScores, ReplayCounts};
-use millrace_trainer::{Ranking, learning};
+use millrace_trainer::{Ranking, Span, learning};
 use serde::Serialize;
 use serde_json::json;
 
@@ -155,14 +155,7 @@ async fn from_topic(args: &Args, config: &Config, output: Output) -> anyhow::Res
         bar.set_length(total);
         bar.set_position(done);
     };
-    let read = examples::read(
-        &session.kafka,
-        registry,
-        features.clone(),
-        span,
-        &mut progress,
-    )
-    .await;
+    let read = examples::read(&session.kafka, registry, &features, span, &mut progress).await;
     bar.finish_and_clear();
     session.close().await;
     let served = read?;

@@ -4,6 +4,8 @@ use serde::{Deserialize, Serialize};
 
 use millrace_index::{DEFAULT_BM25_WEIGHT, DEFAULT_VECTOR_WEIGHT};
 
+use crate::last_sweep::LastSweep;
+
 /// Beyond this weight of BM25 a change is answered with a warning.
 const HIGH_BM25_WEIGHT: f64 = 0.5;
 /// How far the weights' sum may be from 1.
@@ -112,15 +114,18 @@ impl InstanceConfig {
         Ok(())
     }
 
-    /// What is allowed and probably not wanted.
-    pub(crate) fn warnings(&self) -> Vec<String> {
+    /// What is allowed and probably not wanted, with what was measured of it where something was.
+    pub(crate) fn warnings(&self, measured: Option<&LastSweep>) -> Vec<String> {
         let bm25_weight = self.hybrid_ranking.bm25_weight;
         let mut warnings = Vec::new();
         if bm25_weight > HIGH_BM25_WEIGHT {
+            let measured = measured.and_then(|sweep| sweep.told_of(bm25_weight));
+            let measured = measured.unwrap_or_else(|| {
+                "Measure it on judged queries of this index before keeping it (`millrace sweep`)".to_owned()
+            });
             warnings.push(format!(
                 "bm25_weight is {bm25_weight}: above {HIGH_BM25_WEIGHT} exact words outweigh meaning, and \
-                 what says the same in other words is found less. Measure it on judged queries of this \
-                 index before keeping it (`millrace eval retrieval --bm25-weight`)"
+                 what says the same in other words is found less. {measured}"
             ));
         }
         warnings
@@ -166,10 +171,10 @@ mod tests {
     #[test]
     fn much_text_is_warned_of_and_the_default_is_not() {
         assert_eq!(InstanceConfig::default(), weights(0.3, 0.7));
-        assert!(weights(0.5, 0.5).warnings().is_empty());
-        let warnings = weights(0.6, 0.4).warnings();
+        assert!(weights(0.5, 0.5).warnings(None).is_empty());
+        let warnings = weights(0.6, 0.4).warnings(None);
         assert!(
-            warnings[0].starts_with("bm25_weight is 0.6"),
+            warnings[0].starts_with("bm25_weight is 0.6") && warnings[0].contains("millrace sweep"),
             "{warnings:?}"
         );
     }

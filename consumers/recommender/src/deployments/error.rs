@@ -90,6 +90,15 @@ pub enum DeployError {
         #[source]
         source: serde_json::Error,
     },
+    /// The file that the last sweep is in can't be understood.
+    #[error("`{}` is not what this program writes; `millrace sweep` makes it anew", path.display())]
+    BrokenSweep {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        #[source]
+        source: serde_json::Error,
+    },
     /// The process is stopping.
     #[error("cut off by the end of the process")]
     Cancelled,

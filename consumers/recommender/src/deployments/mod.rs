@@ -9,7 +9,8 @@
 //! Why no copy of the model is kept: its checksum is written down, so that a file that was replaced
 //! under its name is noticed at the next start instead of being served as what it was.
 //!
-//! The same file keeps what was changed of instances' configurations, each by itself.
+//! The same file keeps what was changed of instances' configurations, each by itself. Beside it lies the
+//! last sweep over judged queries, which a change of weights is answered with.
 
 mod error;
 mod folder_check;
@@ -24,10 +25,12 @@ use millrace_retry::error_chain;
 use serde::{Deserialize, Serialize};
 
 use crate::config::{ConfigChange, InstanceConfig};
+use crate::last_sweep::LastSweep;
 use crate::request::{MAX_ECHOED_CHARS, beginning};
 pub use error::{DeployError, SetConfigError};
 use folder_check::FolderCheck;
 use state::{SavedModel, SavedState, StateFile};
+pub(crate) use state::{state_failed, write_whole};
 
 /// What a model's file name ends in.
 pub const MODEL_EXTENSION: &str = "ranker";
@@ -103,10 +106,21 @@ impl Previous {
     }
 }
 
+/// An instance's configuration as the folder of deployments has it, for whoever does not serve it.
+///
+/// # Errors
+/// The file there can't be read.
+pub fn saved_config(folder: &Path, instance: &str) -> Result<Option<InstanceConfig>, DeployError> {
+    let saved = StateFile::at(folder).read()?.unwrap_or_default();
+    Ok(saved.config(instance).cloned())
+}
+
 /// The rankers of one process.
 pub(crate) struct Deployments {
     folder: PathBuf,
     features: FeatureSpec,
+    /// The encoder whose vectors are searched.
+    embedding_version: String,
     weighted: Arc<Ranker>,
     /// Of instances for which nothing was changed.
     config: InstanceConfig,
@@ -126,6 +140,7 @@ impl Deployments {
     pub fn open(
         folder: &Path,
         features: FeatureSpec,
+        embedding_version: &str,
         weighted: Ranker,
         config: InstanceConfig,
     ) -> Result<Self, DeployError> {
@@ -158,6 +173,7 @@ impl Deployments {
         Ok(Self {
             folder: folder.to_owned(),
             features,
+            embedding_version: embedding_version.to_owned(),
             weighted,
             config,
             state,
@@ -199,7 +215,7 @@ impl Deployments {
         config: InstanceConfig,
     ) -> Result<ConfigChange, SetConfigError> {
         config.validate()?;
-        let warnings = config.warnings();
+        let warnings = config.warnings(self.last_sweep().as_ref());
         // Held while writing, so that two changes are written in the order in which they hold.
         let mut active = self.write();
         if active.configs.len() >= MAX_INSTANCES && !active.configs.contains_key(instance) {
@@ -210,6 +226,19 @@ impl Deployments {
         self.state.write(&saved)?;
         active.configs = saved.configs;
         Ok(ConfigChange { config, warnings })
+    }
+
+    /// What was measured of this index last. One of another encoder's vectors is none, and neither is
+    /// one that can't be read: a change does not fail for it.
+    fn last_sweep(&self) -> Option<LastSweep> {
+        match LastSweep::read(&self.folder) {
+            Ok(sweep) => sweep.filter(|it| it.embedding_version == self.embedding_version),
+            Err(error) => {
+                let reason = error_chain(&error);
+                tracing::warn!(reason, "the last sweep can't be told");
+                None
+            }
+        }
     }
 
     /// What serves and what could.

@@ -69,9 +69,15 @@ pub(super) struct StateFile {
 impl StateFile {
     /// In this folder, which is made where it is missing.
     pub fn open(folder: &Path) -> Result<Self, DeployError> {
-        let path = folder.join(FILE);
-        std::fs::create_dir_all(folder).map_err(|source| failed("create", folder, source))?;
-        Ok(Self { path })
+        std::fs::create_dir_all(folder).map_err(|source| state_failed("create", folder, source))?;
+        Ok(Self::at(folder))
+    }
+
+    /// In this folder, which may be missing as long as nothing is written.
+    pub fn at(folder: &Path) -> Self {
+        Self {
+            path: folder.join(FILE),
+        }
     }
 
     /// What was written last, if anything.
@@ -82,30 +88,46 @@ impl StateFile {
                 DeployError::BrokenState { path, source }
             }),
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
-            Err(source) => Err(failed("read", &self.path, source)),
+            Err(source) => Err(state_failed("read", &self.path, source)),
         }
     }
 
     /// Replaces it: a reader sees the old one or the whole new one, also after a crash.
     pub fn write(&self, state: &SavedState) -> Result<(), DeployError> {
-        let failed = |source| failed("write", &self.path, source);
-        let folder = self.path.parent().unwrap_or(Path::new("."));
-        let mut file = tempfile::Builder::new()
-            .prefix(".deployment-")
-            .tempfile_in(folder)
-            .map_err(failed)?;
-        let text = serde_json::to_vec_pretty(state).map_err(|error| failed(error.into()))?;
-        file.write_all(&text).map_err(failed)?;
-        file.as_file().sync_all().map_err(failed)?;
-        file.persist(&self.path)
-            .map_err(|error| failed(error.error))?;
-        File::open(folder)
-            .and_then(|folder| folder.sync_all())
-            .map_err(failed)
+        write_whole(&self.path, state)
     }
 }
 
-fn failed(action: &'static str, path: &Path, source: std::io::Error) -> DeployError {
+impl SavedState {
+    /// An instance's configuration, where it or that of all was changed.
+    pub fn config(&self, instance: &str) -> Option<&InstanceConfig> {
+        self.configs.get(instance).or(self.config.as_ref())
+    }
+}
+
+/// Writes a file as JSON: a reader sees the old one or the whole new one, also after a crash.
+pub(crate) fn write_whole<T: Serialize>(path: &Path, value: &T) -> Result<(), DeployError> {
+    let failed = |source| state_failed("write", path, source);
+    let folder = path.parent().unwrap_or(Path::new("."));
+    let mut file = tempfile::Builder::new()
+        .prefix(".deployment-")
+        .tempfile_in(folder)
+        .map_err(failed)?;
+    let text = serde_json::to_vec_pretty(value).map_err(|error| failed(error.into()))?;
+    file.write_all(&text).map_err(failed)?;
+    file.as_file().sync_all().map_err(failed)?;
+    file.persist(path).map_err(|error| failed(error.error))?;
+    File::open(folder)
+        .and_then(|folder| folder.sync_all())
+        .map_err(failed)
+}
+
+/// Something could not be done with a file or folder of deployments.
+pub(crate) fn state_failed(
+    action: &'static str,
+    path: &Path,
+    source: std::io::Error,
+) -> DeployError {
     DeployError::State {
         action,
         path: path.to_owned(),

@@ -33,7 +33,7 @@ fn open(folder: &Path, feature_version: &str) -> Deployments {
     let features = features(feature_version);
     let weighted = WeightedDefault::new(&features.names, &[("clicks", 1.0)]).unwrap();
     let config = InstanceConfig::default();
-    Deployments::open(folder, features, Ranker::Weighted(weighted), config).unwrap()
+    Deployments::open(folder, features, "m", Ranker::Weighted(weighted), config).unwrap()
 }
 
 fn folder() -> TempDir {
@@ -313,8 +313,59 @@ fn a_model_that_can_not_serve_any_more_is_told_and_the_default_serves() {
     let broken = Deployments::open(
         folder.path(),
         features("f1"),
+        "m",
         Ranker::Weighted(weighted),
         InstanceConfig::default(),
     );
     assert!(matches!(broken, Err(DeployError::BrokenState { .. })));
+}
+
+#[test]
+fn a_change_is_warned_of_with_what_the_last_sweep_measured() {
+    let folder = folder();
+    let deployments = open(folder.path(), "f1");
+    let texty = InstanceConfig {
+        hybrid_ranking: HybridRanking {
+            bm25_weight: 0.75,
+            vector_weight: 0.25,
+        },
+        ..InstanceConfig::default()
+    };
+    let warning = || {
+        let mut change = deployments.set_config("shop", texty.clone()).unwrap();
+        assert_eq!(change.warnings.len(), 1);
+        change.warnings.remove(0)
+    };
+    assert!(warning().contains("`millrace sweep`"), "{}", warning());
+    let sweep = |embedding_version: &str| LastSweep {
+        swept_at_ms: 0,
+        corpus: "file:///c.jsonl".to_owned(),
+        queries: 3,
+        embedding_version: embedding_version.to_owned(),
+        in_force: 0.3,
+        weights: vec![crate::SweptWeight {
+            bm25_weight: 0.75,
+            ndcg_at_10: 0.5,
+            difference: -0.25,
+            ci95: [-0.5, -0.125],
+        }],
+    };
+    sweep("m").write(folder.path()).unwrap();
+    let told = warning();
+    assert!(
+        told.contains("nDCG@10 0.5000 at 0.75: -0.2500 [-0.5000, -0.1250] against 0.3"),
+        "{told}"
+    );
+    // Of another encoder's vectors it says nothing; nor does a file that is none.
+    sweep("other").write(folder.path()).unwrap();
+    assert!(warning().contains("`millrace sweep`"));
+    std::fs::write(folder.path().join("sweep.json"), "{").unwrap();
+    assert!(warning().contains("`millrace sweep`"));
+    // Whoever does not serve it reads the same configuration.
+    let saved = |instance| saved_config(folder.path(), instance).unwrap();
+    assert_eq!((saved("shop"), saved("press")), (Some(texty.clone()), None));
+    assert_eq!(
+        saved_config(&folder.path().join("none"), "shop").unwrap(),
+        None
+    );
 }

@@ -69,7 +69,9 @@ impl From<DeployError> for HttpError {
             DeployError::Unfit { .. } => (StatusCode::UNPROCESSABLE_ENTITY, "unfit_model"),
             DeployError::WarmUp { .. } => (StatusCode::UNPROCESSABLE_ENTITY, "failed_warm_up"),
             DeployError::Replaced { .. } => (StatusCode::CONFLICT, "model_replaced"),
-            DeployError::State { .. } | DeployError::BrokenState { .. } => {
+            DeployError::State { .. }
+            | DeployError::BrokenState { .. }
+            | DeployError::BrokenSweep { .. } => {
                 (StatusCode::INTERNAL_SERVER_ERROR, "deployment_state")
             }
             DeployError::Cancelled => (StatusCode::SERVICE_UNAVAILABLE, "unavailable"),

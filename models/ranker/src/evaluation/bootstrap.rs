@@ -47,16 +47,44 @@ pub enum BootstrapError {
         /// The value.
         value: f64,
     },
+    /// A weight is negative, NaN or infinite.
+    #[error("ranking {index} has the weight {value}")]
+    Weight {
+        /// Position among the values.
+        index: usize,
+        /// The weight.
+        value: f64,
+    },
     /// The options make no interval.
     #[error("a bootstrap needs at least one sample and a confidence between 0 and 1")]
     Options,
+}
+
+/// A value that counts for more or less than others.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Weighted {
+    /// The value.
+    pub value: f64,
+    /// What it counts for; not below 0.
+    pub weight: f64,
 }
 
 /// A user's values, summed.
 #[derive(Clone, Copy, Default)]
 struct Sums {
     sum: f64,
-    count: u64,
+    weight: f64,
+}
+
+impl Sums {
+    fn add(&mut self, other: Self) {
+        self.sum += other.sum;
+        self.weight += other.weight;
+    }
+
+    fn mean(self) -> Option<f64> {
+        (self.weight > 0.0).then(|| self.sum / self.weight)
+    }
 }
 
 impl Default for Bootstrap {
@@ -79,15 +107,59 @@ impl Bootstrap {
         &self,
         rankings: impl IntoIterator<Item = (&'a str, f64)>,
     ) -> Result<Interval, BootstrapError> {
+        let values = rankings.into_iter().map(|(user, value)| {
+            let weighted = Weighted { value, weight: 1.0 };
+            (user, 0, weighted)
+        });
+        self.interval(&by_user::<1>(values)?, |[of]| of.mean())
+    }
+
+    /// The same of values that count for more or less: the mean is the sum of the weighted values by
+    /// that of the weights, in each sample anew. Samples without any weight have none and are left out.
+    ///
+    /// # Errors
+    /// As [`mean_by_user`](Self::mean_by_user); a weight below 0 is none.
+    pub fn weighted_mean_by_user<'a>(
+        &self,
+        rankings: impl IntoIterator<Item = (&'a str, Weighted)>,
+    ) -> Result<Interval, BootstrapError> {
+        let values = rankings.into_iter().map(|(user, value)| (user, 0, value));
+        self.interval(&by_user::<1>(values)?, |[of]| of.mean())
+    }
+
+    /// The weighted mean of some rankings less that of others, over the same draws of users: a user
+    /// may have rankings of both, which are then drawn together.
+    ///
+    /// # Errors
+    /// As [`mean_by_user`](Self::mean_by_user), also where only one of both has values.
+    pub fn difference_by_user<'a>(
+        &self,
+        of: impl IntoIterator<Item = (&'a str, Weighted)>,
+        less: impl IntoIterator<Item = (&'a str, Weighted)>,
+    ) -> Result<Interval, BootstrapError> {
+        let of = of.into_iter().map(|(user, value)| (user, 0, value));
+        let less = less.into_iter().map(|(user, value)| (user, 1, value));
+        self.interval(&by_user::<2>(of.chain(less))?, |[of, less]| {
+            Some(of.mean()? - less.mean()?)
+        })
+    }
+
+    fn interval<const N: usize>(
+        &self,
+        users: &[[Sums; N]],
+        statistic: impl Fn([Sums; N]) -> Option<f64>,
+    ) -> Result<Interval, BootstrapError> {
         if self.samples == 0 || !(self.confidence > 0.0 && self.confidence < 1.0) {
             return Err(BootstrapError::Options);
         }
-        let users = by_user(rankings)?;
-        let mean = mean(users.iter()).ok_or(BootstrapError::Empty)?;
+        let mean = statistic(total(users.iter())).ok_or(BootstrapError::Empty)?;
         let mut rng = ChaCha8Rng::seed_from_u64(self.seed);
         let mut means: Vec<f64> = (0..self.samples)
-            .filter_map(|_| mean_of_draws(&users, &mut rng))
+            .filter_map(|_| statistic(total(draws(users, &mut rng))))
             .collect();
+        if means.is_empty() {
+            return Err(BootstrapError::Empty);
+        }
         means.sort_unstable_by(f64::total_cmp);
         let tail = (1.0 - self.confidence) / 2.0;
         Ok(Interval {
@@ -99,40 +171,49 @@ impl Bootstrap {
     }
 }
 
-/// Users in order of appearance, so that a seed always draws the same ones.
-fn by_user<'a>(
-    rankings: impl IntoIterator<Item = (&'a str, f64)>,
-) -> Result<Vec<Sums>, BootstrapError> {
+/// Users in order of appearance, so that a seed always draws the same ones; each with the sums of the
+/// groups that its values belong to.
+fn by_user<'a, const N: usize>(
+    rankings: impl IntoIterator<Item = (&'a str, usize, Weighted)>,
+) -> Result<Vec<[Sums; N]>, BootstrapError> {
     let mut positions: HashMap<&str, usize> = HashMap::new();
-    let mut users: Vec<Sums> = Vec::new();
-    for (index, (user, value)) in rankings.into_iter().enumerate() {
+    let mut users: Vec<[Sums; N]> = Vec::new();
+    for (index, (user, group, Weighted { value, weight })) in rankings.into_iter().enumerate() {
         if !value.is_finite() {
             return Err(BootstrapError::Value { index, value });
         }
+        if !(weight.is_finite() && weight >= 0.0) {
+            let value = weight;
+            return Err(BootstrapError::Weight { index, value });
+        }
         let position = *positions.entry(user).or_insert(users.len());
         if position == users.len() {
-            users.push(Sums::default());
+            users.push([Sums::default(); N]);
         }
-        users[position].sum += value;
-        users[position].count += 1;
+        users[position][group].add(Sums {
+            sum: value * weight,
+            weight,
+        });
     }
     Ok(users)
 }
 
-fn mean<'a>(users: impl Iterator<Item = &'a Sums>) -> Option<f64> {
-    let total = users.fold(Sums::default(), |total, user| Sums {
-        sum: total.sum + user.sum,
-        count: total.count + user.count,
-    });
-    (total.count > 0).then(|| total.sum / total.count as f64)
+fn total<'a, const N: usize>(users: impl Iterator<Item = &'a [Sums; N]>) -> [Sums; N] {
+    users.fold([Sums::default(); N], |mut total, user| {
+        for (total, of_user) in total.iter_mut().zip(user) {
+            total.add(*of_user);
+        }
+        total
+    })
 }
 
-fn mean_of_draws(users: &[Sums], rng: &mut ChaCha8Rng) -> Option<f64> {
-    mean((0..users.len()).map(|_| {
+/// As many users as there are, drawn with replacement.
+fn draws<'a, S>(users: &'a [S], rng: &'a mut ChaCha8Rng) -> impl Iterator<Item = &'a S> {
+    (0..users.len()).map(|_| {
         // Multiply and shift instead of a remainder; its bias is below users / 2^64.
         let drawn = (u128::from(rng.next_u64()) * users.len() as u128) >> 64;
         &users[drawn as usize]
-    }))
+    })
 }
 
 /// Linear between the two nearest order statistics, as numpy's default. There is at least one value.
@@ -145,6 +226,10 @@ fn quantile(sorted: &[f64], share: f64) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn weighted(value: f64, weight: f64) -> Weighted {
+        Weighted { value, weight }
+    }
 
     #[test]
     fn two_users_have_the_interval_of_their_four_samples() {
@@ -221,5 +306,44 @@ mod tests {
             ..default
         };
         assert_eq!(none.mean_by_user(values), Err(BootstrapError::Options));
+    }
+
+    #[test]
+    fn equal_weights_are_no_weights() {
+        let values = [("a", 0.1), ("b", 0.7), ("a", 0.4), ("c", 0.9)];
+        let plain = Bootstrap::default().mean_by_user(values).unwrap();
+        let twice = values.map(|(user, value)| (user, weighted(value, 2.0)));
+        let by_weight = Bootstrap::default().weighted_mean_by_user(twice).unwrap();
+        for (found, expected) in [
+            (by_weight.mean, plain.mean),
+            (by_weight.low, plain.low),
+            (by_weight.high, plain.high),
+        ] {
+            assert!((found - expected).abs() < 1e-12, "{found}, {expected}");
+        }
+        let uneven = [("a", weighted(1.0, 3.0)), ("b", weighted(0.0, 1.0))];
+        let uneven = Bootstrap::default().weighted_mean_by_user(uneven).unwrap();
+        assert!((uneven.mean - 0.75).abs() < 1e-12);
+        let negative = Bootstrap::default().weighted_mean_by_user([("a", weighted(1.0, -1.0))]);
+        assert!(matches!(negative, Err(BootstrapError::Weight { .. })));
+    }
+
+    #[test]
+    fn a_user_s_values_of_both_groups_are_drawn_together() {
+        // Users differ by up to 1, and each one's values by a tenth exactly.
+        let names: Vec<String> = (0..40).map(|user| user.to_string()).collect();
+        let of = |more: f64| {
+            let values = names.iter().enumerate();
+            values.map(move |(n, user)| (user.as_str(), weighted(n as f64 / 40.0 + more, 1.0)))
+        };
+        let bootstrap = Bootstrap::default();
+        let paired = bootstrap.difference_by_user(of(0.1), of(0.0)).unwrap();
+        for found in [paired.mean, paired.low, paired.high] {
+            assert!((found - 0.1).abs() < 1e-9, "{paired:?}");
+        }
+        let alone = bootstrap.weighted_mean_by_user(of(0.1)).unwrap();
+        assert!(alone.high - alone.low > 0.1, "{alone:?}");
+        let nothing = bootstrap.difference_by_user(of(0.1), []);
+        assert_eq!(nothing, Err(BootstrapError::Empty));
     }
 }

@@ -2,6 +2,8 @@
 
 mod bootstrap;
 mod ndcg;
+mod snips;
 
-pub use bootstrap::{Bootstrap, BootstrapError, Interval};
+pub use bootstrap::{Bootstrap, BootstrapError, Interval, Weighted};
 pub use ndcg::ndcg;
+pub use snips::{ArmEstimate, LoggedPlay, MIN_EFFECTIVE_SAMPLE_SIZE, snips};
