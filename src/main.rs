@@ -14,6 +14,7 @@ mod output;
 mod rate;
 mod recordings;
 mod refusals;
+mod rollout;
 mod session;
 mod stack;
 mod when;

@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use super::snippet::snippet;
 use super::{ApiError, ApiState, Body};
+use crate::stack::generations::OpenGeneration;
 
 /// Most documents one search may ask for.
 pub const MAX_K: usize = 1_000;
@@ -59,6 +60,14 @@ impl SearchQuery {
             filter: Filter::default(),
         }
     }
+
+    /// As [`new`](Self::new), for so many documents.
+    pub fn deep(query: &str, k: usize) -> Self {
+        Self {
+            k,
+            ..Self::new(query)
+        }
+    }
 }
 
 fn default_bm25_weight() -> f32 {
@@ -82,6 +91,10 @@ pub struct SearchAnswer {
     pub mode: Mode,
     /// Milliseconds from request to answer, query embedding included.
     pub took_ms: f64,
+    /// The index generation that was searched.
+    pub index_version: String,
+    /// The model of its vectors, and of the query's.
+    pub embedding_version: String,
     /// Best first, one a document.
     pub hits: Vec<FoundDocument>,
 }
@@ -118,36 +131,60 @@ pub async fn search(
 
 async fn answer(state: &ApiState, query: SearchQuery) -> Result<Json<SearchAnswer>, ApiError> {
     let started = Instant::now();
-    let vector = match query.mode {
-        Mode::Text => None,
-        Mode::Vector | Mode::Hybrid => Some(state.embed_query(query.query.clone()).await?),
+    state.recent.note(&query.query);
+    let serving = state.serving().await?;
+    let (serving, hits) = match hits(&serving, &query).await {
+        // It was removed after it had been resolved: what serves now is there.
+        Err(error) if is_gone(&error) => {
+            let serving = state.serving().await?;
+            let hits = hits(&serving, &query).await;
+            (serving, hits)
+        }
+        hits => (serving, hits),
     };
-    let request = SearchRequest {
-        text: Some(query.query.clone()),
-        vector,
-        mode: query.mode,
-        fusion: fusion(&query),
-        k: query.k,
-        window: query.k.max(millrace_index::DEFAULT_WINDOW),
-        filter: query.filter.clone(),
-    };
-    let hits = state
-        .index
-        .search(&request)
-        .await
-        .map_err(|error| match error {
-            IndexError::InvalidRequest { .. } => ApiError::invalid(error.to_string()),
-            error => ApiError::unavailable(&error),
-        })?;
+    let hits = hits.map_err(|error| match error.downcast_ref::<IndexError>() {
+        Some(error @ IndexError::InvalidRequest { .. }) => ApiError::invalid(error.to_string()),
+        _ => ApiError::unavailable(error.as_ref()),
+    })?;
     Ok(Json(SearchAnswer {
         mode: query.mode,
         took_ms: started.elapsed().as_secs_f64() * 1e3,
+        index_version: serving.spec.index_name(),
+        embedding_version: serving.spec.model_version,
         hits: hits
             .into_iter()
             .map(|hit| found(hit, &query.query))
             .collect(),
         query: query.query,
     }))
+}
+
+fn is_gone(error: &anyhow::Error) -> bool {
+    matches!(
+        error.downcast_ref(),
+        Some(IndexError::NoSuchGeneration { .. })
+    )
+}
+
+/// Searches one generation with a vector of its own model.
+///
+/// # Errors
+/// The query can't be embedded, or the index refuses it or is away.
+pub async fn hits(open: &OpenGeneration, query: &SearchQuery) -> anyhow::Result<Vec<Hit>> {
+    let vector = match query.mode {
+        Mode::Text => None,
+        Mode::Vector | Mode::Hybrid => Some(open.embed(query.query.clone()).await?),
+    };
+    let request = SearchRequest {
+        text: Some(query.query.clone()),
+        vector,
+        mode: query.mode,
+        fusion: fusion(query),
+        k: query.k,
+        window: query.k.max(millrace_index::DEFAULT_WINDOW),
+        filter: query.filter.clone(),
+    };
+    Ok(open.index.search(&request).await?)
 }
 
 /// What the handler of [`instance_search`] needs.

@@ -6,6 +6,7 @@ pub mod address;
 mod api_server;
 mod collector;
 mod deadline;
+pub mod generations;
 pub mod index;
 mod joining;
 mod labelling;
@@ -20,6 +21,7 @@ mod readiness;
 pub mod rebuilding;
 pub mod recommending;
 mod reconciler;
+pub mod rollouts;
 pub mod serving;
 pub mod states;
 pub mod stop;
@@ -34,31 +36,33 @@ use axum::Router;
 use millrace_broker::{Broker, BrokerConfig, BrokerError};
 use millrace_kafka::{Admin, Created, KafkaConfig, Producer};
 use millrace_objects::ObjectStores;
-use millrace_reconciler::schedule::{Schedule, SharedStats};
+use millrace_reconciler::schedule::SharedStats;
 use millrace_telemetry::Health;
 use millrace_telemetry::prometheus_client::registry::Registry;
 use tokio_util::sync::CancellationToken;
 
-use self::address::RunningAddress;
+use self::address::{RunningAddress, control_token};
 use self::api_server::ApiServer;
 use self::collector::Collector;
 use self::deadline::Deadline;
+use self::generations::OpenGenerations;
 use self::joining::Joining;
 use self::labelling::Labelling;
 use self::lagging::Lagging;
 pub use self::needs::Needs;
 pub use self::pipeline::vectorizer_group;
-use self::pipeline::{Pipeline, Shared};
 use self::profiling::Profiling;
 use self::rebuilding::{Rebuilds, Stateful};
-use self::recommending::Recommending;
-use self::reconciler::Compares;
+use self::recommending::{Place, Recommending};
+use self::reconciler::{Compares, Scheduled};
+use self::rollouts::{Rollouts, RolloutsDeps};
 use self::uploads::Uploads;
 use crate::api::audit::Auditor;
 use crate::api::control::Administrators;
 use crate::api::search::InstanceSearch;
 use crate::api::{self, ApiState, BehaviorState};
 use crate::config::{Config, Profile};
+use crate::rollout::recent::RecentQueries;
 
 /// How long a stop may take. Supervisors kill after 10 s, many of them.
 const DRAIN: Duration = Duration::from_secs(9);
@@ -73,9 +77,9 @@ pub struct Stack {
     api: ApiServer,
     health: Health,
     uploads: Option<Uploads>,
-    reconciler: Option<Schedule>,
+    reconciler: Option<Scheduled>,
     collector: Option<Collector>,
-    pipeline: Option<Pipeline>,
+    rollouts: Option<Arc<Rollouts>>,
     joining: Option<Joining>,
     labelling: Option<Labelling>,
     profiling: Option<Profiling>,
@@ -100,47 +104,51 @@ impl Stack {
         metrics::health::register(&mut registry, &health);
 
         // The model takes longest, so it loads while the rest starts.
-        let encoder = needs.search.then(|| {
-            let section = config.model.clone();
-            tokio::spawn(async move { model::load(&section).await })
+        let opening = needs.search.then(|| {
+            let config = config.clone();
+            tokio::spawn(async move { OpenGenerations::start(&config).await })
         });
         let (broker, kafka) = if needs.topics {
             topics(config).await?
         } else {
             (None, config.kafka.clone())
         };
-        let search = match encoder {
-            Some(encoder) => {
-                let encoder = encoder.await.context("loading the model was cut off")??;
-                Some((index::open(config, &encoder).await?, encoder))
-            }
+        let generations = match opening {
+            Some(opening) => Some(opening.await.context("opening the index was cut off")??),
+            None => None,
+        };
+        // The one that serves as the process starts; what follows a rollout asks again.
+        let serving = match &generations {
+            Some(generations) => Some(generations.serving().await?),
             None => None,
         };
         let objects = Arc::new(ObjectStores::new(&objects_config(config))?);
 
-        let pipeline = match &search {
-            Some((index, encoder)) if needs.pipeline => {
-                let pipeline = Pipeline::start(
-                    config,
-                    &kafka,
-                    Shared {
-                        index,
-                        objects: &objects,
-                        encoder,
-                    },
-                    needs.outsiders,
-                    &health,
-                    &failed,
-                )
+        let recent = RecentQueries::default();
+        let rollouts = match &generations {
+            Some(generations) if needs.topics => {
+                let rollouts = Rollouts::start(RolloutsDeps {
+                    config: config.clone(),
+                    kafka: kafka.clone(),
+                    generations: Arc::clone(generations),
+                    objects: Arc::clone(&objects),
+                    recent: recent.clone(),
+                    pipeline: needs.pipeline,
+                    outsiders: needs.outsiders,
+                    health: health.clone(),
+                    failed: failed.clone(),
+                })
                 .await?;
-                metrics::pipeline::register(&mut registry, &pipeline);
-                Some(pipeline)
+                if needs.pipeline {
+                    metrics::pipeline::register(&mut registry, rollouts.told());
+                }
+                Some(rollouts)
             }
             Some(_) | None => None,
         };
-        let model_version = match (&config.joiner.model_version, &search) {
+        let model_version = match (&config.joiner.model_version, &serving) {
             (Some(version), _) => version.clone(),
-            (None, Some((_, encoder))) => encoder.version().to_owned(),
+            (None, Some(serving)) => serving.encoder.version().to_owned(),
             (None, None) if needs.joiner || needs.profiles => model::version(&config.model).await?,
             (None, None) => String::new(),
         };
@@ -186,18 +194,25 @@ impl Stack {
         } else {
             None
         };
-        let profiles = match (&profiling, vectors) {
+        let profiles = match (&profiling, &vectors) {
             (Some(profiling), _) => Some(profiling.profiles.reader()),
             (None, Some(vectors)) => {
+                let vectors = Arc::clone(vectors);
                 Some(profiling::reader(config, &kafka, vectors, &model_version).await?)
             }
             (None, None) => None,
         };
-        let recommending = match (&search, &profiles) {
-            (Some((index, _)), Some(profiles)) if needs.recommender => {
-                let profiles = profiles.clone();
-                let started =
-                    Recommending::start(config, &kafka, index, profiles, &model_version, &health);
+        let recommending = match (&serving, &generations, &rollouts, &profiles, vectors) {
+            (Some(serving), Some(generations), Some(rollouts), Some(profiles), Some(vectors))
+                if needs.recommender =>
+            {
+                let place = Place {
+                    config: config.clone(),
+                    kafka: kafka.clone(),
+                    profiles: profiles.clone(),
+                    vectors,
+                };
+                let started = Recommending::start(place, serving, generations, rollouts, &health);
                 let recommending = started.await?;
                 metrics::recommender::register(&mut registry, &recommending.recommender);
                 Some(recommending)
@@ -205,12 +220,11 @@ impl Stack {
             _ => None,
         };
         // Uploads and reconciler compare with what is indexed, so both need the search too.
-        let compares = search.as_ref().map(|(index, encoder)| Compares {
+        let compares = generations.as_ref().map(|generations| Compares {
             config: config.clone(),
             kafka: kafka.clone(),
-            index: Arc::clone(index),
+            generations: Arc::clone(generations),
             objects: Arc::clone(&objects),
-            encoder: Arc::clone(encoder),
         });
         let uploads = match &compares {
             Some(compares) if needs.uploads => {
@@ -220,11 +234,12 @@ impl Stack {
             }
             _ => None,
         };
-        let reconciler = match &compares {
-            Some(compares) if needs.reconciler => {
+        let reconciler = match (&compares, &rollouts) {
+            (Some(compares), Some(rollouts)) if needs.reconciler => {
                 let stats = SharedStats::default();
                 metrics::reconciler::register(&mut registry, stats.clone());
-                Some(compares.schedule(stats).await?)
+                let serving = rollouts.serving();
+                Some(Scheduled::start(compares.clone(), stats, serving).await?)
             }
             _ => None,
         };
@@ -252,9 +267,9 @@ impl Stack {
                 .transpose()?,
         );
         let mut recommendations = Router::new();
-        let state = search.map(|(index, encoder)| ApiState {
-            index,
-            encoder,
+        let state = generations.map(|generations| ApiState {
+            generations,
+            recent,
             objects,
             control_token: control_token.as_str().into(),
         });
@@ -285,6 +300,9 @@ impl Stack {
         }
         let intake = Router::new()
             .merge(behavior)
+            .merge(rollouts.as_ref().map_or_else(Router::new, |rollouts| {
+                api::rollout_router(Arc::clone(rollouts), &administrators, &auditor)
+            }))
             .merge(recommendations)
             .merge(
                 uploads
@@ -311,7 +329,7 @@ impl Stack {
             uploads,
             reconciler,
             collector,
-            pipeline,
+            rollouts,
             joining,
             labelling,
             profiling,
@@ -356,7 +374,7 @@ impl Stack {
             uploads.stop(deadline).await;
         }
         if let Some(reconciler) = self.reconciler {
-            deadline.wait_for("the reconciler", reconciler.stop()).await;
+            reconciler.stop(deadline).await;
         }
         deadline.wait_for("the API", self.api.stop()).await;
         if let Some(recommending) = self.recommending {
@@ -365,8 +383,8 @@ impl Stack {
         if let Some(collector) = self.collector {
             collector.stop(deadline).await;
         }
-        if let Some(pipeline) = self.pipeline {
-            pipeline.stop(deadline).await;
+        if let Some(rollouts) = self.rollouts {
+            rollouts.stop(deadline).await;
         }
         if let Some(joining) = self.joining {
             joining.stop(deadline).await;
@@ -473,14 +491,4 @@ fn objects_config(config: &Config) -> millrace_objects::ObjectStoresConfig {
         .allowed_roots
         .extend(config.uploads.folders.iter().cloned());
     objects
-}
-
-/// 128 random bits in hex, from the system.
-fn control_token() -> anyhow::Result<String> {
-    use std::io::Read;
-    let mut bytes = [0u8; 16];
-    std::fs::File::open("/dev/urandom")
-        .and_then(|mut random| random.read_exact(&mut bytes))
-        .context("the system gives no random bytes")?;
-    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
 }
