@@ -16,6 +16,7 @@ mod output;
 mod rate;
 mod recordings;
 mod refusals;
+mod rollout;
 mod session;
 mod stack;
 mod when;

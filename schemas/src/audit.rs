@@ -47,7 +47,8 @@ impl fmt::Display for AuditPhase {
 pub struct AuditEvent {
     /// Of the action: its beginning and its end have the same.
     pub id: String,
-    /// `dlq.replay`, `dlq.discard`, `topics.reset_offsets`, `deploy`, `rollback`, `config` or `rebuild`.
+    /// `dlq.replay`, `dlq.discard`, `topics.reset_offsets`, `deploy`, `rollback`, `config`, `rebuild`, or
+    /// `rollout.` and a step.
     pub action: String,
     /// How far it came.
     pub phase: AuditPhase,

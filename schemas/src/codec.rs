@@ -194,7 +194,7 @@ const PRIMITIVES: [&str; 8] = [
 
 /// All topics that have schemas.
 #[must_use]
-pub fn catalogue() -> [&'static TopicSchemas; 14] {
+pub fn catalogue() -> [&'static TopicSchemas; 15] {
     [
         crate::DocumentNotice::schemas(),
         crate::Signal::schemas(),
@@ -210,6 +210,7 @@ pub fn catalogue() -> [&'static TopicSchemas; 14] {
         crate::User::schemas(),
         crate::AuditEvent::schemas(),
         crate::DeadLetterResolution::schemas(),
+        crate::Rollout::schemas(),
     ]
 }
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use axum::body::{Body, to_bytes};
 use axum::extract::{Request, State};
-use axum::http::StatusCode;
+use axum::http::{HeaderMap, StatusCode};
 use axum::middleware::Next;
 use axum::response::Response;
 use axum::{Router, middleware};
@@ -51,11 +51,7 @@ async fn audited(
     if request.method().is_safe() {
         return Ok(next.run(request).await);
     }
-    let header = request.headers().get(OPERATOR);
-    let who = header.map_or_else(
-        || ANYBODY.to_owned(),
-        |who| String::from_utf8_lossy(who.as_bytes()).into_owned(),
-    );
+    let who = who(request.headers());
     let (parts, body) = request.into_parts();
     // A caller that hung up in the middle of it reads no answer.
     let body = to_bytes(body, MAX_BODY_BYTES).await;
@@ -68,7 +64,7 @@ async fn audited(
         let text = String::from_utf8_lossy(&body).into_owned();
         arguments.insert("body".to_owned(), text);
     }
-    let action = action(parts.uri.path()).to_owned();
+    let action = action(parts.uri.path());
     let audit = in_time(Audit::begin(&producer, who, &action, arguments)).await?;
     let response = next.run(Request::from_parts(parts, Body::from(body))).await;
     let status = response.status();
@@ -85,6 +81,14 @@ async fn audited(
     Ok(response)
 }
 
+/// Who makes a call, as it says.
+pub fn who(headers: &HeaderMap) -> String {
+    headers.get(OPERATOR).map_or_else(
+        || ANYBODY.to_owned(),
+        |who| String::from_utf8_lossy(who.as_bytes()).into_owned(),
+    )
+}
+
 async fn in_time<T>(telling: impl Future<Output = anyhow::Result<T>>) -> Result<T, ApiError> {
     let told = tokio::time::timeout(PATIENCE, telling).await;
     let told =
@@ -97,14 +101,17 @@ fn reason(status: StatusCode) -> &'static str {
 }
 
 /// `/v1/instances/{instance}/deploy` is `deploy`, `/v1/rebuild/{consumer}` is `rebuild`,
-/// `/_plugins/_ml/models/{model}/_deploy` is `deploy.opensearch`.
-fn action(path: &str) -> &str {
+/// `/_plugins/_ml/models/{model}/_deploy` is `deploy.opensearch`, `/v1/rollout/{step}` is `rollout.{step}`.
+fn action(path: &str) -> String {
     if path.starts_with("/v1/rebuild/") {
-        "rebuild"
-    } else if path.starts_with("/_plugins/_ml/") {
-        "deploy.opensearch"
-    } else {
-        path.rsplit('/').next().unwrap_or(path)
+        return "rebuild".to_owned();
+    }
+    if path.starts_with("/_plugins/_ml/") {
+        return "deploy.opensearch".to_owned();
+    }
+    match path.strip_prefix("/v1/rollout/") {
+        Some(step) => format!("rollout.{step}"),
+        None => path.rsplit('/').next().unwrap_or(path).to_owned(),
     }
 }
 
@@ -119,5 +126,6 @@ mod tests {
         assert_eq!(action("/v1/rebuild/joiner"), "rebuild");
         let by_path = "/_plugins/_ml/models/custom/_deploy";
         assert_eq!(action(by_path), "deploy.opensearch");
+        assert_eq!(action("/v1/rollout/switch"), "rollout.switch");
     }
 }

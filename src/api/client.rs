@@ -17,12 +17,17 @@ use super::control::AllowRoot;
 use super::items::ItemStatsAnswer;
 use super::rebuild::{RebuildAnswer, RebuildQuery};
 use super::records::{DocumentHeader, HeadersQuery, Info, MAX_IDS, RecordsQuery};
+use super::rollout::{FinishOrder, StartOrder, SwitchAnswer};
 use super::search::{SearchAnswer, SearchQuery};
 use super::sweep::{SweepAnswer, SweepQuery};
 use super::users::ProfileAnswer;
 use crate::audit;
 use crate::stack::address::RunningAddress;
 use crate::stack::rebuilding::RebuildStatus;
+use crate::stack::rollouts::{Plan, RolloutStatus, SwitchOrder};
+
+/// How long a switch may take: as long as its gates measure.
+const SWITCH_TIMEOUT: Duration = Duration::from_secs(3_600);
 
 /// Speaks to a running `up`, or to this process's own stack.
 #[derive(Clone, Debug)]
@@ -132,6 +137,46 @@ impl ApiClient {
             .post(format!("{}/v1/rebuild/{consumer}", self.base));
         let request = request.query(&query).bearer_auth(&self.control_token);
         self.answer(request).await
+    }
+
+    /// Which index generation serves, and how far another one is.
+    pub async fn rollout(&self) -> anyhow::Result<RolloutStatus> {
+        let request = self.http.get(format!("{}/v1/rollout", self.base));
+        self.answer(request.bearer_auth(&self.control_token)).await
+    }
+
+    /// What a rollout would do.
+    pub async fn plan_rollout(&self, order: &StartOrder) -> anyhow::Result<Plan> {
+        self.post("/v1/rollout/plan", order).await
+    }
+
+    /// Begins a rollout.
+    pub async fn start_rollout(&self, order: &StartOrder) -> anyhow::Result<RolloutStatus> {
+        self.post("/v1/rollout/start", order).await
+    }
+
+    /// Has the new generation serve, or measures whether it may.
+    pub async fn switch(&self, order: &SwitchOrder) -> anyhow::Result<SwitchAnswer> {
+        // Judged queries are searched twice before it answers.
+        let request = self.http.post(format!("{}/v1/rollout/switch", self.base));
+        let request = request.json(order).timeout(SWITCH_TIMEOUT);
+        self.answer(request.bearer_auth(&self.control_token)).await
+    }
+
+    /// Has the old generation serve again.
+    pub async fn roll_back(&self) -> anyhow::Result<RolloutStatus> {
+        self.post("/v1/rollout/rollback", &serde_json::json!({}))
+            .await
+    }
+
+    /// Has the new generation be the only one.
+    pub async fn finish_rollout(&self, order: FinishOrder) -> anyhow::Result<RolloutStatus> {
+        self.post("/v1/rollout/finish", &order).await
+    }
+
+    /// Has the old generation be the only one.
+    pub async fn abort_rollout(&self) -> anyhow::Result<RolloutStatus> {
+        self.post("/v1/rollout/abort", &serde_json::json!({})).await
     }
 
     /// Which ranker serves.

@@ -107,7 +107,8 @@ pub async fn allow_root(
 }
 
 pub async fn refresh(State(state): State<ApiState>) -> Result<Json<Value>, ApiError> {
-    state
+    let serving = state.serving().await?;
+    serving
         .index
         .refresh()
         .await

@@ -16,13 +16,14 @@ use super::control::Administrators;
 use super::{ApiError, Body};
 use crate::config::{Config, Profile};
 use crate::neural::{self, Order};
+use crate::stack::generations::OpenGenerations;
 
 /// What the handlers share.
 #[derive(Clone)]
 struct Deploying {
     config: Arc<Config>,
-    /// Version of the model that this process embeds with, where it does.
-    embeds_with: Option<Arc<str>>,
+    /// Which know what this process embeds with, where it does.
+    generations: Option<Arc<OpenGenerations>>,
 }
 
 /// Which model to deploy.
@@ -45,7 +46,7 @@ struct Answer {
 /// The routes: the administrators' alone, and audited.
 pub fn router(
     config: &Config,
-    embeds_with: Option<&str>,
+    generations: Option<Arc<OpenGenerations>>,
     administrators: &Administrators,
     auditor: &Auditor,
 ) -> Router {
@@ -54,7 +55,7 @@ pub fn router(
         .route("/_plugins/_ml/models/{model_id}/_deploy", post(by_path))
         .with_state(Deploying {
             config: Arc::new(config.clone()),
-            embeds_with: embeds_with.map(Arc::from),
+            generations,
         });
     administrators.protect(auditor.watch(routes))
 }
@@ -85,14 +86,19 @@ impl Deploying {
             })
         };
         if self.config.profile == Profile::Embedded {
-            let version = self.embeds_with.as_deref().unwrap_or_default();
+            let Some(generations) = &self.generations else {
+                return Err(ApiError::not_served_here("this process searches nothing"));
+            };
+            let serving = generations.serving().await;
+            let serving = serving.map_err(|error| ApiError::unavailable(error.as_ref()))?;
+            let version = serving.encoder.version();
             let is_in_use = version == model || version.split('@').next() == Some(&model);
             return if is_in_use {
                 Ok(answer(version, model))
             } else {
                 Err(ApiError::invalid(format!(
-                    "the embedded index embeds with {version}, not with {model:?}; its model is that of \
-                     model.name, and another one needs another index"
+                    "the embedded index embeds with {version}, not with {model:?}; another model takes \
+                     over with `millrace rollout start --model`"
                 )))
             };
         }

@@ -11,6 +11,7 @@ pub mod items;
 pub mod ml_commons;
 pub mod rebuild;
 pub mod records;
+pub mod rollout;
 pub mod search;
 mod snippet;
 pub mod sweep;
@@ -21,9 +22,7 @@ use std::sync::Arc;
 use axum::extract::{DefaultBodyLimit, FromRef};
 use axum::routing::{get, post};
 use axum::{Router, middleware};
-use millrace_index::SearchIndex;
 use millrace_joiner::JoinerHandle;
-use millrace_models::Encoder;
 use millrace_objects::ObjectStores;
 use millrace_profiles::ProfileReader;
 use millrace_recommender::http::rejection::MAX_BODY_BYTES;
@@ -31,15 +30,18 @@ use millrace_recommender::http::rejection::MAX_BODY_BYTES;
 use self::audit::Auditor;
 use self::control::Administrators;
 use self::error::{ApiError, Body};
+use crate::rollout::recent::RecentQueries;
+use crate::stack::generations::{OpenGeneration, OpenGenerations};
 use crate::stack::rebuilding::Rebuilds;
+use crate::stack::rollouts::Rollouts;
 
 /// What the handlers share.
 #[derive(Clone)]
 pub struct ApiState {
-    /// The search index.
-    pub index: Arc<dyn SearchIndex>,
-    /// Embeds queries; the same model that embedded the index.
-    pub encoder: Arc<Encoder>,
+    /// The search index, and what embeds queries for it.
+    pub generations: Arc<OpenGenerations>,
+    /// What was searched for last.
+    pub recent: RecentQueries,
     /// Whose allow-list control calls may extend.
     pub objects: Arc<ObjectStores>,
     /// What control calls must present.
@@ -80,6 +82,23 @@ pub fn rebuild_router(
     administrators.protect(auditor.watch(routes.with_state(rebuilds)))
 }
 
+/// The routes that bring in another index generation: the administrators' alone, and audited.
+pub fn rollout_router(
+    rollouts: Arc<Rollouts>,
+    administrators: &Administrators,
+    auditor: &Auditor,
+) -> Router {
+    let routes = Router::new()
+        .route("/v1/rollout", get(rollout::status))
+        .route("/v1/rollout/plan", post(rollout::plan))
+        .route("/v1/rollout/start", post(rollout::start))
+        .route("/v1/rollout/switch", post(rollout::switch))
+        .route("/v1/rollout/rollback", post(rollout::rollback))
+        .route("/v1/rollout/finish", post(rollout::finish))
+        .route("/v1/rollout/abort", post(rollout::abort));
+    administrators.protect(auditor.watch(routes.with_state(rollouts)))
+}
+
 /// Search as an instance of AIRec's is asked, with its weights.
 pub fn instance_search_router(state: search::InstanceSearch) -> Router {
     Router::new()
@@ -117,13 +136,9 @@ impl FromRef<ApiState> for Arc<str> {
 }
 
 impl ApiState {
-    async fn embed_query(&self, query: String) -> Result<Vec<f32>, ApiError> {
-        let encoder = Arc::clone(&self.encoder);
-        let encoded = tokio::task::spawn_blocking(move || encoder.encode(&[&query])).await;
-        encoded
-            .map_err(|error| ApiError::unavailable(&error))?
-            .map_err(|error| ApiError::unavailable(&error))?
-            .pop()
-            .ok_or_else(|| ApiError::invalid("the query could not be embedded"))
+    /// The generation that serves, its index and its encoder.
+    async fn serving(&self) -> Result<OpenGeneration, ApiError> {
+        let serving = self.generations.serving().await;
+        serving.map_err(|error| ApiError::unavailable(error.as_ref()))
     }
 }

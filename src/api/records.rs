@@ -84,6 +84,8 @@ pub async fn records(
         )));
     }
     let records = state
+        .serving()
+        .await?
         .index
         .get(&query.doc_ids)
         .await
@@ -104,6 +106,8 @@ pub async fn headers(
         )));
     }
     let records = state
+        .serving()
+        .await?
         .index
         .headers(&query.uri_prefix, query.after.as_deref(), query.limit)
         .await
@@ -114,12 +118,13 @@ pub async fn headers(
 }
 
 pub async fn info(State(state): State<ApiState>) -> Result<Json<Info>, ApiError> {
-    let index: IndexDescription = state
+    let serving = state.serving().await?;
+    let index: IndexDescription = serving
         .index
         .describe()
         .await
         .map_err(|error| ApiError::unavailable(&error))?;
-    let counts: IndexCounts = state
+    let counts: IndexCounts = serving
         .index
         .count()
         .await

@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use super::snippet::snippet;
 use super::{ApiError, ApiState, Body};
+use crate::stack::generations::OpenGeneration;
 
 /// Most documents one search may ask for.
 pub const MAX_K: usize = 1_000;
@@ -57,6 +58,14 @@ impl SearchQuery {
             rrf: false,
             k: default_k(),
             filter: Filter::default(),
+        }
+    }
+
+    /// As [`new`](Self::new), for so many documents.
+    pub fn deep(query: &str, k: usize) -> Self {
+        Self {
+            k,
+            ..Self::new(query)
         }
     }
 
@@ -106,6 +115,10 @@ pub struct SearchAnswer {
     pub mode: Mode,
     /// Milliseconds from request to answer, query embedding included.
     pub took_ms: f64,
+    /// The index generation that was searched.
+    pub index_version: String,
+    /// The model of its vectors, and of the query's.
+    pub embedding_version: String,
     /// Best first, one a document.
     pub hits: Vec<FoundDocument>,
 }
@@ -142,12 +155,50 @@ pub async fn search(
 
 async fn answer(state: &ApiState, query: SearchQuery) -> Result<Json<SearchAnswer>, ApiError> {
     let started = Instant::now();
+    state.recent.note(&query.query);
+    // Of a canary nobody asked for.
+    let mut asked = query.clone();
+    asked.filter.exclude_doc_ids.extend(state.hidden.clone());
+    let serving = state.serving().await?;
+    let (serving, hits) = match hits(&serving, &asked).await {
+        // It was removed after it had been resolved: what serves now is there.
+        Err(error) if is_gone(&error) => {
+            let serving = state.serving().await?;
+            let hits = hits(&serving, &asked).await;
+            (serving, hits)
+        }
+        hits => (serving, hits),
+    };
+    let hits = hits.map_err(|error| not_searched(&error))?;
+    Ok(Json(SearchAnswer {
+        mode: query.mode,
+        took_ms: started.elapsed().as_secs_f64() * 1e3,
+        index_version: serving.spec.index_name(),
+        embedding_version: serving.spec.model_version,
+        hits: hits
+            .into_iter()
+            .map(|hit| found(hit, &query.query))
+            .collect(),
+        query: query.query,
+    }))
+}
+
+fn is_gone(error: &anyhow::Error) -> bool {
+    matches!(
+        error.downcast_ref(),
+        Some(IndexError::NoSuchGeneration { .. })
+    )
+}
+
+/// Searches one generation with a vector of its own model.
+///
+/// # Errors
+/// The query can't be embedded, or the index refuses it or is away.
+pub async fn hits(open: &OpenGeneration, query: &SearchQuery) -> anyhow::Result<Vec<Hit>> {
     let vector = match query.mode {
         Mode::Text => None,
-        Mode::Vector | Mode::Hybrid => Some(state.embed_query(query.query.clone()).await?),
+        Mode::Vector | Mode::Hybrid => Some(open.embed(query.query.clone()).await?),
     };
-    let mut filter = query.filter.clone();
-    filter.exclude_doc_ids.extend(state.hidden.clone());
     let request = SearchRequest {
         text: Some(query.query.clone()),
         vector,
@@ -155,22 +206,9 @@ async fn answer(state: &ApiState, query: SearchQuery) -> Result<Json<SearchAnswe
         fusion: fusion(&query.ranking()),
         k: query.k,
         window: query.k.max(millrace_index::DEFAULT_WINDOW),
-        filter,
+        filter: query.filter.clone(),
     };
-    let hits = state
-        .index
-        .search(&request)
-        .await
-        .map_err(|error| not_searched(&error))?;
-    Ok(Json(SearchAnswer {
-        mode: query.mode,
-        took_ms: started.elapsed().as_secs_f64() * 1e3,
-        hits: hits
-            .into_iter()
-            .map(|hit| found(hit, &query.query))
-            .collect(),
-        query: query.query,
-    }))
+    Ok(open.index.search(&request).await?)
 }
 
 /// What the handler of [`instance_search`] needs.
@@ -258,10 +296,10 @@ pub fn not_that_many(parameter: &str, given: impl std::fmt::Display) -> ApiError
 }
 
 /// Whose fault it is that the index gave nothing.
-pub fn not_searched(error: &IndexError) -> ApiError {
-    match error {
-        IndexError::InvalidRequest { .. } => ApiError::invalid(error.to_string()),
-        error => ApiError::unavailable(error),
+pub fn not_searched(error: &anyhow::Error) -> ApiError {
+    match error.downcast_ref::<IndexError>() {
+        Some(error @ IndexError::InvalidRequest { .. }) => ApiError::invalid(error.to_string()),
+        _ => ApiError::unavailable(error.as_ref()),
     }
 }
 

@@ -60,8 +60,10 @@ pub async fn sweep(
         )));
     }
     let needs_vector = |ranking: &RankingQuery| ranking.mode != Mode::Text;
+    let serving = state.serving().await?;
     let vector = if query.rankings.iter().any(needs_vector) {
-        Some(state.embed_query(query.query.clone()).await?)
+        let embedded = serving.embed(query.query.clone()).await;
+        Some(embedded.map_err(|error| not_searched(&error))?)
     } else {
         None
     };
@@ -76,8 +78,8 @@ pub async fn sweep(
             window: query.k.max(millrace_index::DEFAULT_WINDOW),
             filter: query.filter.clone(),
         };
-        let hits = state.index.search(&request).await;
-        let hits = hits.map_err(|error| not_searched(&error))?;
+        let hits = serving.index.search(&request).await;
+        let hits = hits.map_err(|error| not_searched(&error.into()))?;
         let documents = hits.into_iter().map(|hit| RankedDocument {
             uri: hit.uri,
             score: hit.score,

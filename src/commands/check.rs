@@ -13,7 +13,8 @@ use crate::config::{Config, Profile};
 use crate::output::Output;
 use crate::session::TopicsSession;
 use crate::stack::address::RunningAddress;
-use crate::stack::{index, model};
+use crate::stack::generations::OpenGenerations;
+use crate::stack::model;
 
 /// Test configuration, connections, topics, model and index; say what to do.
 #[derive(Debug, clap::Args)]
@@ -65,8 +66,8 @@ pub async fn run(_args: Args, config: Config, output: Output) -> anyhow::Result<
             Err(error) => Err(anyhow::anyhow!("{error:#}")),
         },
     ));
-    if let Ok(encoder) = &encoder {
-        checks.push(check("index", index_fits(&config, encoder).await));
+    if encoder.is_ok() {
+        checks.push(check("index", index_fits(&config).await));
     }
     let report = Report {
         ok: checks.iter().all(|check| check.ok),
@@ -178,7 +179,7 @@ async fn kafka(config: &Config) -> anyhow::Result<String> {
     found
 }
 
-async fn index_fits(config: &Config, encoder: &millrace_models::Encoder) -> anyhow::Result<String> {
+async fn index_fits(config: &Config) -> anyhow::Result<String> {
     if config.profile == Profile::Embedded
         && let Some(running) = RunningAddress::read(&config.data_dir)?
     {
@@ -190,8 +191,8 @@ async fn index_fits(config: &Config, encoder: &millrace_models::Encoder) -> anyh
             running.pid
         ));
     }
-    let index = index::open(config, encoder).await?;
-    let found = index.describe().await?;
+    let generations = OpenGenerations::start(config).await?;
+    let found = generations.serving().await?.index.describe().await?;
     Ok(format!(
         "{} {}, {} embedded by {}",
         found.adapter, found.engine_version, found.writes, found.model_version

@@ -17,6 +17,7 @@ pub mod rebuild;
 pub mod recommend;
 pub mod reconcile;
 pub mod replay;
+pub mod rollout;
 pub mod run;
 pub mod search;
 pub mod stats;

@@ -101,7 +101,8 @@ async fn reconcile(
 ) -> anyhow::Result<Outcome> {
     let info = session.api.info().await?;
     let model_version = info.index["model_version"].as_str().unwrap_or_default();
-    let group = vectorizer_group(&session.kafka, &config.index.name);
+    let index = info.index["writes"].as_str().unwrap_or_default();
+    let group = vectorizer_group(&session.kafka, index);
     let reconciler = Reconciler {
         stores: ObjectStores::new(&config.objects)?,
         headers: Arc::new(ApiHeaders(session.api.clone())),

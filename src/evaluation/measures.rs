@@ -73,6 +73,13 @@ pub fn measure(run: &Run, judgements: &Judgements) -> PerQuery {
     judgements.iter().map(measures).collect()
 }
 
+/// nDCG of one query's first ten; 0 where the run lacks it.
+pub fn ndcg_at_10(run: &Run, query: &str, relevance: &BTreeMap<String, u32>) -> f64 {
+    let gain = |(doc, _): &(String, f32)| relevance.get(doc.as_str()).copied().unwrap_or(0);
+    let ranked: Vec<u32> = run.ranked(query).iter().map(gain).collect();
+    ndcg(&ranked, relevance, 10)
+}
+
 fn dcg(gains: impl Iterator<Item = u32>) -> f64 {
     gains
         .zip(2u32..)

@@ -4,15 +4,15 @@
 //! published, and the index is searched for a word that nothing else has. Then the object goes, and its
 //! removal is told. One URI is used again and again, so what a crash leaves the next round replaces.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
-use millrace_index::{Filter, Mode, SearchIndex, SearchRequest};
+use millrace_index::{Filter, Hit, Mode, SearchRequest};
 use millrace_kafka::{KafkaConfig, Producer};
 use millrace_objects::{ObjectStores, ObjectUri, ObjectWriter};
 use millrace_producers::Publisher;
-use millrace_retry::error_chain;
 use millrace_schemas::{DocId, DocumentEvent, DocumentNotice, Layout};
 use millrace_telemetry::prometheus_client::metrics::counter::Counter;
 use millrace_telemetry::prometheus_client::metrics::family::Family;
@@ -21,6 +21,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use super::deadline::Deadline;
+use super::generations::OpenGenerations;
 use crate::config::{CanarySection, Config};
 
 /// Name of the object.
@@ -93,7 +94,7 @@ impl Canary {
     pub fn start(
         config: &Config,
         kafka: &KafkaConfig,
-        index: &Arc<dyn SearchIndex>,
+        generations: &Arc<OpenGenerations>,
         objects: &Arc<ObjectStores>,
     ) -> anyhow::Result<Option<Self>> {
         let Some(every) = config.canary.every() else {
@@ -112,7 +113,7 @@ impl Canary {
             writer,
             stores,
             publisher: Publisher::new(Producer::connect(kafka)?),
-            index: Arc::clone(index),
+            generations: Arc::clone(generations),
             section: config.canary.clone(),
             stats: stats.clone(),
             stopping: stopping.clone(),
@@ -171,7 +172,7 @@ struct Runner {
     writer: ObjectWriter,
     stores: ObjectStores,
     publisher: Publisher,
-    index: Arc<dyn SearchIndex>,
+    generations: Arc<OpenGenerations>,
     section: CanarySection,
     stats: CanaryStats,
     stopping: CancellationToken,
@@ -253,10 +254,17 @@ impl Runner {
             content: None,
             title: None,
             layout: Layout::Document,
-            metadata: std::collections::BTreeMap::new(),
+            // Nobody is recommended it meanwhile.
+            metadata: BTreeMap::from([("status".to_owned(), "withdrawn".to_owned())]),
             min_version: None,
             source: "canary".to_owned(),
         }
+    }
+
+    /// As a search of people would be: in the generation that serves.
+    async fn search(&self, request: &SearchRequest) -> anyhow::Result<Vec<Hit>> {
+        let serving = self.generations.serving().await?;
+        Ok(serving.index.search(request).await?)
     }
 
     /// Searches until the document is found or its time is over.
@@ -273,7 +281,7 @@ impl Runner {
         };
         let limit = self.section.timeout();
         loop {
-            let trouble = match self.index.search(&request).await {
+            let trouble = match self.search(&request).await {
                 Ok(hits) if !hits.is_empty() => {
                     let seconds = began.elapsed().as_secs_f64();
                     self.stats.searchable_seconds.observe(seconds);
@@ -281,7 +289,7 @@ impl Runner {
                     return Some(Ending::Found);
                 }
                 Ok(_) => None,
-                Err(error) => Some(error_chain(&error)),
+                Err(error) => Some(format!("{error:#}")),
             };
             if began.elapsed() >= limit {
                 tracing::warn!(

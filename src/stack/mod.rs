@@ -7,6 +7,7 @@ mod api_server;
 pub mod canary;
 mod collector;
 mod deadline;
+pub mod generations;
 pub mod index;
 mod joining;
 mod labelling;
@@ -21,6 +22,7 @@ mod readiness;
 pub mod rebuilding;
 pub mod recommending;
 mod reconciler;
+pub mod rollouts;
 pub mod serving;
 pub mod states;
 pub mod stop;
@@ -35,32 +37,34 @@ use axum::Router;
 use millrace_broker::{Broker, BrokerConfig, BrokerError};
 use millrace_kafka::{Admin, Created, KafkaConfig, Producer};
 use millrace_objects::ObjectStores;
-use millrace_reconciler::schedule::{Schedule, SharedStats};
+use millrace_reconciler::schedule::SharedStats;
 use millrace_telemetry::Health;
 use millrace_telemetry::prometheus_client::registry::Registry;
 use tokio_util::sync::CancellationToken;
 
-use self::address::RunningAddress;
+use self::address::{RunningAddress, control_token};
 use self::api_server::ApiServer;
 use self::canary::Canary;
 use self::collector::Collector;
 use self::deadline::Deadline;
+use self::generations::OpenGenerations;
 use self::joining::Joining;
 use self::labelling::Labelling;
 use self::lagging::Lagging;
 pub use self::needs::Needs;
 pub use self::pipeline::vectorizer_group;
-use self::pipeline::{Pipeline, Shared};
 use self::profiling::Profiling;
 use self::rebuilding::{Rebuilds, Stateful};
-use self::recommending::Recommending;
-use self::reconciler::Compares;
+use self::recommending::{Place, Recommending};
+use self::reconciler::{Compares, Scheduled};
+use self::rollouts::{Rollouts, RolloutsDeps};
 use self::uploads::Uploads;
 use crate::api::audit::Auditor;
 use crate::api::control::Administrators;
 use crate::api::search::InstanceSearch;
 use crate::api::{self, ApiState, BehaviorState};
 use crate::config::{Config, Profile};
+use crate::rollout::recent::RecentQueries;
 
 /// How long a stop may take. Supervisors kill after 10 s, many of them.
 const DRAIN: Duration = Duration::from_secs(9);
@@ -75,9 +79,9 @@ pub struct Stack {
     api: ApiServer,
     health: Health,
     uploads: Option<Uploads>,
-    reconciler: Option<Schedule>,
+    reconciler: Option<Scheduled>,
     collector: Option<Collector>,
-    pipeline: Option<Pipeline>,
+    rollouts: Option<Arc<Rollouts>>,
     joining: Option<Joining>,
     labelling: Option<Labelling>,
     profiling: Option<Profiling>,
@@ -103,47 +107,51 @@ impl Stack {
         metrics::health::register(&mut registry, &health);
 
         // The model takes longest, so it loads while the rest starts.
-        let encoder = needs.search.then(|| {
-            let section = config.model.clone();
-            tokio::spawn(async move { model::load(&section).await })
+        let opening = needs.search.then(|| {
+            let config = config.clone();
+            tokio::spawn(async move { OpenGenerations::start(&config).await })
         });
         let (broker, kafka) = if needs.topics {
             topics(config).await?
         } else {
             (None, config.kafka.clone())
         };
-        let search = match encoder {
-            Some(encoder) => {
-                let encoder = encoder.await.context("loading the model was cut off")??;
-                Some((index::open(config, &encoder).await?, encoder))
-            }
+        let generations = match opening {
+            Some(opening) => Some(opening.await.context("opening the index was cut off")??),
+            None => None,
+        };
+        // The one that serves as the process starts; what follows a rollout asks again.
+        let serving = match &generations {
+            Some(generations) => Some(generations.serving().await?),
             None => None,
         };
         let objects = Arc::new(ObjectStores::new(&objects_config(config)?)?);
 
-        let pipeline = match &search {
-            Some((index, encoder)) if needs.pipeline => {
-                let pipeline = Pipeline::start(
-                    config,
-                    &kafka,
-                    Shared {
-                        index,
-                        objects: &objects,
-                        encoder,
-                    },
-                    needs.outsiders,
-                    &health,
-                    &failed,
-                )
+        let recent = RecentQueries::default();
+        let rollouts = match &generations {
+            Some(generations) if needs.topics => {
+                let rollouts = Rollouts::start(RolloutsDeps {
+                    config: config.clone(),
+                    kafka: kafka.clone(),
+                    generations: Arc::clone(generations),
+                    objects: Arc::clone(&objects),
+                    recent: recent.clone(),
+                    pipeline: needs.pipeline,
+                    outsiders: needs.outsiders,
+                    health: health.clone(),
+                    failed: failed.clone(),
+                })
                 .await?;
-                metrics::pipeline::register(&mut registry, &pipeline);
-                Some(pipeline)
+                if needs.pipeline {
+                    metrics::pipeline::register(&mut registry, rollouts.told());
+                }
+                Some(rollouts)
             }
             Some(_) | None => None,
         };
-        let model_version = match (&config.joiner.model_version, &search) {
+        let model_version = match (&config.joiner.model_version, &serving) {
             (Some(version), _) => version.clone(),
-            (None, Some((_, encoder))) => encoder.version().to_owned(),
+            (None, Some(serving)) => serving.encoder.version().to_owned(),
             (None, None) if needs.joiner || needs.profiles => model::version(&config.model).await?,
             (None, None) => String::new(),
         };
@@ -189,18 +197,25 @@ impl Stack {
         } else {
             None
         };
-        let profiles = match (&profiling, vectors) {
+        let profiles = match (&profiling, &vectors) {
             (Some(profiling), _) => Some(profiling.profiles.reader()),
             (None, Some(vectors)) => {
+                let vectors = Arc::clone(vectors);
                 Some(profiling::reader(config, &kafka, vectors, &model_version).await?)
             }
             (None, None) => None,
         };
-        let recommending = match (&search, &profiles) {
-            (Some((index, _)), Some(profiles)) if needs.recommender => {
-                let profiles = profiles.clone();
-                let started =
-                    Recommending::start(config, &kafka, index, profiles, &model_version, &health);
+        let recommending = match (&serving, &generations, &rollouts, &profiles, vectors) {
+            (Some(serving), Some(generations), Some(rollouts), Some(profiles), Some(vectors))
+                if needs.recommender =>
+            {
+                let place = Place {
+                    config: config.clone(),
+                    kafka: kafka.clone(),
+                    profiles: profiles.clone(),
+                    vectors,
+                };
+                let started = Recommending::start(place, serving, generations, rollouts, &health);
                 let recommending = started.await?;
                 metrics::recommender::register(&mut registry, &recommending.recommender);
                 Some(recommending)
@@ -208,12 +223,11 @@ impl Stack {
             _ => None,
         };
         // Uploads and reconciler compare with what is indexed, so both need the search too.
-        let compares = search.as_ref().map(|(index, encoder)| Compares {
+        let compares = generations.as_ref().map(|generations| Compares {
             config: config.clone(),
             kafka: kafka.clone(),
-            index: Arc::clone(index),
+            generations: Arc::clone(generations),
             objects: Arc::clone(&objects),
-            encoder: Arc::clone(encoder),
         });
         let uploads = match &compares {
             Some(compares) if needs.uploads => {
@@ -223,11 +237,12 @@ impl Stack {
             }
             _ => None,
         };
-        let reconciler = match &compares {
-            Some(compares) if needs.reconciler => {
+        let reconciler = match (&compares, &rollouts) {
+            (Some(compares), Some(rollouts)) if needs.reconciler => {
                 let stats = SharedStats::default();
                 metrics::reconciler::register(&mut registry, stats.clone());
-                Some(compares.schedule(stats).await?)
+                let serving = rollouts.serving();
+                Some(Scheduled::start(compares.clone(), stats, serving).await?)
             }
             _ => None,
         };
@@ -246,8 +261,10 @@ impl Stack {
             }
             _ => None,
         };
-        let canary = match &search {
-            Some((index, _)) if needs.canary => Canary::start(config, &kafka, index, &objects)?,
+        let canary = match &generations {
+            Some(generations) if needs.canary => {
+                Canary::start(config, &kafka, generations, &objects)?
+            }
             Some(_) | None => None,
         };
         if let Some(canary) = &canary {
@@ -261,20 +278,16 @@ impl Stack {
                 .then(|| Producer::connect(&kafka))
                 .transpose()?,
         );
-        let deploying = api::ml_commons::router(
-            config,
-            search.as_ref().map(|(_, encoder)| encoder.version()),
-            &administrators,
-            &auditor,
-        );
+        let deploying =
+            api::ml_commons::router(config, generations.clone(), &administrators, &auditor);
         let hidden = canary::doc_id(config)?.map(|id| id.to_string());
         let mut recommendations = Router::new();
-        let state = search.map(|(index, encoder)| ApiState {
-            index,
-            encoder,
+        let state = generations.map(|generations| ApiState {
+            generations,
+            recent,
             objects,
             control_token: control_token.as_str().into(),
-            hidden: hidden.clone(),
+            hidden,
         });
         let known = BehaviorState {
             joiner: joining.as_ref().map(|joining| Arc::clone(&joining.joiner)),
@@ -304,6 +317,9 @@ impl Stack {
         let intake = Router::new()
             .merge(behavior)
             .merge(deploying)
+            .merge(rollouts.as_ref().map_or_else(Router::new, |rollouts| {
+                api::rollout_router(Arc::clone(rollouts), &administrators, &auditor)
+            }))
             .merge(recommendations)
             .merge(
                 uploads
@@ -330,7 +346,7 @@ impl Stack {
             uploads,
             reconciler,
             collector,
-            pipeline,
+            rollouts,
             joining,
             labelling,
             profiling,
@@ -379,7 +395,7 @@ impl Stack {
             uploads.stop(deadline).await;
         }
         if let Some(reconciler) = self.reconciler {
-            deadline.wait_for("the reconciler", reconciler.stop()).await;
+            reconciler.stop(deadline).await;
         }
         deadline.wait_for("the API", self.api.stop()).await;
         if let Some(recommending) = self.recommending {
@@ -388,8 +404,8 @@ impl Stack {
         if let Some(collector) = self.collector {
             collector.stop(deadline).await;
         }
-        if let Some(pipeline) = self.pipeline {
-            pipeline.stop(deadline).await;
+        if let Some(rollouts) = self.rollouts {
+            rollouts.stop(deadline).await;
         }
         if let Some(joining) = self.joining {
             joining.stop(deadline).await;
@@ -501,14 +517,4 @@ fn objects_config(config: &Config) -> anyhow::Result<millrace_objects::ObjectSto
         objects.allowed_roots.push(folder.to_owned());
     }
     Ok(objects)
-}
-
-/// 128 random bits in hex, from the system.
-fn control_token() -> anyhow::Result<String> {
-    use std::io::Read;
-    let mut bytes = [0u8; 16];
-    std::fs::File::open("/dev/urandom")
-        .and_then(|mut random| random.read_exact(&mut bytes))
-        .context("the system gives no random bytes")?;
-    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
 }

@@ -2,21 +2,23 @@
 
 use std::sync::Arc;
 
-use millrace_index::{BulkSink, SearchIndex, SinkConfig};
+use millrace_index::{BulkSink, SinkConfig, SinkState};
 use millrace_kafka::{
     Consumer, ConsumerConfig, ConsumerHandle, DeadLetters, HttpSchemaRegistry, KafkaConfig,
     Producer, topics,
 };
-use millrace_models::Encoder;
 use millrace_objects::ObjectStores;
 use millrace_telemetry::Health;
 use millrace_vectorizer::{
     ExtractorCommand, Outsiders, Vectorizer, VectorizerDeps, VectorizerHandle,
 };
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use super::deadline::Deadline;
-use super::{index, readiness};
+use super::generations::OpenGeneration;
+use super::readiness;
 use crate::config::Config;
 
 /// The running vectorizer.
@@ -25,27 +27,26 @@ pub struct Pipeline {
     pub vectorizer: Arc<VectorizerHandle>,
     /// Its group membership.
     pub consumer: ConsumerHandle,
+    sink: watch::Receiver<SinkState>,
     producer: Producer,
 }
 
-/// The group of the vectorizer. An index generation has its own, so that a new
-/// one reads the documents topic from its start beside the old one.
+/// The group of the vectorizer of this index generation. Each has its own, so that a new one reads the
+/// documents topic from its start beside the old one.
 pub fn vectorizer_group(kafka: &KafkaConfig, index: &str) -> String {
-    format!(
-        "{}vectorizer.{index}-{:06}",
-        kafka.topic_prefix,
-        index::GENERATION
-    )
+    format!("{}vectorizer.{index}", kafka.topic_prefix)
 }
 
-/// What the vectorizer shares with the API.
-pub struct Shared<'a> {
-    /// Where documents are written, and searched.
-    pub index: &'a Arc<dyn SearchIndex>,
+/// What the vectorizer works with.
+pub struct Work<'a> {
+    /// Where documents are written, and what makes their vectors.
+    pub open: &'a OpenGeneration,
     /// Where they are read.
     pub objects: &'a Arc<ObjectStores>,
-    /// What makes vectors, of queries too.
-    pub encoder: &'a Arc<Encoder>,
+    /// What becomes of notices of objects that may not be read.
+    pub outsiders: Outsiders,
+    /// Whether outcomes and dead letters are told.
+    pub tells: watch::Receiver<bool>,
 }
 
 impl Pipeline {
@@ -56,26 +57,22 @@ impl Pipeline {
     pub async fn start(
         config: &Config,
         kafka: &KafkaConfig,
-        shared: Shared<'_>,
-        outsiders: Outsiders,
-        health: &Health,
-        failed: &CancellationToken,
+        work: Work<'_>,
     ) -> anyhow::Result<Self> {
-        let Shared {
+        let OpenGeneration {
+            spec,
             index,
-            objects,
             encoder,
-        } = shared;
+        } = work.open;
         let producer = Producer::connect(kafka)?;
         let sink = BulkSink::start(Arc::clone(index), SinkConfig::default());
         let group = ConsumerConfig::new(
-            vectorizer_group(&config.kafka, &config.index.name),
+            vectorizer_group(&config.kafka, &spec.index_name()),
             &[topics::DOCUMENTS],
         );
         let consumer = Consumer::start(kafka, &group)?;
         let handle = consumer.handle();
-        readiness::follow_consumer(health.part("vectorizer"), handle.health(), failed.clone());
-        readiness::follow_sink(health.part("index"), sink.state());
+        let sink_state = sink.state();
         let registry = HttpSchemaRegistry::from_config(kafka)?;
         let vectorizer = Vectorizer::start(VectorizerDeps {
             consumer,
@@ -83,21 +80,33 @@ impl Pipeline {
             producer: producer.clone(),
             registry: registry.map(|registry| Arc::new(registry) as _),
             index: Arc::clone(index),
-            index_spec: index::spec(config, encoder),
+            index_spec: spec.clone(),
             sink,
-            objects: ObjectStores::clone(objects),
-            outsiders,
+            objects: ObjectStores::clone(work.objects),
+            outsiders: work.outsiders,
+            tells: work.tells,
             encoder: Arc::clone(encoder),
             extractor: ExtractorCommand::this_program()?,
             config: config.vectorizer.clone(),
         })
         .await?;
-        readiness::follow_vectorizer(vectorizer.state(), failed.clone());
         Ok(Self {
             vectorizer: Arc::new(vectorizer),
             consumer: handle,
+            sink: sink_state,
             producer,
         })
+    }
+
+    /// Has the process's readiness be this one's, and its failure the process's, until the tasks are
+    /// aborted.
+    pub fn follow(&self, health: &Health, failed: &CancellationToken) -> Vec<JoinHandle<()>> {
+        let consumer = self.consumer.health();
+        vec![
+            readiness::follow_consumer(health.part("vectorizer"), consumer, failed.clone()),
+            readiness::follow_sink(health.part("index"), self.sink.clone()),
+            readiness::follow_vectorizer(self.vectorizer.state(), failed.clone()),
+        ]
     }
 
     /// Finishes what has begun, then leaves the group.

@@ -6,6 +6,7 @@ use millrace_stateful::RunState;
 use millrace_telemetry::Part;
 use millrace_vectorizer::VectorizerState;
 use tokio::sync::watch;
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 /// Follows a consumer; one that can do nothing more cancels `failed`.
@@ -13,7 +14,7 @@ pub fn follow_consumer(
     part: Part,
     mut state: watch::Receiver<ConsumerState>,
     failed: CancellationToken,
-) {
+) -> JoinHandle<()> {
     tokio::spawn(async move {
         loop {
             match &*state.borrow_and_update() {
@@ -32,11 +33,11 @@ pub fn follow_consumer(
                 return;
             }
         }
-    });
+    })
 }
 
 /// Follows a bulk sink, which goes on by itself once the index takes writes again.
-pub fn follow_sink(part: Part, mut state: watch::Receiver<SinkState>) {
+pub fn follow_sink(part: Part, mut state: watch::Receiver<SinkState>) -> JoinHandle<()> {
     tokio::spawn(async move {
         loop {
             match &*state.borrow_and_update() {
@@ -48,11 +49,14 @@ pub fn follow_sink(part: Part, mut state: watch::Receiver<SinkState>) {
                 return;
             }
         }
-    });
+    })
 }
 
 /// Cancels `failed` when the vectorizer can't go on.
-pub fn follow_vectorizer(mut state: watch::Receiver<VectorizerState>, failed: CancellationToken) {
+pub fn follow_vectorizer(
+    mut state: watch::Receiver<VectorizerState>,
+    failed: CancellationToken,
+) -> JoinHandle<()> {
     tokio::spawn(async move {
         let failure = state
             .wait_for(|state| matches!(state, VectorizerState::Failed { .. }))
@@ -63,7 +67,7 @@ pub fn follow_vectorizer(mut state: watch::Receiver<VectorizerState>, failed: Ca
             tracing::error!(reason, "the vectorizer can't go on; restart the process");
             failed.cancel();
         }
-    });
+    })
 }
 
 /// Cancels `failed` when a stateful consumer can't go on.

@@ -1,20 +1,23 @@
 //! The recommender and what it stands on.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use axum::Router;
 use millrace_features::{FeatureSet, Profile};
-use millrace_index::SearchIndex;
 use millrace_kafka::{HttpSchemaRegistry, KafkaConfig, Producer};
 use millrace_producers::behavior::RowReader;
-use millrace_profiles::ProfileReader;
+use millrace_profiles::{ItemVectors, ProfileReader};
 use millrace_recommender::http::{self, HttpState};
 use millrace_recommender::{BoxError, Profiles, Recommender, RecommenderDeps};
 use millrace_telemetry::{Health, Part};
 use tokio::sync::watch;
+use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::deadline::Deadline;
+use super::generations::{OpenGeneration, OpenGenerations};
+use super::rollouts::Rollouts;
 use crate::api::audit::Auditor;
 use crate::api::control::Administrators;
 use crate::config::Config;
@@ -23,38 +26,77 @@ use crate::config::Config;
 pub struct Recommending {
     /// Answers.
     pub recommender: Arc<Recommender>,
+    /// Ends the task that has it go over to another generation.
+    _following: DropGuard,
+}
+
+/// What a recommender is made of, for whichever encoder.
+pub struct Place {
+    pub config: Config,
+    pub kafka: KafkaConfig,
+    /// Reads profiles in whatever space they are stored.
+    pub profiles: ProfileReader,
+    /// What models made of items, for profiles of another encoder.
+    pub vectors: Arc<dyn ItemVectors>,
+}
+
+impl Place {
+    /// For the generation that serves: items, profiles and features are of its model, unless the
+    /// configuration names another.
+    fn deps(&self, open: &OpenGeneration) -> anyhow::Result<RecommenderDeps> {
+        let named = self.config.joiner.model_version.as_deref();
+        let model_version = named.unwrap_or(&open.spec.model_version);
+        let registry = HttpSchemaRegistry::from_config(&self.kafka)?;
+        let profiles = self
+            .profiles
+            .in_space(model_version, Arc::clone(&self.vectors));
+        Ok(RecommenderDeps {
+            kafka: self.kafka.clone(),
+            registry: registry.map(|registry| Arc::new(registry) as _),
+            producer: Producer::connect(&self.kafka)?,
+            index: Arc::clone(&open.index),
+            profiles: Arc::new(Stored(profiles)),
+            features: features(&self.config, model_version)?,
+            embedding_version: model_version.to_owned(),
+            models_dir: self.config.data_dir.join(RANKERS),
+            config: self.config.recommender.clone(),
+        })
+    }
 }
 
 impl Recommending {
-    /// Begins to read items, and loads the ranker that was deployed last. `model_version` names the
-    /// model whose vectors items and profiles have.
+    /// Begins to read items, and loads the ranker that was deployed last. At each change of what serves
+    /// it goes over to that, once it has read the items; until then it answers from what served before,
+    /// which is written still, and `rollouts` is told which it reads.
     ///
     /// # Errors
     /// Settings that can't work, or a file of deployments that can't be read.
     pub async fn start(
-        config: &Config,
-        kafka: &KafkaConfig,
-        index: &Arc<dyn SearchIndex>,
-        profiles: ProfileReader,
-        model_version: &str,
+        place: Place,
+        open: &OpenGeneration,
+        generations: &Arc<OpenGenerations>,
+        rollouts: &Rollouts,
         health: &Health,
     ) -> anyhow::Result<Self> {
-        let registry = HttpSchemaRegistry::from_config(kafka)?;
-        let recommender = Recommender::start(RecommenderDeps {
-            kafka: kafka.clone(),
-            registry: registry.map(|registry| Arc::new(registry) as _),
-            producer: Producer::connect(kafka)?,
-            index: Arc::clone(index),
-            profiles: Arc::new(Stored(profiles)),
-            features: features(config, model_version)?,
-            embedding_version: model_version.to_owned(),
-            models_dir: config.data_dir.join(RANKERS),
-            config: config.recommender.clone(),
-        })
-        .await?;
-        tokio::spawn(follow(health.part("recommender"), recommender.ready()));
+        let recommender = Arc::new(Recommender::start(place.deps(open)?).await?);
+        tokio::spawn(follow_readiness(
+            health.part("recommender"),
+            recommender.ready(),
+        ));
+        let stopping = CancellationToken::new();
+        let (reads, read) = watch::channel(open.spec.generation);
+        rollouts.add_reader(read);
+        let moving = Moving {
+            recommender: Arc::clone(&recommender),
+            place,
+            generations: Arc::clone(generations),
+            reads,
+        };
+        let following = moving.follow(rollouts.serving());
+        tokio::spawn(stopping.clone().run_until_cancelled_owned(following));
         Ok(Self {
-            recommender: Arc::new(recommender),
+            recommender,
+            _following: stopping.drop_guard(),
         })
     }
 
@@ -87,6 +129,9 @@ impl Recommending {
     }
 }
 
+/// After a move that was not possible: the index, the brokers or the model's server were away.
+const TRY_AGAIN: Duration = Duration::from_secs(2);
+
 /// Folder of ranker models, in the data folder.
 pub const RANKERS: &str = "rankers";
 
@@ -111,8 +156,43 @@ impl Profiles for Stored {
     }
 }
 
+/// A recommender on its way from one generation to another.
+struct Moving {
+    recommender: Arc<Recommender>,
+    place: Place,
+    generations: Arc<OpenGenerations>,
+    reads: watch::Sender<u32>,
+}
+
+impl Moving {
+    async fn follow(self, mut serving: watch::Receiver<u32>) {
+        loop {
+            if let Err(error) = self.catch_up().await {
+                tracing::warn!(
+                    "the recommender stays with generation {}; trying again: {error:#}",
+                    *self.reads.borrow()
+                );
+                tokio::time::sleep(TRY_AGAIN).await;
+            } else if serving.changed().await.is_err() {
+                return;
+            }
+        }
+    }
+
+    async fn catch_up(&self) -> anyhow::Result<()> {
+        let open = self.generations.serving().await?;
+        let generation = open.spec.generation;
+        if *self.reads.borrow() != generation {
+            self.recommender.move_to(self.place.deps(&open)?).await?;
+            self.reads.send_replace(generation);
+            tracing::info!(generation, "the recommender reads another generation");
+        }
+        Ok(())
+    }
+}
+
 /// Not ready until all items that there were at the start have been read.
-async fn follow(part: Part, mut ready: watch::Receiver<bool>) {
+async fn follow_readiness(part: Part, mut ready: watch::Receiver<bool>) {
     part.not_ready("reading items");
     if ready.wait_for(|ready| *ready).await.is_ok() {
         part.ready();

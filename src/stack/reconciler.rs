@@ -3,9 +3,7 @@
 use std::sync::Arc;
 
 use anyhow::{Context, bail};
-use millrace_index::SearchIndex;
 use millrace_kafka::{KafkaConfig, Producer};
-use millrace_models::Encoder;
 use millrace_objects::{ObjectStores, ObjectUri};
 use millrace_producers::Publisher;
 use millrace_reconciler::schedule::{Schedule, ScheduleDeps, SharedStats};
@@ -13,7 +11,12 @@ use millrace_reconciler::sweep::horizon;
 use millrace_reconciler::{
     IndexHeaders, Reconciler, ReconcilerConfig, ReconcilerOptions, RemovalLimit,
 };
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
 
+use super::deadline::Deadline;
+use super::generations::{OpenGeneration, OpenGenerations};
 use super::pipeline::vectorizer_group;
 use crate::config::Config;
 
@@ -22,22 +25,28 @@ use crate::config::Config;
 pub struct Compares {
     pub config: Config,
     pub kafka: KafkaConfig,
-    pub index: Arc<dyn SearchIndex>,
+    pub generations: Arc<OpenGenerations>,
     pub objects: Arc<ObjectStores>,
-    pub encoder: Arc<Encoder>,
 }
 
 impl Compares {
-    /// Compares with the index of this process; without `signals` the topic is not read.
-    pub fn reconciler(&self, signals: bool) -> Reconciler {
-        let group = vectorizer_group(&self.config.kafka, &self.config.index.name);
+    /// Compares with the generation that serves now; without `signals` the topic is not read.
+    ///
+    /// # Errors
+    /// None serves, or the index can't be reached.
+    pub async fn reconciler(&self, signals: bool) -> anyhow::Result<Reconciler> {
+        Ok(self.reconciler_of(&self.generations.serving().await?, signals))
+    }
+
+    fn reconciler_of(&self, open: &OpenGeneration, signals: bool) -> Reconciler {
+        let group = vectorizer_group(&self.config.kafka, &open.spec.index_name());
         Reconciler {
             stores: ObjectStores::clone(&self.objects),
-            headers: Arc::new(IndexHeaders(Arc::clone(&self.index))),
+            headers: Arc::new(IndexHeaders(Arc::clone(&open.index))),
             kafka: self.kafka.clone(),
             options: ReconcilerOptions {
                 signals,
-                ..ReconcilerOptions::new(self.encoder.version(), group)
+                ..ReconcilerOptions::new(open.encoder.version(), group)
             },
         }
     }
@@ -55,12 +64,13 @@ impl Compares {
         } else {
             None
         };
+        let open = self.generations.serving().await?;
         let deps = ScheduleDeps {
-            reconciler: self.reconciler(true),
+            reconciler: self.reconciler_of(&open, true),
             roots: self.roots()?,
             every: config.every,
             repair,
-            index: Arc::clone(&self.index),
+            index: open.index,
             sweep: horizon.map(|horizon| (config.sweep.every, horizon)),
         };
         Ok(Schedule::start(deps, stats))
@@ -95,6 +105,56 @@ impl Compares {
         roots.sort();
         roots.dedup();
         Ok(roots)
+    }
+}
+
+/// The schedule of what serves: begun anew whenever another generation does.
+pub struct Scheduled {
+    stopping: CancellationToken,
+    task: JoinHandle<()>,
+}
+
+impl Scheduled {
+    /// Starts it, and again at each change that `changed` tells of.
+    ///
+    /// # Errors
+    /// As [`Compares::schedule`].
+    pub async fn start(
+        compares: Compares,
+        stats: SharedStats,
+        mut changed: watch::Receiver<u32>,
+    ) -> anyhow::Result<Self> {
+        changed.borrow_and_update();
+        let mut schedule = Some(compares.schedule(stats.clone()).await?);
+        let stopping = CancellationToken::new();
+        let stopped = stopping.clone();
+        let task = tokio::spawn(async move {
+            while let Some(Ok(())) = stopped.run_until_cancelled(changed.changed()).await {
+                if let Some(schedule) = schedule.take() {
+                    schedule.stop().await;
+                }
+                changed.borrow_and_update();
+                match compares.schedule(stats.clone()).await {
+                    Ok(started) => schedule = Some(started),
+                    Err(error) => {
+                        tracing::error!(
+                            "comparisons stand still until the process is restarted: {error:#}"
+                        );
+                    }
+                }
+            }
+            if let Some(schedule) = schedule {
+                schedule.stop().await;
+            }
+        });
+        Ok(Self { stopping, task })
+    }
+
+    /// Ends a comparison that is under way.
+    pub async fn stop(self, deadline: Deadline) {
+        self.stopping.cancel();
+        let ended = async { drop(self.task.await) };
+        deadline.wait_for("the reconciler", ended).await;
     }
 }
 

@@ -55,8 +55,9 @@ async fn catch_up(
 ) -> Result<Vec<(PathBuf, Option<String>)>, String> {
     let root = ObjectUri::file(folder).map_err(|error| error_chain(&error))?;
     let mut seen = Vec::new();
-    let compared = compares
-        .reconciler(false)
+    let reconciler = compares.reconciler(false).await;
+    let reconciler = reconciler.map_err(|error| format!("{error:#}"))?;
+    let compared = reconciler
         .compare_seen(&root, &|_| {}, &mut |item| {
             let uri = ObjectUri::parse(&item.uri).ok();
             if let Some(path) = uri.as_ref().and_then(ObjectUri::path) {

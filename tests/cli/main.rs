@@ -24,6 +24,7 @@ mod reconcile;
 mod refusals;
 mod replay;
 mod replay_cut_off;
+mod rollout;
 mod running;
 mod scenarios;
 mod sweep;

@@ -5,7 +5,8 @@
 //! of each URI) → `fetch` (the object as it is now) → [`extract`] (bytes to text) →
 //! [`chunk`] (text to passages) → [`embed`] (passages to vectors) → `index` (header, chunks,
 //! tombstones) → `signal` (what a recommender needs) → acknowledgement.
-//! `document` takes one notice through these, `pipeline` many at a time.
+//! `document` takes one notice through these, `pipeline` many at a time. `refill` makes a document of
+//! one index generation from what another has of it.
 //!
 //! Promises:
 //! - A notice is acknowledged only after its effect is in the index and its signal and outcome are
@@ -32,6 +33,7 @@ mod index;
 mod passage;
 mod pipeline;
 mod publish;
+mod refill;
 mod signal;
 mod stats;
 mod vectorizer;
@@ -40,6 +42,7 @@ pub use config::{ChunkConfig, EmbedConfig, ExtractConfig, InvalidConfig, Vectori
 pub use extract::{ExtractorCommand, extract_worker_main};
 pub use failure::Stage;
 pub use passage::{Passage, PassageError};
+pub use refill::{Prepared, Refill, RefillError, Refilled};
 pub use stats::VectorizerStats;
 pub use vectorizer::{
     Outsiders, StartError, Vectorizer, VectorizerDeps, VectorizerHandle, VectorizerState,

@@ -7,6 +7,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use millrace_kafka::{DeadLetters, ProduceError, Producer, Record};
 use millrace_schemas::{DocumentOutcome, EventHeaders, Message, Signal, TraceParent};
 
+use tokio::sync::watch;
 use tracing::Instrument;
 
 use crate::decode::now_ms;
@@ -39,6 +40,8 @@ impl From<OutOfPatience> for PublishError {
 pub(crate) struct Publisher {
     producer: Producer,
     dead_letters: DeadLetters,
+    /// Whether outcomes and dead letters are told.
+    tells: watch::Receiver<bool>,
     counters: Arc<Counters>,
     patience: Patience,
 }
@@ -47,12 +50,14 @@ impl Publisher {
     pub fn new(
         producer: Producer,
         dead_letters: DeadLetters,
+        tells: watch::Receiver<bool>,
         counters: Arc<Counters>,
         patience: Patience,
     ) -> Self {
         Self {
             producer,
             dead_letters,
+            tells,
             counters,
             patience,
         }
@@ -82,6 +87,9 @@ impl Publisher {
         outcome: &DocumentOutcome,
         trace: TraceParent,
     ) -> Result<(), PublishError> {
+        if !*self.tells.borrow() {
+            return Ok(());
+        }
         let id = outcome.origin.to_string();
         self.send(
             &outcome.uri,
@@ -97,6 +105,10 @@ impl Publisher {
         record: &Record,
         refusal: &Refusal,
     ) -> Result<(), PublishError> {
+        if !*self.tells.borrow() {
+            self.counters.dead_lettered(refusal.stage);
+            return Ok(());
+        }
         let publishing = self
             .dead_letters
             .publish(record, refusal.stage.as_str(), &refusal.reason);

@@ -46,6 +46,11 @@ pub struct VectorizerDeps {
     pub encoder: Arc<Encoder>,
     /// What becomes of notices of objects that `objects` may not read.
     pub outsiders: Outsiders,
+    /// Whether outcomes and dead letters are published. One that builds an index generation beside
+    /// the one that serves keeps silent: the other one tells what becomes of each notice, and what
+    /// only this one can't read is written from what the other has of it. Signals are always
+    /// published: they name their model.
+    pub tells: watch::Receiver<bool>,
     /// How to start the process that reads hostile formats.
     pub extractor: ExtractorCommand,
     /// Settings.
@@ -127,6 +132,7 @@ impl Vectorizer {
         let publisher = Publisher::new(
             deps.producer,
             deps.dead_letters,
+            deps.tells,
             Arc::clone(&counters),
             patience.clone(),
         );

@@ -1,6 +1,7 @@
 //! The search index: one port, two adapters.
 //!
-//! [`SearchIndex`] is what the rest of Millrace knows. `EmbeddedIndex`
+//! [`SearchIndex`] is what the rest of Millrace knows: one generation, written and searched.
+//! [`Generations`] opens them side by side and says which one serves. `EmbeddedIndex`
 //! keeps everything in a folder and needs no server; the OpenSearch adapter speaks to a cluster.
 //! `BulkSink` stands above either: it batches, retries, halts and resumes.
 //!
@@ -17,6 +18,7 @@
 mod admission;
 pub mod embedded;
 mod fusion;
+mod generations;
 pub mod opensearch;
 mod outcome;
 mod port;
@@ -26,11 +28,12 @@ pub mod sink;
 
 pub use embedded::EmbeddedIndex;
 pub use fusion::fuse;
+pub use generations::{Generation, Generations};
 pub use opensearch::{OpenSearchConfig, OpenSearchIndex};
 pub use outcome::{FinalOutcome, ItemOutcome, Obstacle, Rejection};
 pub use port::{
     BoxError, FORMAT_VERSION, IndexCounts, IndexDescription, IndexError, IndexSpec, KnnEngine,
-    MAX_HEADERS, SearchIndex,
+    MAX_HEADERS, SearchIndex, generation_name,
 };
 pub use query::{
     DEFAULT_BM25_WEIGHT, DEFAULT_K, DEFAULT_RANK_CONSTANT, DEFAULT_VECTOR_WEIGHT, DEFAULT_WINDOW,

@@ -29,8 +29,8 @@ pub enum KnnEngine {
 pub struct IndexSpec {
     /// Name of the read alias, such as `millrace-documents`; lower case.
     pub name: String,
-    /// Which build of it this process writes, from 1. Each has its own write alias; the read
-    /// alias moves only by [`SearchIndex::swap_alias`].
+    /// Which build of it, from 1. A handle writes and searches this one alone; the read alias, which
+    /// says what serves, moves only by [`Generations::swap_alias`](crate::Generations::swap_alias).
     pub generation: u32,
     /// Length of the vectors.
     pub dimension: usize,
@@ -43,19 +43,19 @@ pub struct IndexSpec {
 }
 
 impl IndexSpec {
-    /// Name of one generation: `"{name}-000001"`.
-    pub fn generation_name(&self, generation: u32) -> String {
-        format!("{}-{generation:06}", self.name)
-    }
-
-    /// Name of the generation this process writes.
+    /// Name of this generation: `"{name}-000001"`.
     pub fn index_name(&self) -> String {
-        self.generation_name(self.generation)
+        generation_name(&self.name, self.generation)
     }
 
     /// Alias that writes to this generation go through: `"{name}-000001-write"`.
     pub fn write_alias(&self) -> String {
         format!("{}-write", self.index_name())
+    }
+
+    /// Alias that searches of this generation go through, whatever serves: `"{name}-000001-read"`.
+    pub fn search_alias(&self) -> String {
+        format!("{}-read", self.index_name())
     }
 
     /// Compares what an index was built for with what this process writes.
@@ -106,6 +106,11 @@ impl IndexSpec {
     }
 }
 
+/// Name of a generation: `"{name}-000001"`.
+pub fn generation_name(name: &str, generation: u32) -> String {
+    format!("{name}-{generation:06}")
+}
+
 /// How much an index holds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct IndexCounts {
@@ -124,9 +129,9 @@ pub struct IndexDescription {
     pub adapter: &'static str,
     /// Version of the engine.
     pub engine_version: String,
-    /// Name of the generation that searches read.
+    /// Name of the generation that serves; empty where none does.
     pub reads: String,
-    /// Name of the generation that writes go to.
+    /// Name of the generation that this describes, which writes and searches of its handle go to.
     pub writes: String,
     /// Length of the vectors.
     pub dimension: usize,
@@ -136,14 +141,16 @@ pub struct IndexDescription {
     pub model_fingerprint: String,
 }
 
-/// A search index, embedded or in a cluster. Both adapters pass one conformance suite.
+/// One generation of a search index, embedded or in a cluster. Both adapters pass one conformance
+/// suite. What it is asked, it answers from this generation, wherever the read alias points.
 ///
 /// Versions are compared as `external_gte`: equal is the same event again and is written again,
 /// older is [`ItemOutcome::Stale`]. Searches see a write at the latest after the adapter's
 /// refresh interval, or after [`refresh`](Self::refresh); [`get`](Self::get) sees it at once.
 #[async_trait]
 pub trait SearchIndex: Send + Sync + 'static {
-    /// Creates the index with its aliases, or verifies that the one there fits.
+    /// Creates the generation with its aliases, or verifies that the one there fits. Where nothing
+    /// serves yet, this one does from here on.
     ///
     /// # Errors
     /// [`IndexError::DimensionMismatch`], [`IndexError::FingerprintMismatch`] and
@@ -183,7 +190,7 @@ pub trait SearchIndex: Send + Sync + 'static {
     /// [`IndexError::InvalidRequest`], or when the index cannot be read.
     async fn search(&self, request: &SearchRequest) -> Result<Vec<Hit>, IndexError>;
 
-    /// Counts what the written generation holds, as searches see it.
+    /// Counts what the generation holds, as searches see it.
     ///
     /// # Errors
     /// When the index cannot be read.
@@ -201,12 +208,6 @@ pub trait SearchIndex: Send + Sync + 'static {
         after: Option<&str>,
         limit: usize,
     ) -> Result<Vec<Record>, IndexError>;
-
-    /// Points searches at another generation, atomically.
-    ///
-    /// # Errors
-    /// [`IndexError::NoSuchGeneration`] when it is not there.
-    async fn swap_alias(&self, generation: u32) -> Result<(), IndexError>;
 
     /// Loads what searches need, so that the first one is not slow.
     ///
@@ -290,8 +291,26 @@ pub enum IndexError {
         path: PathBuf,
     },
     /// There is no such generation.
-    #[error("there is no index {name}; create it with ensure before reading from it")]
+    #[error("there is no index {name}; it was removed, or never made")]
     NoSuchGeneration {
+        /// Name of the generation.
+        name: String,
+    },
+    /// The read alias is not where it was expected.
+    #[error(
+        "the alias {alias} points at {found}, not at {expected}: somebody moved it; nothing was changed"
+    )]
+    AliasMoved {
+        /// The read alias.
+        alias: String,
+        /// Name of the generation where it was expected.
+        expected: String,
+        /// Where it is; `nothing` where it is gone.
+        found: String,
+    },
+    /// A generation that serves is not removed.
+    #[error("{name} serves searches and is not removed; move the alias first")]
+    Serves {
         /// Name of the generation.
         name: String,
     },

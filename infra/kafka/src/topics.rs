@@ -47,6 +47,8 @@ pub const USERS_DLQ: &str = "users.dlq";
 pub const DLQ_RESOLVED: &str = "dlq.resolved";
 /// What operators had done.
 pub const AUDIT: &str = "audit";
+/// How indexes get from one generation to the next.
+pub const ROLLOUTS: &str = "rollouts";
 
 /// What happens to old records.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -172,6 +174,7 @@ mod tests {
             USERS_DLQ,
             DLQ_RESOLVED,
             AUDIT,
+            ROLLOUTS,
         ];
         assert_eq!(names, named);
         for topic in declared() {

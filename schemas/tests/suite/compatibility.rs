@@ -119,6 +119,12 @@ const PINNED: &[(&str, &str, &str, &str)] = &[
         "8d7844eff9dc5cef",
         "f26213de7296590716748b411d1778f2b5f40b0f4aa5896906fcb23bd26f30f2",
     ),
+    (
+        "rollouts",
+        "v1",
+        "1228f922a7fe8fac",
+        "219abf6249211c0586678d9895e68cc0ec130fcaf1f677ee0fb4888d22071a87",
+    ),
 ];
 
 #[test]

@@ -7,9 +7,10 @@ use std::task::{Context, Poll, Waker};
 use millrace_schemas::{
     AuditEvent, AuditPhase, BehaviorByItem, BehaviorByRequest, BehaviorEvent, BehaviorKind, Bucket,
     DeadLetterResolution, DocumentEvent, DocumentNotice, DocumentOutcome, Feedback, Framing,
-    Impression, ImpressionItem, ItemCounters, ItemStats, Layout, Message, Origin, OutcomeKind,
-    PositionCounts, ProfileRead, ReadUpTo, Resolution, SchemaError, SchemaRegistry, Signal,
-    TrainingExample, UnmatchedBehavior, User, WriterSchema, decode, decode_with, encode,
+    GateVerdict, Impression, ImpressionItem, ItemCounters, ItemStats, Layout, Message, Origin,
+    OutcomeKind, PositionCounts, ProfileRead, ReadUpTo, Resolution, Rollout, RolloutGate,
+    RolloutGeneration, RolloutPhase, SchemaError, SchemaRegistry, Signal, TrainingExample,
+    UnmatchedBehavior, User, WriterSchema, decode, decode_with, encode,
 };
 use proptest::prelude::*;
 
@@ -233,6 +234,25 @@ fn every_message_round_trips() {
         (Resolution::Replayed, Some(outcome().origin)),
         (Resolution::Discarded, None),
     ] {
+        let generation = |generation, model: &str| RolloutGeneration {
+            generation,
+            model_version: format!("{model}@0123456789ab"),
+            model_fingerprint: "0123456789abcdef".to_owned(),
+        };
+        round_trip(&Rollout {
+            index: "millrace-documents".to_owned(),
+            phase: RolloutPhase::RollingBack,
+            from: generation(1, "one"),
+            to: generation(2, "two"),
+            who: "ada@host".to_owned(),
+            phases: [("building".to_owned(), 1_700_000_000_000)].into(),
+            filled: 3,
+            gates: vec![RolloutGate {
+                gate: "retrieval".to_owned(),
+                verdict: GateVerdict::NotMeasured,
+                figures: "no judged set".to_owned(),
+            }],
+        });
         round_trip(&DeadLetterResolution {
             topic: "millrace.documents.dlq".into(),
             origin: outcome().origin,

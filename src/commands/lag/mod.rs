@@ -13,6 +13,7 @@ use self::report::Report;
 use crate::cli::UsageError;
 use crate::config::Config;
 use crate::output::{Output, printable};
+use crate::rollout::records;
 use crate::session::TopicsSession;
 use crate::stack::vectorizer_group;
 
@@ -53,7 +54,7 @@ pub async fn run(args: Args, config: Config, output: Output) -> anyhow::Result<E
     let over = seconds("--over", args.over, 0.0)?;
     let every = seconds("--every", args.every, 0.2)?;
     let session = TopicsSession::attach_or_start(&config)?;
-    let watching = Watching::new(&args, &config, &session.kafka);
+    let watching = Watching::new(&args, &config, &session.kafka).await;
     let done = async {
         let mut watching = watching?;
         if args.watch {
@@ -96,7 +97,10 @@ enum Groups {
 }
 
 impl Watching {
-    fn new(args: &Args, config: &Config, kafka: &KafkaConfig) -> anyhow::Result<Self> {
+    async fn new(args: &Args, config: &Config, kafka: &KafkaConfig) -> anyhow::Result<Self> {
+        let index = &config.index.name;
+        let last = records::read(kafka, index).await?;
+        let index = records::written_index(last.as_ref(), index);
         let groups = if !args.group.is_empty() {
             Groups::Named(args.group.clone())
         } else if args.all {
@@ -107,7 +111,7 @@ impl Watching {
         Ok(Self {
             admin: Admin::connect(kafka)?,
             groups,
-            vectorizer: vectorizer_group(kafka, &config.index.name),
+            vectorizer: vectorizer_group(kafka, &index),
             documents: kafka.topic(topics::DOCUMENTS),
             history: LagHistory::default(),
         })

@@ -162,6 +162,7 @@ pub fn readers(topic: &str, kafka: &KafkaConfig) -> Vec<&'static str> {
         topics::ITEM_STATS => vec!["the recommender"],
         topics::TRAINING => vec!["the training of rankers"],
         topics::DLQ_RESOLVED => vec!["`millrace dlq`"],
+        topics::ROLLOUTS => vec!["whoever writes or searches the index"],
         other if other.ends_with(".dlq") => vec!["`millrace dlq`"],
         _ => Vec::new(),
     }

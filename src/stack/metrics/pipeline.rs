@@ -1,28 +1,20 @@
 //! What the vectorizer and its consumer did.
 
-use std::sync::Arc;
-
-use millrace_kafka::ConsumerHandle;
 use millrace_telemetry::prometheus_client::collector::Collector;
 use millrace_telemetry::prometheus_client::encoding::DescriptorEncoder;
 use millrace_telemetry::prometheus_client::registry::Registry;
-use millrace_vectorizer::VectorizerHandle;
+use tokio::sync::watch;
 
 use super::{counter, family, gauge};
-use crate::stack::pipeline::Pipeline;
+use crate::stack::rollouts::Told;
 
-/// Reads their own counters whenever somebody asks for metrics.
-struct PipelineCollector {
-    vectorizer: Arc<VectorizerHandle>,
-    consumer: ConsumerHandle,
-}
+/// Reads their own counters whenever somebody asks for metrics: those of the vectorizer that tells
+/// outcomes, which after a rollout is another one.
+struct PipelineCollector(watch::Receiver<Option<Told>>);
 
 /// Registers the metrics of a pipeline.
-pub fn register(registry: &mut Registry, pipeline: &Pipeline) {
-    registry.register_collector(Box::new(PipelineCollector {
-        vectorizer: Arc::clone(&pipeline.vectorizer),
-        consumer: pipeline.consumer.clone(),
-    }));
+pub fn register(registry: &mut Registry, told: watch::Receiver<Option<Told>>) {
+    registry.register_collector(Box::new(PipelineCollector(told)));
 }
 
 impl std::fmt::Debug for PipelineCollector {
@@ -33,7 +25,15 @@ impl std::fmt::Debug for PipelineCollector {
 
 impl Collector for PipelineCollector {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> std::fmt::Result {
-        let stats = self.vectorizer.stats();
+        let told = self.0.borrow().clone();
+        let Some(Told {
+            vectorizer,
+            consumer,
+        }) = told
+        else {
+            return Ok(());
+        };
+        let stats = vectorizer.stats();
         let outcomes = [
             ("indexed", stats.indexed),
             ("removed", stats.removed),
@@ -79,7 +79,7 @@ impl Collector for PipelineCollector {
             "Documents between receipt and acknowledgement.",
             stats.in_flight_documents,
         )?;
-        let consumer = self.consumer.metrics();
+        let consumer = consumer.metrics();
         let counts = [
             (
                 "millrace_consumer_records_received",

@@ -310,9 +310,6 @@ impl SearchIndex for FaultyIndex {
     ) -> Result<Vec<Record>, IndexError> {
         self.index.headers(uri_prefix, after, limit).await
     }
-    async fn swap_alias(&self, generation: u32) -> Result<(), IndexError> {
-        self.index.swap_alias(generation).await
-    }
     async fn warm_up(&self) -> Result<(), IndexError> {
         self.index.warm_up().await
     }

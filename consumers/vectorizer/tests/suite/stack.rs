@@ -226,6 +226,7 @@ impl Stack {
             index_spec,
             objects: ObjectStores::new(&stores).unwrap(),
             outsiders: self.outsiders,
+            tells: tokio::sync::watch::channel(true).1,
             encoder: Arc::clone(&self.encoder),
             extractor: worker(),
             config: self.config.clone(),

@@ -2,9 +2,10 @@
 //!
 //! ```text
 //! lock                        held by the process that has the folder
-//! {name}.alias.json           which generation searches read
+//! {name}.alias.json           which generation serves
 //! {name}-000001/index.json    what this generation is
 //! {name}-000001/…             tantivy's files
+//! {name}-000001.removed/      what a removal that was cut off has left
 //! ```
 
 use std::fs::{self, File, OpenOptions, TryLockError};
@@ -14,7 +15,11 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use super::storage_error;
-use crate::{FORMAT_VERSION, IndexError, IndexSpec};
+use crate::generations::generation_number;
+use crate::{FORMAT_VERSION, IndexError, IndexSpec, generation_name};
+
+/// Extension of a generation on its way out.
+const REMOVED: &str = "removed";
 
 /// The folder, held for this process alone until dropped.
 #[derive(Debug)]
@@ -51,7 +56,10 @@ impl Folder {
             .open(&lock_path)
             .map_err(open)?;
         match lock.try_lock() {
-            Ok(()) => Ok(Self { path, _lock: lock }),
+            Ok(()) => {
+                remove_leftovers(&path)?;
+                Ok(Self { path, _lock: lock })
+            }
             Err(TryLockError::WouldBlock) => Err(IndexError::Locked { path }),
             Err(TryLockError::Error(error)) => Err(storage_error(
                 &lock_path,
@@ -62,13 +70,48 @@ impl Folder {
     }
 
     /// Where a generation lies.
-    pub(super) fn generation(&self, spec: &IndexSpec, generation: u32) -> PathBuf {
-        self.path.join(spec.generation_name(generation))
+    pub(super) fn generation(&self, name: &str, generation: u32) -> PathBuf {
+        self.path.join(generation_name(name, generation))
+    }
+
+    /// Numbers of the generations of `name` that are there, in order.
+    pub(super) fn generations(&self, name: &str) -> Result<Vec<u32>, IndexError> {
+        let entries = entries(&self.path)?.into_iter();
+        let mut found: Vec<u32> = entries
+            .filter_map(|entry| generation_number(name, entry.file_name()?.to_str()?))
+            .collect();
+        found.sort_unstable();
+        Ok(found)
+    }
+
+    /// Removes a generation; `false` where there is none. It is out of the way by one rename, so that
+    /// a crash leaves it whole or gone.
+    pub(super) fn remove_generation(
+        &self,
+        name: &str,
+        generation: u32,
+    ) -> Result<bool, IndexError> {
+        let path = self.generation(name, generation);
+        let removed = self
+            .path
+            .join(format!("{}.{REMOVED}", generation_name(name, generation)));
+        match fs::rename(&path, &removed) {
+            Ok(()) => {}
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(false),
+            Err(error) => {
+                return Err(storage_error(&path, "the folder cannot be removed", error));
+            }
+        }
+        // Readers may hold files of it open; what can't be removed now is by the next process.
+        if let Err(error) = fs::remove_dir_all(&removed) {
+            tracing::warn!(path = %removed.display(), %error, "a removed generation still has files");
+        }
+        Ok(true)
     }
 
     /// Creates the generation of `spec`, or verifies that the one there fits.
     pub(super) fn ensure_generation(&self, spec: &IndexSpec) -> Result<GenerationMeta, IndexError> {
-        let path = self.generation(spec, spec.generation);
+        let path = self.generation(&spec.name, spec.generation);
         let create = |error| storage_error(&path, "the folder cannot be created", error);
         fs::create_dir_all(&path).map_err(create)?;
         let wanted = GenerationMeta {
@@ -77,7 +120,7 @@ impl Folder {
             model_version: spec.model_version.clone(),
             model_fingerprint: spec.model_fingerprint.clone(),
         };
-        let Some(stored) = self.meta(spec, spec.generation)? else {
+        let Some(stored) = self.meta(&spec.name, spec.generation)? else {
             write_json(&path.join("index.json"), &wanted)?;
             return Ok(wanted);
         };
@@ -88,26 +131,49 @@ impl Folder {
     /// What a generation is; `None` where there is none.
     pub(super) fn meta(
         &self,
-        spec: &IndexSpec,
+        name: &str,
         generation: u32,
     ) -> Result<Option<GenerationMeta>, IndexError> {
-        read_json(&self.generation(spec, generation).join("index.json"))
+        read_json(&self.generation(name, generation).join("index.json"))
     }
 
-    /// Which generation searches read; `None` before the first.
-    pub(super) fn read_alias(&self, spec: &IndexSpec) -> Result<Option<u32>, IndexError> {
-        let alias: Option<Alias> = read_json(&self.alias_path(spec))?;
+    /// Which generation serves; `None` before the first.
+    pub(super) fn read_alias(&self, name: &str) -> Result<Option<u32>, IndexError> {
+        let alias: Option<Alias> = read_json(&self.alias_path(name))?;
         Ok(alias.map(|alias| alias.generation))
     }
 
-    /// Points searches at a generation, atomically.
-    pub(super) fn write_alias(&self, spec: &IndexSpec, generation: u32) -> Result<(), IndexError> {
-        write_json(&self.alias_path(spec), &Alias { generation })
+    /// Has a generation serve, atomically.
+    pub(super) fn write_alias(&self, name: &str, generation: u32) -> Result<(), IndexError> {
+        write_json(&self.alias_path(name), &Alias { generation })
     }
 
-    fn alias_path(&self, spec: &IndexSpec) -> PathBuf {
-        self.path.join(format!("{}.alias.json", spec.name))
+    fn alias_path(&self, name: &str) -> PathBuf {
+        self.path.join(format!("{name}.alias.json"))
     }
+}
+
+fn entries(path: &Path) -> Result<Vec<PathBuf>, IndexError> {
+    let failed = |error| storage_error(path, "the folder cannot be listed", error);
+    fs::read_dir(path)
+        .map_err(failed)?
+        .map(|entry| entry.map(|entry| entry.path()).map_err(failed))
+        .collect()
+}
+
+/// Removes what removals that were cut off have left.
+fn remove_leftovers(path: &Path) -> Result<(), IndexError> {
+    for entry in entries(path)? {
+        if entry
+            .extension()
+            .is_some_and(|extension| extension == REMOVED)
+            && entry.is_dir()
+        {
+            let failed = |error| storage_error(&entry, "the folder cannot be removed", error);
+            fs::remove_dir_all(&entry).map_err(failed)?;
+        }
+    }
+    Ok(())
 }
 
 fn verify(stored: &GenerationMeta, spec: &IndexSpec) -> Result<(), IndexError> {

@@ -20,40 +20,41 @@ mod store;
 mod vectors;
 mod writer;
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, Weak};
 
 use async_trait::async_trait;
 use tokio::sync::oneshot;
 
 use crate::{
-    BoxError, BulkAction, Hit, IndexCounts, IndexDescription, IndexError, IndexSpec, ItemOutcome,
-    Record, SearchIndex, SearchRequest,
+    BoxError, BulkAction, Generation, Generations, Hit, IndexCounts, IndexDescription, IndexError,
+    IndexSpec, ItemOutcome, Record, SearchIndex, SearchRequest, generation_name,
 };
 pub use analyzer::tokens;
 use folder::{Folder, GenerationMeta};
 use store::{Shared, Store};
 use writer::Command;
 
-/// The embedded index.
+/// A generation of the embedded index; several share the folder, each by a handle of its own.
 pub struct EmbeddedIndex {
     inner: Arc<Inner>,
+    ensured: RwLock<Option<Arc<Ensured>>>,
 }
 
+/// What all handles have in common.
 struct Inner {
     folder: Folder,
-    state: RwLock<Option<Arc<Generations>>>,
+    /// What is open, by the generation's name: it has one writer, and closes with its last handle.
+    stores: Mutex<BTreeMap<String, Weak<Store>>>,
 }
 
 /// What `ensure` settled.
-#[derive(Clone)]
-struct Generations {
+struct Ensured {
     spec: IndexSpec,
     meta: GenerationMeta,
-    writes: Arc<Store>,
-    reads: Arc<Store>,
-    read_generation: u32,
+    store: Arc<Store>,
 }
 
 impl fmt::Debug for EmbeddedIndex {
@@ -73,100 +74,164 @@ impl EmbeddedIndex {
     pub fn open(path: impl Into<PathBuf>) -> Result<Self, IndexError> {
         let inner = Inner {
             folder: Folder::take(path.into())?,
-            state: RwLock::new(None),
+            stores: Mutex::default(),
         };
-        Ok(Self {
-            inner: Arc::new(inner),
-        })
+        Ok(Self::beside(&Arc::new(inner)))
     }
 
-    /// Runs `work` on the blocking pool with the generation that searches read.
+    fn beside(inner: &Arc<Inner>) -> Self {
+        Self {
+            inner: Arc::clone(inner),
+            ensured: RwLock::default(),
+        }
+    }
+
+    fn ensured(&self) -> Result<Arc<Ensured>, IndexError> {
+        // Only ever replaced whole, so a panic elsewhere leaves it sound.
+        let ensured = self.ensured.read().unwrap_or_else(PoisonError::into_inner);
+        let ensured = ensured.clone().ok_or(IndexError::NotEnsured)?;
+        if ensured.store.is_retired() {
+            let name = ensured.spec.index_name();
+            return Err(IndexError::NoSuchGeneration { name });
+        }
+        Ok(ensured)
+    }
+
+    /// Runs `work` on the blocking pool with this generation.
     async fn reading<T: Send + 'static>(
         &self,
         work: impl FnOnce(&Shared) -> Result<T, IndexError> + Send + 'static,
     ) -> Result<T, IndexError> {
-        let store = Arc::clone(&self.inner.generations()?.reads);
-        blocking(move || work(store.shared())).await
+        let ensured = self.ensured()?;
+        blocking(move || work(ensured.store.shared())).await
     }
 
-    /// Runs `work` on the blocking pool with the generation that is written.
-    async fn written<T: Send + 'static>(
+    /// Runs `work` on the blocking pool with the folder.
+    async fn with_folder<T: Send + 'static>(
         &self,
-        work: impl FnOnce(&Shared) -> Result<T, IndexError> + Send + 'static,
+        work: impl FnOnce(&Inner) -> Result<T, IndexError> + Send + 'static,
     ) -> Result<T, IndexError> {
-        let store = Arc::clone(&self.inner.generations()?.writes);
-        blocking(move || work(store.shared())).await
+        let inner = Arc::clone(&self.inner);
+        blocking(move || work(&inner)).await
     }
 }
 
 impl Inner {
-    fn ensure_now(&self, spec: &IndexSpec) -> Result<(), IndexError> {
+    fn ensure(&self, spec: &IndexSpec) -> Result<Ensured, IndexError> {
         spec.validate()?;
+        // Held while it opens: two handles must not open one generation at once.
+        let mut stores = self.stores.lock().unwrap_or_else(PoisonError::into_inner);
         let meta = self.folder.ensure_generation(spec)?;
-        // The slot is only ever replaced whole, so a panic elsewhere leaves it sound.
-        let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
-        if let Some(open) = &*state
-            && open.spec.index_name() == spec.index_name()
-        {
-            return Ok(());
-        }
-        // The store that is open now goes first: a generation has one writer.
-        *state = None;
-        let path = self.folder.generation(spec, spec.generation);
-        let writes = Arc::new(Store::open(&path, spec.dimension)?);
-        let read_generation = match self.folder.read_alias(spec)? {
-            Some(generation) => generation,
+        let name = spec.index_name();
+        let store = match stores.get(&name).and_then(Weak::upgrade) {
+            Some(store) => store,
             None => {
-                self.folder.write_alias(spec, spec.generation)?;
-                spec.generation
+                let path = self.folder.generation(&spec.name, spec.generation);
+                let store = Arc::new(Store::open(&path, spec.dimension)?);
+                stores.insert(name, Arc::downgrade(&store));
+                store
             }
         };
-        let reads = self.open_reads(spec, read_generation, &writes)?;
-        *state = Some(Arc::new(Generations {
+        if self.resolve(&spec.name)?.is_none() {
+            self.folder.write_alias(&spec.name, spec.generation)?;
+        }
+        Ok(Ensured {
             spec: spec.clone(),
             meta,
-            writes,
-            reads,
-            read_generation,
-        }));
-        Ok(())
+            store,
+        })
     }
 
-    fn open_reads(
-        &self,
-        spec: &IndexSpec,
-        generation: u32,
-        writes: &Arc<Store>,
-    ) -> Result<Arc<Store>, IndexError> {
-        if generation == spec.generation {
-            return Ok(Arc::clone(writes));
+    /// An alias of a generation that is gone is none, as in a cluster.
+    fn resolve(&self, name: &str) -> Result<Option<Generation>, IndexError> {
+        match self.folder.read_alias(name)? {
+            Some(generation) => self.generation(name, generation),
+            None => Ok(None),
         }
-        let Some(meta) = self.folder.meta(spec, generation)? else {
-            let name = spec.generation_name(generation);
-            return Err(IndexError::NoSuchGeneration { name });
-        };
-        let path = self.folder.generation(spec, generation);
-        Store::open_for_reading(&path, meta.dimension).map(Arc::new)
     }
 
-    fn swap_now(&self, generation: u32) -> Result<(), IndexError> {
-        let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
-        let Some(open) = state.as_ref() else {
-            return Err(IndexError::NotEnsured);
-        };
-        let reads = self.open_reads(&open.spec, generation, &open.writes)?;
-        self.folder.write_alias(&open.spec, generation)?;
-        *state = Some(Arc::new(Generations {
-            reads,
-            read_generation: generation,
-            ..Generations::clone(open)
-        }));
-        Ok(())
+    fn generation(&self, name: &str, generation: u32) -> Result<Option<Generation>, IndexError> {
+        let meta = self.folder.meta(name, generation)?;
+        Ok(meta.map(|meta| Generation {
+            generation,
+            index: generation_name(name, generation),
+            dimension: meta.dimension,
+            model_version: meta.model_version,
+            model_fingerprint: meta.model_fingerprint,
+        }))
     }
 
-    fn generations(&self) -> Result<Arc<Generations>, IndexError> {
-        let state = self.state.read().unwrap_or_else(PoisonError::into_inner);
-        state.clone().ok_or(IndexError::NotEnsured)
+    fn list(&self, name: &str) -> Result<Vec<Generation>, IndexError> {
+        let mut found = Vec::new();
+        for generation in self.folder.generations(name)? {
+            found.extend(self.generation(name, generation)?);
+        }
+        Ok(found)
+    }
+
+    fn swap(&self, name: &str, from: Option<u32>, to: u32) -> Result<(), IndexError> {
+        // Held, so that two swaps do not both find what they expect.
+        let _stores = self.stores.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.folder.meta(name, to)?.is_none() {
+            return Err(IndexError::NoSuchGeneration {
+                name: generation_name(name, to),
+            });
+        }
+        let found = self.resolve(name)?.map(|serving| serving.generation);
+        if found != from {
+            let named = |generation: Option<u32>| {
+                generation.map_or_else(|| "nothing".to_owned(), |it| generation_name(name, it))
+            };
+            return Err(IndexError::AliasMoved {
+                alias: name.to_owned(),
+                expected: named(from),
+                found: named(found),
+            });
+        }
+        self.folder.write_alias(name, to)
+    }
+
+    fn delete(&self, name: &str, generation: u32) -> Result<bool, IndexError> {
+        let mut stores = self.stores.lock().unwrap_or_else(PoisonError::into_inner);
+        let index = generation_name(name, generation);
+        if self.folder.read_alias(name)? == Some(generation) {
+            return Err(IndexError::Serves { name: index });
+        }
+        if let Some(store) = stores.remove(&index).and_then(|store| store.upgrade()) {
+            store.retire();
+        }
+        self.folder.remove_generation(name, generation)
+    }
+}
+
+#[async_trait]
+impl Generations for EmbeddedIndex {
+    async fn resolve(&self, name: &str) -> Result<Option<Generation>, IndexError> {
+        let name = name.to_owned();
+        self.with_folder(move |inner| inner.resolve(&name)).await
+    }
+
+    async fn list(&self, name: &str) -> Result<Vec<Generation>, IndexError> {
+        let name = name.to_owned();
+        self.with_folder(move |inner| inner.list(&name)).await
+    }
+
+    async fn open(&self, spec: &IndexSpec) -> Result<Arc<dyn SearchIndex>, IndexError> {
+        let handle = Self::beside(&self.inner);
+        handle.ensure(spec).await?;
+        Ok(Arc::new(handle))
+    }
+
+    async fn swap_alias(&self, name: &str, from: Option<u32>, to: u32) -> Result<(), IndexError> {
+        let name = name.to_owned();
+        self.with_folder(move |inner| inner.swap(&name, from, to))
+            .await
+    }
+
+    async fn delete(&self, name: &str, generation: u32) -> Result<bool, IndexError> {
+        let name = name.to_owned();
+        self.with_folder(move |inner| inner.delete(&name, generation))
+            .await
     }
 }
 
@@ -174,8 +239,11 @@ impl Inner {
 impl SearchIndex for EmbeddedIndex {
     async fn ensure(&self, spec: &IndexSpec) -> Result<(), IndexError> {
         // Opening reads the whole store, once.
-        let (inner, spec) = (Arc::clone(&self.inner), spec.clone());
-        blocking(move || inner.ensure_now(&spec)).await
+        let spec = spec.clone();
+        let ensured = self.with_folder(move |inner| inner.ensure(&spec)).await?;
+        let mut slot = self.ensured.write().unwrap_or_else(PoisonError::into_inner);
+        *slot = Some(Arc::new(ensured));
+        Ok(())
     }
 
     async fn bulk(&self, actions: Vec<BulkAction>) -> Result<Vec<ItemOutcome>, IndexError> {
@@ -183,8 +251,8 @@ impl SearchIndex for EmbeddedIndex {
             return Ok(Vec::new());
         }
         let (reply, answer) = oneshot::channel();
-        let store = Arc::clone(&self.inner.generations()?.writes);
-        if !store.send(Command::Bulk { actions, reply }) {
+        let ensured = self.ensured()?;
+        if !ensured.store.send(Command::Bulk { actions, reply }) {
             return Err(writer_gone());
         }
         answer.await.map_err(|_| writer_gone())
@@ -196,7 +264,7 @@ impl SearchIndex for EmbeddedIndex {
         with_vectors: bool,
     ) -> Result<Vec<Option<Record>>, IndexError> {
         let ids = ids.to_vec();
-        self.written(move |shared| {
+        self.reading(move |shared| {
             let searcher = shared.committed().searcher.clone();
             shared.fetch(&searcher, &ids, with_vectors)
         })
@@ -213,14 +281,8 @@ impl SearchIndex for EmbeddedIndex {
     }
 
     async fn count(&self) -> Result<IndexCounts, IndexError> {
-        Ok(self
-            .inner
-            .generations()?
-            .writes
-            .shared()
-            .committed()
-            .mirror
-            .counts())
+        let ensured = self.ensured()?;
+        Ok(ensured.store.shared().committed().mirror.counts())
     }
 
     async fn headers(
@@ -230,16 +292,11 @@ impl SearchIndex for EmbeddedIndex {
         limit: usize,
     ) -> Result<Vec<Record>, IndexError> {
         let (prefix, after) = (uri_prefix.to_owned(), after.map(str::to_owned));
-        self.written(move |shared| {
+        self.reading(move |shared| {
             let searcher = shared.committed().searcher.clone();
             shared.headers(&searcher, &prefix, after.as_deref(), limit)
         })
         .await
-    }
-
-    async fn swap_alias(&self, generation: u32) -> Result<(), IndexError> {
-        let inner = Arc::clone(&self.inner);
-        blocking(move || inner.swap_now(generation)).await
     }
 
     async fn warm_up(&self) -> Result<(), IndexError> {
@@ -248,13 +305,13 @@ impl SearchIndex for EmbeddedIndex {
 
     async fn refresh(&self) -> Result<(), IndexError> {
         // A commit is visible as soon as `bulk` returns.
-        self.inner.generations().map(|_| ())
+        self.ensured().map(|_| ())
     }
 
     async fn sweep(&self, older_than_version: i64) -> Result<u64, IndexError> {
         let (reply, answer) = oneshot::channel();
-        let store = Arc::clone(&self.inner.generations()?.writes);
-        if !store.send(Command::Sweep {
+        let ensured = self.ensured()?;
+        if !ensured.store.send(Command::Sweep {
             older_than_version,
             reply,
         }) {
@@ -264,15 +321,22 @@ impl SearchIndex for EmbeddedIndex {
     }
 
     async fn describe(&self) -> Result<IndexDescription, IndexError> {
-        let open = self.inner.generations()?;
+        let ensured = self.ensured()?;
+        let Ensured { spec, meta, .. } = &*ensured;
+        let name = spec.name.clone();
+        let reads = self
+            .with_folder(move |inner| inner.folder.read_alias(&name))
+            .await?;
         Ok(IndexDescription {
             adapter: "embedded",
             engine_version: tantivy::version_string().to_owned(),
-            reads: open.spec.generation_name(open.read_generation),
-            writes: open.spec.index_name(),
-            dimension: open.meta.dimension,
-            model_version: open.meta.model_version.clone(),
-            model_fingerprint: open.meta.model_fingerprint.clone(),
+            reads: reads
+                .map(|generation| generation_name(&spec.name, generation))
+                .unwrap_or_default(),
+            writes: spec.index_name(),
+            dimension: meta.dimension,
+            model_version: meta.model_version.clone(),
+            model_fingerprint: meta.model_fingerprint.clone(),
         })
     }
 }

@@ -1,6 +1,7 @@
 //! One generation on disk with its mirror: opening, reading, and what a commit makes visible.
 
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, mpsc};
 use std::thread::JoinHandle;
 
@@ -42,11 +43,13 @@ pub(super) struct Shared {
 pub(super) struct Store {
     shared: Arc<Shared>,
     writer: Option<(mpsc::Sender<Command>, JoinHandle<()>)>,
+    /// Its folder is gone, or is about to be.
+    retired: AtomicBool,
 }
 
 impl Store {
-    /// Opens or creates the generation at `path` for reading.
-    pub(super) fn open_for_reading(path: &Path, dimension: usize) -> Result<Self, IndexError> {
+    /// Opens or creates the generation at `path`, with its writer thread.
+    pub(super) fn open(path: &Path, dimension: usize) -> Result<Self, IndexError> {
         let failed = |error| storage_error(path, "the index cannot be opened", error);
         let (schema, fields) = schema();
         let directory = MmapDirectory::open(path)
@@ -70,18 +73,21 @@ impl Store {
             dimension,
             committed,
         });
+        let writer = writer::start(Arc::clone(&shared))?;
         Ok(Self {
             shared,
-            writer: None,
+            writer: Some(writer),
+            retired: AtomicBool::new(false),
         })
     }
 
-    /// Opens or creates the generation at `path`, with its writer thread.
-    pub(super) fn open(path: &Path, dimension: usize) -> Result<Self, IndexError> {
-        let mut store = Self::open_for_reading(path, dimension)?;
-        let started = writer::start(Arc::clone(&store.shared))?;
-        store.writer = Some(started);
-        Ok(store)
+    /// From here on there is no such generation.
+    pub(super) fn retire(&self) {
+        self.retired.store(true, Ordering::Relaxed);
+    }
+
+    pub(super) fn is_retired(&self) -> bool {
+        self.retired.load(Ordering::Relaxed)
     }
 
     /// Hands a command to the writer thread; false when there is none.

@@ -61,7 +61,7 @@ pub(super) fn creation(spec: &IndexSpec, config: &OpenSearchConfig) -> Value {
     })
 }
 
-/// What the read alias lets through: chunks that are no tombstones.
+/// What the aliases for searching let through: chunks that are no tombstones.
 pub(super) fn searchable() -> Value {
     json!({"bool": {"filter": [
         {"term": {"deleted": false}},
@@ -77,12 +77,24 @@ pub(super) struct Stored {
     pub(super) model_fingerprint: String,
 }
 
+/// Reads what is under `mappings` of an index; what is not there is `none` and 0.
+pub(super) fn stored(mappings: &Value) -> Stored {
+    let meta = &mappings["_meta"];
+    let word = |name: &str| meta[name].as_str().unwrap_or("none").to_owned();
+    Stored {
+        dimension: mappings["properties"]["vector"]["dimension"]
+            .as_u64()
+            .unwrap_or(0) as usize,
+        model_version: word("model_version"),
+        model_fingerprint: word("model_fingerprint"),
+    }
+}
+
 /// Reads `mapping` (the answer of `GET /{index}/_mapping`) and compares it with `spec`.
 pub(super) fn verify(mapping: &Value, spec: &IndexSpec) -> Result<Stored, IndexError> {
     let index = spec.index_name();
     let mappings = &mapping[&index]["mappings"];
     let meta = &mappings["_meta"];
-    let word = |name: &str| meta[name].as_str().unwrap_or("none").to_owned();
     if meta["format_version"] != json!(FORMAT_VERSION) {
         return Err(IndexError::FormatMismatch {
             index,
@@ -92,13 +104,7 @@ pub(super) fn verify(mapping: &Value, spec: &IndexSpec) -> Result<Stored, IndexE
             wanted: FORMAT_VERSION,
         });
     }
-    let stored = Stored {
-        dimension: mappings["properties"]["vector"]["dimension"]
-            .as_u64()
-            .unwrap_or(0) as usize,
-        model_version: word("model_version"),
-        model_fingerprint: word("model_fingerprint"),
-    };
+    let stored = stored(mappings);
     spec.accepts(stored.dimension, &stored.model_fingerprint)?;
     Ok(stored)
 }

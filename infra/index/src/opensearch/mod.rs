@@ -3,7 +3,8 @@
 //! ```text
 //! {name}-000001          the index of a generation
 //! {name}-000001-write    alias that its writes go through (require_alias)
-//! {name}                 alias that searches read: chunks that are no tombstones
+//! {name}-000001-read     alias that its searches go through: chunks that are no tombstones
+//! {name}                 alias of the generation that serves, with the same filter
 //! ```
 
 mod bulk;
@@ -13,6 +14,7 @@ mod config;
 mod documents;
 #[cfg(any(test, fuzzing))]
 pub mod fuzzing;
+mod generations;
 mod mapping;
 pub mod ml_commons;
 mod search;
@@ -35,10 +37,10 @@ use mapping::Stored;
 /// Tombstones that one request of a sweep removes.
 const SWEEP_ROUND: u64 = 10_000;
 
-/// An index in a cluster.
+/// A generation of an index in a cluster.
 #[derive(Debug)]
 pub struct OpenSearchIndex {
-    client: Client,
+    client: Arc<Client>,
     config: OpenSearchConfig,
     ensured: RwLock<Option<Arc<Ensured>>>,
 }
@@ -59,7 +61,7 @@ impl OpenSearchIndex {
     /// certificate that cannot be read.
     pub fn new(config: OpenSearchConfig) -> Result<Self, IndexError> {
         Ok(Self {
-            client: Client::new(&config)?,
+            client: Arc::new(Client::new(&config)?),
             config,
             ensured: RwLock::new(None),
         })
@@ -112,28 +114,6 @@ impl OpenSearchIndex {
             .map(|map| map.keys().cloned().collect())
             .unwrap_or_default())
     }
-
-    /// Points the read alias at `index` and at nothing else, in one step.
-    async fn read_from(
-        &self,
-        spec: &IndexSpec,
-        index: &str,
-        instead_of: &[String],
-    ) -> Result<(), IndexError> {
-        let removals = instead_of
-            .iter()
-            .filter(|old| *old != index)
-            .map(|old| json!({"remove": {"index": old, "alias": spec.name}}));
-        let add = json!({"add": {
-            "index": index,
-            "alias": spec.name,
-            "filter": mapping::searchable(),
-        }});
-        let actions: Vec<Value> = removals.chain([add]).collect();
-        self.post("/_aliases", &json!({"actions": actions}))
-            .await
-            .map(|_| ())
-    }
 }
 
 #[async_trait]
@@ -159,11 +139,16 @@ impl SearchIndex for OpenSearchIndex {
             }
         };
         let stored = mapping::verify(&mapping, spec)?;
-        let add = json!({"add": {"index": index, "alias": spec.write_alias()}});
-        self.post("/_aliases", &json!({"actions": [add]})).await?;
+        let searchable = mapping::searchable();
+        let mut actions = vec![
+            json!({"add": {"index": index, "alias": spec.write_alias()}}),
+            json!({"add": {"index": index, "alias": spec.search_alias(), "filter": searchable}}),
+        ];
         if self.read_indices(spec).await?.is_empty() {
-            self.read_from(spec, &index, &[]).await?;
+            actions
+                .push(json!({"add": {"index": index, "alias": spec.name, "filter": searchable}}));
         }
+        self.post("/_aliases", &json!({"actions": actions})).await?;
         let ensured = Ensured {
             spec: spec.clone(),
             stored,
@@ -222,7 +207,7 @@ impl SearchIndex for OpenSearchIndex {
     async fn search(&self, request: &SearchRequest) -> Result<Vec<Hit>, IndexError> {
         let ensured = self.ensured()?;
         request.validate(ensured.spec.dimension)?;
-        search::search(&self.client, &ensured.spec.name, request).await
+        search::search(&self.client, &ensured.spec.search_alias(), request).await
     }
 
     async fn count(&self) -> Result<IndexCounts, IndexError> {
@@ -277,16 +262,6 @@ impl SearchIndex for OpenSearchIndex {
             .map(Vec::as_slice)
             .unwrap_or_default();
         hits.iter().map(documents::record).collect()
-    }
-
-    async fn swap_alias(&self, generation: u32) -> Result<(), IndexError> {
-        let ensured = self.ensured()?;
-        let name = ensured.spec.generation_name(generation);
-        if self.get_json(&format!("/{name}/_mapping")).await?.is_none() {
-            return Err(IndexError::NoSuchGeneration { name });
-        }
-        let now = self.read_indices(&ensured.spec).await?;
-        self.read_from(&ensured.spec, &name, &now).await
     }
 
     async fn warm_up(&self) -> Result<(), IndexError> {

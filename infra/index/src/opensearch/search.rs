@@ -1,4 +1,4 @@
-//! Searching through the read alias.
+//! Searching through a generation's search alias.
 //!
 //! The server fuses; it answers fused scores alone. The BM25 and the cosine of the hits come from
 //! one `_msearch` restricted to their ids: `explain` would cost every hit of the window, and

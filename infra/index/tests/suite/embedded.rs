@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use millrace_index::{EmbeddedIndex, IndexError, SearchIndex};
+use millrace_index::{EmbeddedIndex, Generations, IndexError, SearchIndex};
 
 use crate::conformance::{
     Fixture, chunk, conformance_suite, header, spec, text_query, tombstone, vector_query,
@@ -14,8 +14,10 @@ async fn fresh() -> anyhow::Result<Fixture> {
     let index = EmbeddedIndex::open(&path)?;
     let spec = spec("documents".to_owned(), 3);
     index.ensure(&spec).await?;
+    let index = Arc::new(index);
     Ok(Fixture {
-        index: Arc::new(index),
+        generations: Arc::clone(&index) as Arc<dyn Generations>,
+        index,
         other_handle: Box::new(move || Ok(Arc::new(EmbeddedIndex::open(&path)?))),
         spec,
         _keep: Some(folder),
@@ -35,7 +37,7 @@ async fn a_second_opener_is_refused_until_the_first_is_gone() -> anyhow::Result<
         "{error}"
     );
     assert!(error.to_string().contains("another process"), "{error}");
-    drop(f.index);
+    drop((f.index, f.generations));
     (f.other_handle)()?;
     Ok(())
 }
@@ -56,7 +58,7 @@ async fn reopening_rebuilds_what_was_there() -> anyhow::Result<()> {
         f.index.search(&text_query("flutter")).await?,
         f.index.search(&vector_query([1.0, 0.0, 0.0])).await?,
     );
-    drop(f.index);
+    drop((f.index, f.generations));
     let index = (f.other_handle)()?;
     index.ensure(&f.spec).await?;
     assert_eq!(index.count().await?, counts);
@@ -70,5 +72,28 @@ async fn reopening_rebuilds_what_was_there() -> anyhow::Result<()> {
         index.bulk(vec![late]).await?,
         [millrace_index::ItemOutcome::Stale]
     );
+    Ok(())
+}
+
+#[tokio::test]
+async fn what_was_removed_stays_gone_and_its_leftovers_go_with_the_next_start() -> anyhow::Result<()>
+{
+    let f = fresh().await?;
+    let second = millrace_index::IndexSpec {
+        generation: 2,
+        ..f.spec.clone()
+    };
+    let candidate = f.generations.open(&second).await?;
+    drop(candidate);
+    assert!(f.generations.delete(&f.spec.name, 2).await?);
+    drop((f.index, f.generations));
+    let folder = f._keep.as_ref().map(tempfile::TempDir::path);
+    let leftover = folder.expect("it is kept").join("documents-000003.removed");
+    std::fs::create_dir(&leftover)?;
+    std::fs::write(leftover.join("index.json"), "{}")?;
+    let index = (f.other_handle)()?;
+    assert!(!leftover.exists(), "a removal that was cut off is finished");
+    index.ensure(&f.spec).await?;
+    assert_eq!(index.describe().await?.reads, f.spec.index_name());
     Ok(())
 }

@@ -14,8 +14,8 @@ use axum::response::{IntoResponse, Response};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use millrace_index::{
-    BulkAction, BulkSink, EmbeddedIndex, FinalOutcome, IndexError, ItemOutcome, OpenSearchConfig,
-    OpenSearchIndex, SearchIndex, SinkConfig, SinkState,
+    BulkAction, BulkSink, EmbeddedIndex, FinalOutcome, Generations, IndexError, ItemOutcome,
+    OpenSearchConfig, OpenSearchIndex, SearchIndex, SinkConfig, SinkState,
 };
 use opensearch::OpenSearch;
 use opensearch::http::Method;
@@ -40,8 +40,10 @@ async fn fresh() -> anyhow::Result<Fixture> {
     let index = OpenSearchIndex::new(config.clone())?;
     let spec = spec(millrace_servers::unique_name("index"), 3);
     index.ensure(&spec).await?;
+    let index = Arc::new(index);
     Ok(Fixture {
-        index: Arc::new(index),
+        generations: Arc::clone(&index) as Arc<dyn Generations>,
+        index,
         other_handle: Box::new(move || Ok(Arc::new(OpenSearchIndex::new(config.clone())?))),
         spec,
         _keep: None,

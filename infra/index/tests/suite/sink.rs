@@ -90,9 +90,6 @@ impl SearchIndex for Scripted {
     async fn headers(&self, _: &str, _: Option<&str>, _: usize) -> Result<Vec<Record>, IndexError> {
         Err(IndexError::NotEnsured)
     }
-    async fn swap_alias(&self, _: u32) -> Result<(), IndexError> {
-        Err(IndexError::NotEnsured)
-    }
     async fn warm_up(&self) -> Result<(), IndexError> {
         Err(IndexError::NotEnsured)
     }

@@ -7,7 +7,7 @@ mod writing;
 use std::sync::Arc;
 
 use millrace_index::{
-    BulkAction, IndexSpec, ItemOutcome, KnnEngine, Record, SearchIndex, SearchRequest,
+    BulkAction, Generations, IndexSpec, ItemOutcome, KnnEngine, Record, SearchIndex, SearchRequest,
 };
 
 pub use generations::*;
@@ -39,7 +39,10 @@ macro_rules! conformance_suite {
             ensure_twice_is_ensure_once
             an_index_of_another_dimension_is_refused
             an_index_of_another_model_is_refused
-            a_swap_moves_searches_and_nothing_else
+            two_generations_are_written_and_searched_at_once
+            a_swap_moves_the_alias_and_no_search_that_has_begun
+            an_alias_that_was_moved_is_left_where_it_is
+            a_generation_is_removed_unless_it_serves
             nothing_works_before_ensure
         }
     };
@@ -57,6 +60,8 @@ pub(crate) use conformance_suite;
 /// A fresh, ensured index.
 pub struct Fixture {
     pub index: Arc<dyn SearchIndex>,
+    /// What opens others beside it.
+    pub generations: Arc<dyn Generations>,
     /// Another handle to the same storage, not ensured.
     pub other_handle: Box<dyn Fn() -> anyhow::Result<Arc<dyn SearchIndex>>>,
     pub spec: IndexSpec,

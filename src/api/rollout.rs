@@ -1,0 +1,113 @@
+//! Another index generation: how far it is, and the orders that bring it in.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::{HeaderMap, StatusCode};
+use millrace_schemas::RolloutGate;
+use serde::{Deserialize, Serialize};
+
+use super::audit::who;
+use super::{ApiError, Body};
+use crate::stack::rollouts::{Plan, RolloutError, RolloutStatus, Rollouts, SwitchOrder};
+
+/// Which model the new generation is to have.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StartOrder {
+    /// Of the model store: `NAME` or `NAME:VERSION`.
+    pub model: String,
+}
+
+/// How to finish.
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FinishOrder {
+    /// Whether the old generation is removed.
+    #[serde(default)]
+    pub delete_old: bool,
+}
+
+/// What the gates said.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct SwitchAnswer {
+    /// Whether the new generation serves now.
+    pub switched: bool,
+    /// The gates, in order; none where they were passed over.
+    pub gates: Vec<RolloutGate>,
+}
+
+type Answer<T> = Result<Json<T>, ApiError>;
+
+/// `GET /v1/rollout`.
+pub async fn status(State(rollouts): State<Arc<Rollouts>>) -> Answer<RolloutStatus> {
+    Ok(Json(rollouts.status().await?))
+}
+
+/// `POST /v1/rollout/plan`: what `start` would do.
+pub async fn plan(
+    State(rollouts): State<Arc<Rollouts>>,
+    Body(order): Body<StartOrder>,
+) -> Answer<Plan> {
+    Ok(Json(rollouts.plan(&order.model).await?))
+}
+
+/// `POST /v1/rollout/start`: begins; the status says how it goes on.
+pub async fn start(
+    State(rollouts): State<Arc<Rollouts>>,
+    headers: HeaderMap,
+    Body(order): Body<StartOrder>,
+) -> Result<(StatusCode, Json<RolloutStatus>), ApiError> {
+    let begun = rollouts.begin(&order.model, &who(&headers)).await?;
+    Ok((StatusCode::ACCEPTED, Json(begun)))
+}
+
+/// `POST /v1/rollout/switch`.
+pub async fn switch(
+    State(rollouts): State<Arc<Rollouts>>,
+    headers: HeaderMap,
+    Body(order): Body<SwitchOrder>,
+) -> Answer<SwitchAnswer> {
+    let gates = rollouts.switch(&order, &who(&headers)).await?;
+    Ok(Json(SwitchAnswer {
+        switched: !order.dry_run,
+        gates,
+    }))
+}
+
+/// `POST /v1/rollout/rollback`.
+pub async fn rollback(
+    State(rollouts): State<Arc<Rollouts>>,
+    headers: HeaderMap,
+) -> Answer<RolloutStatus> {
+    Ok(Json(rollouts.roll_back(&who(&headers)).await?))
+}
+
+/// `POST /v1/rollout/finish`.
+pub async fn finish(
+    State(rollouts): State<Arc<Rollouts>>,
+    headers: HeaderMap,
+    Body(order): Body<FinishOrder>,
+) -> Answer<RolloutStatus> {
+    let finished = rollouts.finish(order.delete_old, &who(&headers)).await?;
+    Ok(Json(finished))
+}
+
+/// `POST /v1/rollout/abort`.
+pub async fn abort(
+    State(rollouts): State<Arc<Rollouts>>,
+    headers: HeaderMap,
+) -> Answer<RolloutStatus> {
+    Ok(Json(rollouts.abort(&who(&headers)).await?))
+}
+
+impl From<RolloutError> for ApiError {
+    fn from(error: RolloutError) -> Self {
+        match error {
+            RolloutError::Invalid(_) => Self::bad_request(&error),
+            RolloutError::Refused(_) => Self::conflict(&error),
+            RolloutError::Failed(_) => Self::unavailable(&error),
+        }
+    }
+}

@@ -1,0 +1,341 @@
+//! What the gates judge by: the two generations compared, searched and timed.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use anyhow::Context;
+use millrace_index::{Hit, IndexError, MAX_HEADERS, Record, SearchIndex};
+use millrace_schemas::{DocId, RolloutGate};
+use serde::{Deserialize, Serialize};
+
+use super::gates::{self, Checksums, Coverage, Dimensions, Latencies, Retrieval};
+use crate::api::search::{SearchQuery, hits};
+use crate::evaluation::judgements::Judgements;
+use crate::evaluation::measures::ndcg_at_10;
+use crate::evaluation::run::Run;
+use crate::stack::generations::OpenGeneration;
+
+/// How long what differs may be on its way from the topic: both are written, not at one moment.
+const ON_ITS_WAY: Duration = Duration::from_secs(15);
+/// How often what differs is looked at again.
+const LOOK_EVERY: Duration = Duration::from_millis(200);
+/// Records read by id in one go.
+const PAGE: usize = 500;
+/// How deep judged queries are searched.
+const DEPTH: usize = 100;
+/// Words of a sampled document that make a query where too few were asked.
+const QUERY_WORDS: usize = 8;
+
+/// Queries with what answers them.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Judged {
+    /// Text by query.
+    pub queries: BTreeMap<String, String>,
+    /// Relevance by query and document: its URI, or of a line of a corpus its id.
+    pub qrels: Judgements,
+}
+
+/// How the gates are to judge.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct GateSettings {
+    /// What the retrieval gate measures by.
+    pub judged: Option<Judged>,
+    /// By how much nDCG@10 may fall.
+    pub epsilon: f64,
+    /// How many times as long the new generation may take, at the 95th percentile.
+    pub latency_factor: f64,
+    /// Documents whose text and vectors are compared, and at most as many queries that are timed.
+    pub sample: usize,
+}
+
+impl Default for GateSettings {
+    fn default() -> Self {
+        Self {
+            judged: None,
+            epsilon: 0.01,
+            latency_factor: 1.5,
+            sample: 200,
+        }
+    }
+}
+
+/// The two generations.
+#[derive(Clone, Copy)]
+pub struct Pair<'a> {
+    /// The one that serves.
+    pub old: &'a OpenGeneration,
+    /// The one that is to.
+    pub new: &'a OpenGeneration,
+}
+
+/// A document as a header tells of it.
+struct Known {
+    uri: String,
+    version: i64,
+}
+
+impl Pair<'_> {
+    /// All gates, with `queries` that were really asked.
+    ///
+    /// # Errors
+    /// A generation can't be read or searched.
+    pub async fn gates(
+        &self,
+        settings: &GateSettings,
+        queries: &[String],
+    ) -> anyhow::Result<Vec<RolloutGate>> {
+        for open in [self.old, self.new] {
+            open.index.refresh().await?;
+        }
+        let old = live(&*self.old.index).await?;
+        let coverage = self.coverage(&old).await?;
+        let sampled = self.sampled(&old, settings.sample).await?;
+        let retrieval = match &settings.judged {
+            Some(judged) => Some(self.retrieval(judged).await?),
+            None => None,
+        };
+        let mut queries = queries.to_vec();
+        queries.extend(sampled.queries);
+        queries.truncate(settings.sample.max(1));
+        let latencies = self.latencies(&queries).await?;
+        Ok(vec![
+            gates::coverage(&coverage),
+            gates::checksums(&sampled.checksums),
+            gates::dimension(&sampled.dimensions),
+            gates::retrieval(retrieval.as_ref(), settings.epsilon),
+            gates::latency(&latencies, settings.latency_factor),
+        ])
+    }
+
+    async fn coverage(&self, old: &BTreeMap<String, Known>) -> anyhow::Result<Coverage> {
+        let new = live(&*self.new.index).await?;
+        let differs = |(id, known): &(&String, &Known)| {
+            new.get(*id)
+                .is_none_or(|found| found.version < known.version)
+        };
+        let lacking = old.iter().filter(differs).map(|(id, _)| id);
+        let extra = new.keys().filter(|id| !old.contains_key(*id));
+        let mut suspects: Vec<String> = lacking.chain(extra).cloned().collect();
+        let deadline = Instant::now() + ON_ITS_WAY;
+        let mut coverage = Coverage {
+            documents: old.len() as u64,
+            ..Coverage::default()
+        };
+        loop {
+            let (left, found) = self.compare(suspects).await?;
+            if left.is_empty() || Instant::now() > deadline {
+                coverage.missing = found.missing;
+                coverage.behind = found.behind;
+                coverage.extra = found.extra;
+                coverage.example = found.example;
+                return Ok(coverage);
+            }
+            suspects = left;
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+    }
+
+    /// Which of these documents differ now, and how.
+    async fn compare(&self, ids: Vec<String>) -> anyhow::Result<(Vec<String>, Coverage)> {
+        let (mut left, mut found) = (Vec::new(), Coverage::default());
+        for page in ids.chunks(PAGE) {
+            let old = self.old.index.get(page).await?;
+            let new = self.new.index.get(page).await?;
+            for ((id, old), new) in page.iter().zip(old).zip(new) {
+                let is_live = |record: &Record| !record.deleted;
+                let counter = match (old.filter(is_live), new.filter(is_live)) {
+                    (Some(old), None) => {
+                        found.example.get_or_insert(old.uri);
+                        &mut found.missing
+                    }
+                    (Some(old), Some(new)) if new.version < old.version => {
+                        found.example.get_or_insert(old.uri);
+                        &mut found.behind
+                    }
+                    (None, Some(new)) => {
+                        found.example.get_or_insert(new.uri);
+                        &mut found.extra
+                    }
+                    _ => continue,
+                };
+                *counter += 1;
+                left.push(id.clone());
+            }
+        }
+        Ok((left, found))
+    }
+
+    /// Text and vectors of documents, evenly from all of them.
+    async fn sampled(
+        &self,
+        old: &BTreeMap<String, Known>,
+        wanted: usize,
+    ) -> anyhow::Result<Sampled> {
+        let step = old.len().div_ceil(wanted.max(1)).max(1);
+        let mut sampled = Sampled {
+            dimensions: Dimensions {
+                model: self.new.encoder.dimension(),
+                index: self.new.spec.dimension,
+                ..Dimensions::default()
+            },
+            ..Sampled::default()
+        };
+        for known in old.values().step_by(step) {
+            let id = DocId::from_uri(&known.uri);
+            let old = chunks(&*self.old.index, &id, false).await?;
+            let new = chunks(&*self.new.index, &id, true).await?;
+            // What is written right now is compared when its time comes.
+            let (Some(old), Some(new)) = (old, new) else {
+                continue;
+            };
+            if old.header.version != new.header.version {
+                continue;
+            }
+            self.compare_sampled(&old, &new, &mut sampled);
+        }
+        Ok(sampled)
+    }
+
+    fn compare_sampled(&self, old: &Stored, new: &Stored, sampled: &mut Sampled) {
+        for vector in new.chunks.iter().filter_map(|chunk| chunk.vector.as_ref()) {
+            sampled.dimensions.sampled += 1;
+            let square: f32 = vector.iter().map(|component| component * component).sum();
+            let is_right = vector.len() == self.new.spec.dimension
+                && square.is_finite()
+                && square > f32::EPSILON;
+            sampled.dimensions.wrong += u64::from(!is_right);
+        }
+        let words: Vec<&str> = old
+            .texts()
+            .flat_map(str::split_whitespace)
+            .take(QUERY_WORDS)
+            .collect();
+        if !words.is_empty() {
+            sampled.queries.push(words.join(" "));
+        }
+        let checksums = &mut sampled.checksums;
+        checksums.sampled += 1;
+        let is_same = |of: fn(&Record) -> &Option<String>| of(&old.header) == of(&new.header);
+        let headers = is_same(|it| &it.title) && is_same(|it| &it.etag);
+        let texts = old.texts().eq(new.texts());
+        if headers && !texts && self.cuts_differently(old) {
+            checksums.cut_differently += 1;
+        } else if !(headers && texts) {
+            checksums.different += 1;
+            checksums
+                .example
+                .get_or_insert_with(|| old.header.uri.clone());
+        }
+    }
+
+    /// Whether the two models may cut this document in different places.
+    fn cuts_differently(&self, old: &Stored) -> bool {
+        let (a, b) = (self.old.encoder.tokenizer(), self.new.encoder.tokenizer());
+        a.max_tokens() != b.max_tokens()
+            || old
+                .texts()
+                .any(|text| a.encode(text).ok() != b.encode(text).ok())
+    }
+
+    async fn retrieval(&self, judged: &Judged) -> anyhow::Result<Retrieval> {
+        let (mut old, mut new) = (Run::default(), Run::default());
+        for query in judged.qrels.keys() {
+            let Some(text) = judged.queries.get(query) else {
+                continue;
+            };
+            for (open, run) in [(self.old, &mut old), (self.new, &mut new)] {
+                let found = hits(open, &SearchQuery::deep(text, DEPTH)).await;
+                let found = found.with_context(|| format!("query {query}"))?;
+                run.insert(query, found.into_iter().map(judged_document).collect());
+            }
+        }
+        let queries = judged.qrels.iter().map(|(query, relevance)| {
+            let of = |run: &Run| ndcg_at_10(run, query, relevance);
+            (query.clone(), of(&old), of(&new))
+        });
+        Ok(Retrieval {
+            queries: queries.collect(),
+        })
+    }
+
+    async fn latencies(&self, queries: &[String]) -> anyhow::Result<Latencies> {
+        let mut latencies = Latencies::default();
+        for text in queries {
+            // In turns, so that what else the machine does meets both.
+            for (open, times) in [
+                (self.old, &mut latencies.old_ms),
+                (self.new, &mut latencies.new_ms),
+            ] {
+                let began = Instant::now();
+                hits(open, &SearchQuery::new(text)).await?;
+                times.push(began.elapsed().as_secs_f64() * 1e3);
+            }
+        }
+        Ok(latencies)
+    }
+}
+
+/// The document as judgements name it: a line of a corpus by its id.
+fn judged_document(hit: Hit) -> (String, f32) {
+    let name = hit.uri.rsplit_once('#').map(|(_, line)| line.to_owned());
+    (name.unwrap_or(hit.uri), hit.score)
+}
+
+#[derive(Default)]
+struct Sampled {
+    checksums: Checksums,
+    dimensions: Dimensions,
+    queries: Vec<String>,
+}
+
+/// A document as it is stored.
+struct Stored {
+    header: Record,
+    chunks: Vec<Record>,
+}
+
+impl Stored {
+    fn texts(&self) -> impl Iterator<Item = &str> {
+        self.chunks.iter().filter_map(|chunk| chunk.text.as_deref())
+    }
+}
+
+async fn chunks(
+    index: &dyn SearchIndex,
+    id: &DocId,
+    with_vectors: bool,
+) -> Result<Option<Stored>, IndexError> {
+    let header = index.get(&[id.to_string()]).await?.into_iter().next();
+    let Some(header) = header.flatten().filter(|header| !header.deleted) else {
+        return Ok(None);
+    };
+    let numbers = 0..header.chunk_count.unwrap_or(0);
+    let ids: Vec<String> = numbers.map(|number| id.chunk(number)).collect();
+    let chunks = index.fetch(&ids, with_vectors).await?;
+    Ok(Some(Stored {
+        header,
+        chunks: chunks.into_iter().flatten().collect(),
+    }))
+}
+
+/// All documents of a generation, by id.
+async fn live(index: &dyn SearchIndex) -> Result<BTreeMap<String, Known>, IndexError> {
+    let mut found = BTreeMap::new();
+    let mut after: Option<String> = None;
+    loop {
+        let page = index.headers("", after.as_deref(), MAX_HEADERS).await?;
+        let Some(last) = page.last() else {
+            return Ok(found);
+        };
+        after = Some(last.uri.clone());
+        for header in page.into_iter().filter(|header| !header.deleted) {
+            let known = Known {
+                uri: header.uri,
+                version: header.version,
+            };
+            found.insert(header.doc_id, known);
+        }
+    }
+}

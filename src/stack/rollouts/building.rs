@@ -1,0 +1,148 @@
+//! Until a new generation has what the old one has: wait until the topic is read, then fill the gaps.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use millrace_kafka::{Admin, topics};
+use millrace_schemas::{Rollout, RolloutPhase};
+
+use super::{Rollouts, TRY_AGAIN};
+use crate::rollout::fill;
+use crate::rollout::measure::Pair;
+use crate::rollout::records::{described, number};
+use crate::stack::generations::OpenGeneration;
+use crate::stack::pipeline::vectorizer_group;
+
+/// How often the group's offsets are looked at.
+const LOOK_EVERY: Duration = Duration::from_millis(250);
+/// Who has this partition builds; the other members of the group would do the same work again.
+const BUILDERS_PARTITION: i32 = 0;
+
+impl Rollouts {
+    /// Builds whenever the record says so, until it is done.
+    pub(super) async fn build(self: Arc<Self>) {
+        let mut state = self.state.subscribe();
+        loop {
+            let building = |rollout: &Option<Rollout>| {
+                let rollout = rollout.as_ref();
+                rollout.is_some_and(|rollout| rollout.phase == RolloutPhase::Building)
+            };
+            let Ok(rollout) = state.wait_for(building).await.map(|it| it.clone()) else {
+                return;
+            };
+            if let Some(rollout) = rollout
+                && let Err(error) = self.build_once(&rollout).await
+            {
+                tracing::warn!("the new generation is not whole yet; trying again: {error:#}");
+            }
+            tokio::time::sleep(TRY_AGAIN).await;
+        }
+    }
+
+    async fn build_once(&self, rollout: &Rollout) -> anyhow::Result<()> {
+        if !self.is_builder(rollout).await {
+            return Ok(());
+        }
+        self.caught_up(rollout).await?;
+        let (old, new) = self.pair(rollout).await?;
+        let pair = Pair {
+            old: &old,
+            new: &new,
+        };
+        let lacking = fill::lacking(pair).await?;
+        let mut filled = 0;
+        if !lacking.is_empty() {
+            tracing::info!(
+                documents = lacking.len(),
+                "the topic does not have these any more; they are made of the stored text"
+            );
+            // What the old generation took from the topic meanwhile the new one takes from there too.
+            self.caught_up(rollout).await?;
+            let config = &self.deps.config.vectorizer;
+            let done = fill::fill(pair, &lacking, &self.deps.kafka, &self.producer, config);
+            filled = done.await?;
+        }
+        let mut work = self.work.lock().await;
+        if self.now().as_ref() != Some(rollout) {
+            return Ok(());
+        }
+        let ready = Rollout {
+            filled: rollout.filled + i64::try_from(filled).unwrap_or(i64::MAX),
+            ..rollout.clone()
+        };
+        let who = rollout.who.clone();
+        self.reach(&mut work, &ready, RolloutPhase::Ready, &who)
+            .await?;
+        Ok(())
+    }
+
+    async fn is_builder(&self, rollout: &Rollout) -> bool {
+        let work = self.work.lock().await;
+        let running = work.pipelines.get(number(&rollout.to));
+        running.is_some_and(|running| {
+            let partitions = running.pipeline.consumer.metrics().partitions;
+            partitions
+                .iter()
+                .any(|it| it.partition == BUILDERS_PARTITION)
+        })
+    }
+
+    /// The two generations of a rollout.
+    ///
+    /// # Errors
+    /// One of them is gone, or can't be opened.
+    pub(super) async fn pair(
+        &self,
+        rollout: &Rollout,
+    ) -> anyhow::Result<(OpenGeneration, OpenGeneration)> {
+        let generations = &self.deps.generations;
+        let there = generations.all().list(&rollout.index).await?;
+        for of in [&rollout.from, &rollout.to] {
+            if !there.iter().any(|found| found.generation == number(of)) {
+                bail!("generation {} of the rollout is gone", of.generation);
+            }
+        }
+        let old = generations.open(&described(rollout, &rollout.from)).await?;
+        let new = generations.open(&described(rollout, &rollout.to)).await?;
+        Ok((old, new))
+    }
+
+    /// Waits until the new generation's group has done all that the topic has now.
+    async fn caught_up(&self, rollout: &Rollout) -> anyhow::Result<()> {
+        let admin = Admin::connect(&self.deps.kafka)?;
+        let generation = described(rollout, &rollout.to).index;
+        let group = vectorizer_group(&self.deps.kafka, &generation);
+        let documents = [self.deps.kafka.topic(topics::DOCUMENTS)];
+        let lags = admin.group_lag(&group, &documents).await?;
+        let ends: BTreeMap<i32, i64> = lags.iter().map(|lag| (lag.partition, lag.end)).collect();
+        loop {
+            let lags = admin.group_lag(&group, &documents).await?;
+            let is_done = lags.iter().all(|lag| {
+                let end = ends.get(&lag.partition).copied().unwrap_or(0);
+                lag.committed.unwrap_or(lag.oldest) >= end || lag.oldest >= end
+            });
+            if is_done {
+                return Ok(());
+            }
+            self.still(rollout).await?;
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+    }
+
+    /// # Errors
+    /// Another phase was reached meanwhile, or the new generation's vectorizer can't go on.
+    async fn still(&self, rollout: &Rollout) -> anyhow::Result<()> {
+        if self.now().as_ref() != Some(rollout) {
+            bail!("another phase was reached meanwhile");
+        }
+        let work = self.work.lock().await;
+        let running = work.pipelines.get(number(&rollout.to));
+        let running = running.context("the new generation's vectorizer does not run")?;
+        match running.failure() {
+            Some(reason) => bail!("the new generation's vectorizer can't go on: {reason}"),
+            None => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,129 @@
+//! What a rollout would do, and whether one may begin.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use millrace_index::SearchRequest;
+use millrace_models::Encoder;
+use millrace_schemas::{Rollout, RolloutGeneration};
+use serde::{Deserialize, Serialize};
+
+use super::orders::refused;
+use super::{RolloutError, Rollouts};
+use crate::rollout::records;
+use crate::stack::generations::OpenGeneration;
+use crate::stack::{index, model};
+
+/// Chunks that the new model's rate is measured on.
+const RATE_CHUNKS: usize = 48;
+/// As the index keeps them.
+const VECTOR_COMPONENT_BYTES: u64 = 4;
+
+/// What a rollout would do.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Plan {
+    pub from: RolloutGeneration,
+    pub to: RolloutGeneration,
+    /// What the present generation holds.
+    pub documents: u64,
+    pub chunks: u64,
+    /// Records of `documents` that the topic still has: what is read first.
+    pub records: i64,
+    /// Bytes of the vectors that the new generation will hold.
+    pub vector_bytes: u64,
+    /// Chunks a second of the new model, as measured now on some of the index; none where it is empty.
+    pub chunks_per_second: Option<f64>,
+    /// How long embedding takes at that rate.
+    pub seconds: Option<f64>,
+}
+
+impl Rollouts {
+    /// What a rollout to this model of the store would do; nothing is changed.
+    ///
+    /// # Errors
+    /// As [`begin`](Self::begin).
+    pub async fn plan(&self, model: &str) -> Result<Plan, RolloutError> {
+        let work = self.work.lock().await;
+        let (rollout, old, encoder) = self.proposed(model).await?;
+        drop(work);
+        let counts = old.index.count().await?;
+        let lags = self.lags(&rollout.from, &rollout.index).await?;
+        let dimension = encoder.dimension() as u64;
+        let texts = some_texts(&old).await?;
+        let chunks_per_second = if texts.is_empty() {
+            None
+        } else {
+            let began = Instant::now();
+            let count = texts.len() as f64;
+            let made = tokio::task::spawn_blocking(move || {
+                let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
+                encoder.encode(&texts).map(drop)
+            });
+            made.await
+                .map_err(anyhow::Error::from)?
+                .map_err(anyhow::Error::from)?;
+            Some(count / began.elapsed().as_secs_f64())
+        };
+        Ok(Plan {
+            documents: counts.documents,
+            chunks: counts.chunks,
+            records: lags.iter().map(|lag| lag.end - lag.oldest).sum(),
+            vector_bytes: counts.chunks * dimension * VECTOR_COMPONENT_BYTES,
+            chunks_per_second,
+            seconds: chunks_per_second.map(|rate| counts.chunks as f64 / rate),
+            from: rollout.from,
+            to: rollout.to,
+        })
+    }
+
+    /// The rollout that would begin, the generation that serves, and the new model's encoder.
+    pub(super) async fn proposed(
+        &self,
+        model: &str,
+    ) -> Result<(Rollout, OpenGeneration, Arc<Encoder>), RolloutError> {
+        if let Some(open) = self.now().filter(|rollout| rollout.phase.is_open()) {
+            return refused(format!(
+                "a rollout is {} already, from generation {} to {} with {}, begun by {}; finish or abort it first",
+                open.phase,
+                open.from.generation,
+                open.to.generation,
+                open.to.model_version,
+                open.who
+            ));
+        }
+        let loaded = model::load_stored(&self.deps.config.model, model).await;
+        let encoder = loaded.map_err(|error| RolloutError::Invalid(format!("{error:#}")))?;
+        let old = self.deps.generations.serving().await?;
+        if old.spec.model_fingerprint == encoder.fingerprint().as_str() {
+            return refused(format!(
+                "{model} is the model that serves: {} was embedded by {}",
+                old.spec.index_name(),
+                old.spec.model_version
+            ));
+        }
+        let generation = old.spec.generation + 1;
+        let new = index::spec(&self.deps.config, generation, &encoder);
+        new.validate()?;
+        let there = self.deps.generations.all().list(&new.name).await?;
+        if there.iter().any(|found| found.generation == generation) {
+            return refused(format!(
+                "{} is there already and belongs to no rollout; `millrace rollout abort` removes it",
+                new.index_name()
+            ));
+        }
+        Ok((records::begin(&old.spec, &new), old, encoder))
+    }
+}
+
+/// Texts of some chunks, by a search for anything.
+async fn some_texts(open: &OpenGeneration) -> anyhow::Result<Vec<String>> {
+    let request = SearchRequest {
+        vector: Some(vec![1.0; open.spec.dimension]),
+        mode: millrace_index::Mode::Vector,
+        k: RATE_CHUNKS,
+        window: RATE_CHUNKS,
+        ..SearchRequest::default()
+    };
+    let found = open.index.search(&request).await?;
+    Ok(found.into_iter().map(|hit| hit.text).collect())
+}
