@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use millrace_kafka::ScannedLetter;
 use serde::Serialize;
 
-use super::plan::{Act, Plan};
+use super::plan::{Act, Plan, TOPIC_GONE};
 use crate::audit::{self, Counts};
 use crate::output::{bytes, printable};
 use crate::refusals::{Refused, keep_first};
@@ -201,7 +201,7 @@ fn told(reason: &str) -> &str {
         "never_on_the_topic" => {
             "they never were records of that topic; publish what they were made of again at its source"
         }
-        super::plan::TOPIC_GONE => "their topic is gone; `millrace topics create` makes it",
+        TOPIC_GONE => "their topic is gone; `millrace topics create` makes it",
         other => other,
     }
 }
