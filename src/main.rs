@@ -7,6 +7,7 @@ mod audit;
 mod cli;
 mod commands;
 mod config;
+mod console;
 mod dead_letters;
 mod evaluation;
 mod histogram;
@@ -20,6 +21,7 @@ mod refusals;
 mod reset_offsets;
 mod session;
 mod stack;
+mod token;
 mod topic_name;
 mod when;
 

@@ -109,14 +109,15 @@ pub async fn search(
     State(state): State<ApiState>,
     Body(query): Body<SearchQuery>,
 ) -> Result<Json<SearchAnswer>, ApiError> {
-    check(&query)?;
-    if query.k == 0 || query.k > MAX_K {
-        return Err(not_that_many("k", query.k));
-    }
-    answer(&state, query).await
+    answer(&state, query).await.map(Json)
 }
 
-async fn answer(state: &ApiState, query: SearchQuery) -> Result<Json<SearchAnswer>, ApiError> {
+/// Searches.
+///
+/// # Errors
+/// The query can't be searched, or the index or the encoder is away.
+pub async fn answer(state: &ApiState, query: SearchQuery) -> Result<SearchAnswer, ApiError> {
+    check(&query)?;
     let started = Instant::now();
     let vector = match query.mode {
         Mode::Text => None,
@@ -139,7 +140,7 @@ async fn answer(state: &ApiState, query: SearchQuery) -> Result<Json<SearchAnswe
             IndexError::InvalidRequest { .. } => ApiError::invalid(error.to_string()),
             error => ApiError::unavailable(&error),
         })?;
-    Ok(Json(SearchAnswer {
+    Ok(SearchAnswer {
         mode: query.mode,
         took_ms: started.elapsed().as_secs_f64() * 1e3,
         hits: hits
@@ -147,7 +148,7 @@ async fn answer(state: &ApiState, query: SearchQuery) -> Result<Json<SearchAnswe
             .map(|hit| found(hit, &query.query))
             .collect(),
         query: query.query,
-    }))
+    })
 }
 
 /// What the handler of [`instance_search`] needs.
@@ -209,8 +210,7 @@ pub async fn instance_search(
         filter,
         ..SearchQuery::new(&asked.query)
     };
-    check(&query)?;
-    answer(&state.api, query).await
+    answer(&state.api, query).await.map(Json)
 }
 
 fn check(query: &SearchQuery) -> Result<(), ApiError> {
@@ -224,6 +224,9 @@ fn check(query: &SearchQuery) -> Result<(), ApiError> {
             "the query has {} bytes; at most {MAX_QUERY_BYTES} are searched",
             query.query.len()
         )));
+    }
+    if query.k == 0 || query.k > MAX_K {
+        return Err(not_that_many("k", query.k));
     }
     Ok(())
 }

@@ -12,7 +12,7 @@ use crate::config::{Config, Profile};
 use crate::output::Output;
 use crate::stack::serving::Serving;
 use crate::stack::stop::StopSignals;
-use crate::stack::{Needs, reach, stop};
+use crate::stack::{Needs, reach, states, stop};
 
 /// Run one role; members of a role share the work.
 #[derive(Debug, clap::Args)]
@@ -42,6 +42,8 @@ enum Role {
     Collector,
     /// Metrics of how far consumer groups are behind, under the names of klag-exporter.
     LagExporter,
+    /// Pages over topics, groups, dead letters, search and, with state.valkey.url, recommendations.
+    Console,
     /// Sentence encoders over HTTP, as OpenAI's, TEI's and TorchServe's servers; on either profile.
     ModelServer,
 }
@@ -108,6 +110,13 @@ pub async fn run(args: Args, mut config: Config, output: Output) -> anyhow::Resu
             ..role
         },
         Role::LagExporter => Needs { lag: true, ..role },
+        Role::Console => Needs {
+            search: true,
+            profile_reader: states::are_configured(&config),
+            recommender: states::are_configured(&config),
+            console: true,
+            ..role
+        },
         Role::ModelServer => unreachable!("it is no part of a stack and was served above"),
     };
     let mut stop = stop::signals()?;

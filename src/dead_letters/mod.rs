@@ -21,7 +21,8 @@ use millrace_kafka::{
 pub use self::filter::{Filter, FilterArgs};
 pub use self::letter::describe;
 pub use self::order::Order;
-pub use self::plan::Act;
+pub use self::plan::{Act, Plan};
+pub use self::report::{Report, told};
 pub use self::summary::Summary;
 
 /// Hands every letter of the filter's topics that it lets pass to `each`, until that has enough.

@@ -195,7 +195,8 @@ impl Plan {
     }
 }
 
-fn told(reason: &str) -> &str {
+/// Why a record can't be published again, for people.
+pub fn told(reason: &str) -> &str {
     match reason {
         "no_origin" => "they do not say where they came from",
         "never_on_the_topic" => {

@@ -2,6 +2,7 @@
 
 mod chosen;
 mod decode;
+pub mod paging;
 mod place;
 
 pub use self::chosen::{Choice, Chosen};

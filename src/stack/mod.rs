@@ -59,6 +59,8 @@ use crate::api::control::Administrators;
 use crate::api::search::InstanceSearch;
 use crate::api::{self, ApiState, BehaviorState};
 use crate::config::{Config, Profile};
+use crate::console::{self, Console};
+use crate::token::random_token;
 
 /// How long a stop may take. Supervisors kill after 10 s, many of them.
 const DRAIN: Duration = Duration::from_secs(9);
@@ -243,7 +245,7 @@ impl Stack {
             }
             _ => None,
         };
-        let control_token = control_token()?;
+        let control_token = random_token()?;
         let administrators = Administrators::new(config, &control_token);
         let auditor = Auditor::new(
             needs
@@ -261,6 +263,20 @@ impl Stack {
         let known = BehaviorState {
             joiner: joining.as_ref().map(|joining| Arc::clone(&joining.joiner)),
             profiles,
+        };
+        let console = if needs.console {
+            Some(Console::new(console::Parts {
+                config,
+                kafka: &kafka,
+                administrators: &administrators,
+                search: state.clone(),
+                recommender: recommending
+                    .as_ref()
+                    .map(|recommending| Arc::clone(&recommending.recommender)),
+                profiles: known.profiles.clone(),
+            })?)
+        } else {
+            None
         };
         let stateful = [
             known.joiner.clone().map(Stateful::Joiner),
@@ -286,6 +302,7 @@ impl Stack {
         let intake = Router::new()
             .merge(behavior)
             .merge(recommendations)
+            .merge(console.map_or_else(Router::new, Console::routes))
             .merge(
                 uploads
                     .as_ref()
@@ -473,14 +490,4 @@ fn objects_config(config: &Config) -> millrace_objects::ObjectStoresConfig {
         .allowed_roots
         .extend(config.uploads.folders.iter().cloned());
     objects
-}
-
-/// 128 random bits in hex, from the system.
-fn control_token() -> anyhow::Result<String> {
-    use std::io::Read;
-    let mut bytes = [0u8; 16];
-    std::fs::File::open("/dev/urandom")
-        .and_then(|mut random| random.read_exact(&mut bytes))
-        .context("the system gives no random bytes")?;
-    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
 }

@@ -32,6 +32,8 @@ pub struct Needs {
     pub reconciler: bool,
     /// Metrics of how far consumer groups are behind.
     pub lag: bool,
+    /// Pages for people.
+    pub console: bool,
 }
 
 impl Needs {
@@ -50,6 +52,7 @@ impl Needs {
         collector: false,
         reconciler: false,
         lag: false,
+        console: false,
     };
     /// The index and the encoder alone.
     pub const SEARCH: Self = Self {
@@ -102,6 +105,7 @@ impl Needs {
         collector: true,
         reconciler: true,
         lag: true,
+        console: true,
         ..Self::INGEST
     };
 }

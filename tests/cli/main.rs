@@ -6,6 +6,7 @@ mod alerts;
 mod bad_input;
 mod behavior;
 mod buckets;
+mod console;
 mod dashboards;
 mod dead_letters;
 mod encoders;
