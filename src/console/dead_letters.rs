@@ -10,7 +10,7 @@ use millrace_kafka::{ResolvedLetters, ScannedLetter, topics};
 use super::Console;
 use super::error::PageError;
 use super::form::{Asked, Fields};
-use super::layout::{self, Page, Section, beginning, choice, field, grouped, shown, table};
+use super::layout::{self, Page, Section, beginning, choice, field, grouped, lines, shown, table};
 use super::session::{Role, Visitor};
 use crate::dead_letters::{Filter, FilterArgs, Summary, describe, visit};
 use crate::output::time;
@@ -215,7 +215,7 @@ fn letter(scanned: &ScannedLetter) -> Markup {
                     dd { (resolved.resolution) " " (time(Some(resolved.at_ms))) " by " (shown(&resolved.who)) }
                 }
             }
-            pre { (beginning(&value, VALUE_CHARS)) }
+            pre tabindex="0" role="region" aria-label="Value of the record" { (lines(&value, VALUE_CHARS)) }
         }
     }
 }

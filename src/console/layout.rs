@@ -147,6 +147,14 @@ pub fn beginning(text: &str, characters: usize) -> String {
     }
 }
 
+/// As [`beginning`], keeping lines.
+pub fn lines(text: &str, characters: usize) -> String {
+    let end = text.char_indices().nth(characters);
+    let (kept, more) = end.map_or((text, ""), |(end, _)| (&text[..end], "…"));
+    let shown: Vec<Cow<'_, str>> = kept.lines().map(shown).collect();
+    shown.join("\n") + more
+}
+
 /// A table that scrolls by itself where the screen is narrow: the page does not. `name` says what it is to
 /// who can't see it.
 pub fn table(name: &str, header: &[&str], rows: &Markup) -> Markup {
@@ -254,5 +262,7 @@ mod tests {
             "{markup}"
         );
         assert_eq!(beginning("ab\u{202e}cd", 3), "ab\\…");
+        assert_eq!(lines("a\n\u{1b}b", 9), "a\n\\u{1b}b");
+        assert_eq!(lines("äöü", 2), "äö…");
     }
 }

@@ -12,7 +12,7 @@ use maud::html;
 use super::Console;
 use super::error::PageError;
 use super::form::Asked;
-use super::layout::{self, Page, Section, beginning, shown, table};
+use super::layout::{self, Page, Section, beginning, lines, shown, table};
 use super::records::{named, one};
 use super::session::Visitor;
 use crate::output::{bytes, time};
@@ -66,7 +66,7 @@ pub async fn page(
         @if let Some(value) = record.value.as_deref() {
             @let (text, is_whole) = readable(value);
             h2 { "Value" }
-            pre tabindex="0" role="region" aria-label="Value" { (shown_lines(&text)) }
+            pre tabindex="0" role="region" aria-label="Value" { (lines(&text, SHOWN_BYTES)) }
             @if !is_whole { p { "These are the first " (bytes(SHOWN_BYTES as u64)) " of it." } }
             p { a href={ "/console/topics/" (topic) "/" (partition) "/" (offset) "/value" } download { "Download the value as it is" } }
         }
@@ -117,12 +117,6 @@ fn readable(value: &[u8]) -> (String, bool) {
     (text[..end].to_owned(), end == text.len())
 }
 
-/// As [`shown`], keeping lines.
-fn shown_lines(text: &str) -> String {
-    let lines: Vec<Cow<'_, str>> = text.lines().map(shown).collect();
-    lines.join("\n")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -135,6 +129,5 @@ mod tests {
         assert!(text.len() <= SHOWN_BYTES && !is_whole);
         let (text, is_whole) = readable(&vec![b'x'; 10 << 20]);
         assert_eq!((text.len(), is_whole), (SHOWN_BYTES, false));
-        assert_eq!(shown_lines("a\n\u{1b}b"), "a\n\\u{1b}b");
     }
 }

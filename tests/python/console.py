@@ -62,7 +62,6 @@ def every_page(browser, base, screenshots, complaints):
     for look, options in {
         "light": {"viewport": DESKTOP, "color_scheme": "light"},
         "dark": {"viewport": DESKTOP, "color_scheme": "dark"},
-        "phone": {"viewport": PHONE, "color_scheme": "light", "has_touch": True},
         "phone-dark": {"viewport": PHONE, "color_scheme": "dark", "has_touch": True},
     }.items():
         page = visitor(browser, complaints, **options)
@@ -71,8 +70,7 @@ def every_page(browser, base, screenshots, complaints):
             page.goto(base + path)
             expect(page.locator("h1")).to_have_count(1)
             # Opened, so that what is inside is looked at too.
-            for details in page.locator("details:not([open]) > summary").all()[:3]:
-                details.click()
+            page.evaluate("[...document.querySelectorAll('details')].slice(0, 3).forEach(it => it.open = true)")
             wide = page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
             check(wide <= 0, f"{name} ({look}) is {wide} pixels wider than the screen")
             accessible(page, f"{name} ({look})")

@@ -3,6 +3,7 @@
 use anyhow::ensure;
 use bytes::Bytes;
 use millrace_kafka::{DeadLetterReason, DeadLetters, KafkaConfig, Producer, RawRecord, Record};
+use serde_json::json;
 
 use super::{LONG, Visitor, kafka, publish};
 use crate::harness::{Pipeline, Target, eventually};
@@ -26,16 +27,14 @@ fn is_harmless(page: &str) -> anyhow::Result<()> {
 #[test]
 fn what_records_hold_is_shown_and_does_nothing() -> anyhow::Result<()> {
     let pipeline = Pipeline::new(Target::Embedded)?;
-    let title = format!("Tides {SCRIPT}");
-    let note = pipeline.write(
-        "docs/note.md",
-        format!("# {title}\n\nThe moon pulls at the sea {SCRIPT}.\n"),
-    )?;
-    let up = pipeline.up(&[
-        "--watch",
-        pipeline.path("docs").to_str().unwrap_or_default(),
-    ])?;
-    pipeline.ingest(&note)?;
+    let line = json!({
+        "_id": "tides",
+        "title": format!("Tides {SCRIPT}"),
+        "text": format!("The moon pulls at the sea {SCRIPT}."),
+    });
+    let corpus = pipeline.write("notes.jsonl", line.to_string() + "\n")?;
+    let up = pipeline.up(&[])?;
+    pipeline.ingest(&corpus)?;
     let kafka = kafka(&up);
     let hostile = format!("{SCRIPT}\u{1b}[2J\u{202e}");
     let header = (hostile.clone(), Some(Bytes::from(hostile.clone())));
