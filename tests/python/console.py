@@ -208,7 +208,7 @@ def first_view(browser, base):
     for _ in range(5):
         page = browser.new_context(viewport=DESKTOP).new_page()
         responses = []
-        page.on("response", responses.append)
+        page.on("response", lambda response: responses.append(response))
         page.goto(base + "/console/", wait_until="load")
         took = page.evaluate("performance.getEntriesByType('navigation')[0].loadEventEnd")
         size = sum(len(response.body()) for response in responses if response.url.startswith("http"))

@@ -39,7 +39,7 @@ fn every_page_is_served_with_what_keeps_it_safe() -> anyhow::Result<()> {
             "{path}: {policy}"
         );
         ensure!(page.header("x-content-type-options") == "nosniff", "{path}");
-        ensure!(page.header("referrer-policy") == "no-referrer", "{path}");
+        ensure!(page.header("referrer-policy") == "same-origin", "{path}");
         ensure!(page.header("cache-control") == "no-store", "{path}");
         // The policy would keep them from running; there are none.
         for inline in [

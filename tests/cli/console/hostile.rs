@@ -111,7 +111,7 @@ fn dead_letter(
             topic: kafka.topic("documents"),
             partition: 0,
             offset: 0,
-            timestamp_ms: Some(1_000),
+            timestamp_ms: Some(jiff::Timestamp::now().as_millisecond()),
             key: Some(Bytes::from(hostile.to_owned())),
             value: Some(Bytes::from(hostile.to_owned())),
             headers: vec![header],
