@@ -39,7 +39,7 @@ pub async fn page(
     let query = fields.text("q");
     let content = html! {
         (form(&fields, tried))
-        p id="ranked" aria-live="polite" {}
+        p.aloud id="ranked" aria-live="polite" {}
         div id="rankings" {
             @if let Some(query) = query { (ranked(&console, query, in_force, tried).await?) }
         }

@@ -6,9 +6,9 @@ use super::Seen;
 use super::stages::{ARROWS, PLACES, STAGES, at};
 use crate::console::layout::ours;
 
-const WIDTH: u32 = 156;
+const WIDTH: u32 = 172;
 const HEIGHT: u32 = 48;
-const COLUMN: u32 = 188;
+const COLUMN: u32 = 196;
 const ROW: u32 = 82;
 const MARGIN: u32 = 12;
 const COLUMNS: u32 = 6;
@@ -117,8 +117,8 @@ mod tests {
     #[test]
     fn arrows_leave_by_the_side_that_looks_there() {
         let path = |from, to| arrow(from, to).into_string();
-        assert_eq!(path((0, 0), (1, 0)), "M168 36H184V36H200");
-        assert_eq!(path((1, 0), (1, 1)), "M278 60V94");
-        assert_eq!(path((5, 4), (3, 4)), "M952 364H748V364H732");
+        assert_eq!(path((0, 0), (1, 0)), "M184 36H196V36H208");
+        assert_eq!(path((1, 0), (1, 1)), "M294 60V94");
+        assert_eq!(path((5, 4), (3, 4)), "M992 364H784V364H772");
     }
 }
