@@ -44,6 +44,18 @@ impl Administrators {
         }
     }
 
+    /// Whether anybody who reaches the process is one.
+    pub fn are_anybody(&self) -> bool {
+        self.anybody
+    }
+
+    /// Whether whoever shows this token is one.
+    pub fn know(&self, token: &[u8]) -> bool {
+        let allowed = [Some(&self.control_token), self.admin_token.as_ref()];
+        let is_one = |known: &Arc<str>| bool::from(token.ct_eq(known.as_bytes()));
+        allowed.into_iter().flatten().any(is_one)
+    }
+
     /// Lets them alone through to these routes.
     pub fn protect(&self, routes: Router) -> Router {
         routes.route_layer(middleware::from_fn_with_state(
@@ -58,18 +70,12 @@ async fn require_administrator(
     request: Request,
     next: Next,
 ) -> Result<Response, ApiError> {
-    let Administrators {
-        control_token,
-        admin_token,
-        anybody,
-    } = &administrators;
-    let shown = presented(&request);
-    let allowed = [Some(control_token), admin_token.as_ref()];
-    let is_one = |token: &Arc<str>| bool::from(shown.ct_eq(token.as_bytes()));
-    if *anybody || allowed.into_iter().flatten().any(is_one) {
+    if administrators.are_anybody() || administrators.know(presented(&request)) {
         return Ok(next.run(request).await);
     }
-    Err(ApiError::no_administrator(admin_token.is_some()))
+    Err(ApiError::no_administrator(
+        administrators.admin_token.is_some(),
+    ))
 }
 
 /// The bearer token of a request; empty where there is none.

@@ -21,6 +21,16 @@ pub struct ApiError {
 }
 
 impl ApiError {
+    /// The status that it is answered with.
+    pub fn status(&self) -> StatusCode {
+        self.status
+    }
+
+    /// What is wrong and what to do about it.
+    pub fn message(&self) -> &str {
+        &self.message
+    }
+
     /// The request cannot be done as it is.
     pub fn invalid(message: impl Into<String>) -> Self {
         Self {

@@ -137,7 +137,10 @@ impl FromRef<ApiState> for Arc<str> {
 
 impl ApiState {
     /// The generation that serves, its index and its encoder.
-    async fn serving(&self) -> Result<OpenGeneration, ApiError> {
+    ///
+    /// # Errors
+    /// None serves, or its index or its model is away.
+    pub async fn serving(&self) -> Result<OpenGeneration, ApiError> {
         let serving = self.generations.serving().await;
         serving.map_err(|error| ApiError::unavailable(error.as_ref()))
     }

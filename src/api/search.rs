@@ -146,14 +146,18 @@ pub async fn search(
     State(state): State<ApiState>,
     Body(query): Body<SearchQuery>,
 ) -> Result<Json<SearchAnswer>, ApiError> {
+    answer(&state, query).await.map(Json)
+}
+
+/// Searches.
+///
+/// # Errors
+/// The query can't be searched, or the index or the encoder is away.
+pub async fn answer(state: &ApiState, query: SearchQuery) -> Result<SearchAnswer, ApiError> {
     check(&query.query)?;
     if query.k == 0 || query.k > MAX_K {
         return Err(not_that_many("k", query.k));
     }
-    answer(&state, query).await
-}
-
-async fn answer(state: &ApiState, query: SearchQuery) -> Result<Json<SearchAnswer>, ApiError> {
     let started = Instant::now();
     state.recent.note(&query.query);
     // Of a canary nobody asked for.
@@ -170,7 +174,7 @@ async fn answer(state: &ApiState, query: SearchQuery) -> Result<Json<SearchAnswe
         hits => (serving, hits),
     };
     let hits = hits.map_err(|error| not_searched(&error))?;
-    Ok(Json(SearchAnswer {
+    Ok(SearchAnswer {
         mode: query.mode,
         took_ms: started.elapsed().as_secs_f64() * 1e3,
         index_version: serving.spec.index_name(),
@@ -180,7 +184,7 @@ async fn answer(state: &ApiState, query: SearchQuery) -> Result<Json<SearchAnswe
             .map(|hit| found(hit, &query.query))
             .collect(),
         query: query.query,
-    }))
+    })
 }
 
 fn is_gone(error: &anyhow::Error) -> bool {
@@ -270,8 +274,7 @@ pub async fn instance_search(
         filter,
         ..SearchQuery::new(&asked.query)
     };
-    check(&query.query)?;
-    answer(&state.api, query).await
+    answer(&state.api, query).await.map(Json)
 }
 
 /// Refuses words that no search takes.

@@ -6,6 +6,7 @@ use axum::Json;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Path, Query, State};
 use millrace_features::{Field, Profile};
+use millrace_profiles::ProfileReader;
 use millrace_schemas::BehaviorKind;
 use serde::{Deserialize, Serialize};
 
@@ -104,13 +105,25 @@ pub async fn profile(
              state.valkey.url in the cluster profile",
         ));
     };
+    look_up(profiles, user_id, query).await.map(Json)
+}
+
+/// What is known of a user now.
+///
+/// # Errors
+/// The state of profiles does not answer.
+pub async fn look_up(
+    profiles: &ProfileReader,
+    user_id: String,
+    query: ProfileQuery,
+) -> Result<ProfileAnswer, ApiError> {
     let profile = profiles.get(&user_id).await;
     let profile = profile.map_err(|error| ApiError::unavailable(&error))?;
     let now_ms = jiff::Timestamp::now().as_millisecond();
-    Ok(Json(match profile {
+    Ok(match profile {
         Some(profile) => known(user_id, &profile, query, now_ms),
         None => ProfileAnswer::unknown(user_id),
-    }))
+    })
 }
 
 impl ProfileAnswer {

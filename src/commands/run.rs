@@ -12,7 +12,7 @@ use crate::config::{Config, Profile};
 use crate::output::Output;
 use crate::stack::serving::Serving;
 use crate::stack::stop::StopSignals;
-use crate::stack::{Needs, reach, stop};
+use crate::stack::{Needs, reach, states, stop};
 
 /// Run one role; members of a role share the work.
 #[derive(Debug, clap::Args)]
@@ -44,6 +44,8 @@ enum Role {
     LagExporter,
     /// A document uploaded on a schedule and searched for, and how long that took, as metrics.
     Canary,
+    /// Pages over topics, groups, dead letters, search and, with state.valkey.url, recommendations.
+    Console,
     /// Sentence encoders over HTTP, as OpenAI's, TEI's and TorchServe's servers; on either profile.
     ModelServer,
 }
@@ -118,6 +120,13 @@ pub async fn run(args: Args, mut config: Config, output: Output) -> anyhow::Resu
         Role::Canary => Needs {
             search: true,
             canary: true,
+            ..role
+        },
+        Role::Console => Needs {
+            search: true,
+            profile_reader: states::are_configured(&config),
+            recommender: states::are_configured(&config),
+            console: true,
             ..role
         },
         Role::ModelServer => unreachable!("it is no part of a stack and was served above"),

@@ -233,6 +233,16 @@ impl Config {
                  the port could tell what users did; set a token or listen on 127.0.0.1",
             ));
         }
+        if self.api.read_token.is_some() && self.api.admin_token.is_none() {
+            return Err(ConfigError::Contradiction(
+                "api.read_token is set but api.admin_token is not: nobody would be kept from acting; set both",
+            ));
+        }
+        if self.api.read_token.is_some() && self.api.read_token == self.api.admin_token {
+            return Err(ConfigError::Contradiction(
+                "api.read_token and api.admin_token are the same: who may read could act; set two tokens",
+            ));
+        }
         RowReader::new(&self.behavior)?;
         self.airec.validate()?;
         self.recommender.validate()?;

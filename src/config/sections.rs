@@ -22,6 +22,9 @@ pub struct ApiConfig {
     /// Bearer token that calls which change what serves must carry (deploys, rollbacks, an instance's
     /// configuration), and those that read what a user did. Default: none; then they are open on loopback, and closed elsewhere.
     pub admin_token: Option<String>,
+    /// Token that opens the console to read, and to change nothing. Default: none. It needs `admin_token`,
+    /// without which the console is anybody's on loopback.
+    pub read_token: Option<String>,
 }
 
 /// The embedded broker.
@@ -95,6 +98,7 @@ impl Default for ApiConfig {
             notices_token: None,
             events_token: None,
             admin_token: None,
+            read_token: None,
         }
     }
 }

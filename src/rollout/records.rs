@@ -5,25 +5,11 @@ use std::collections::BTreeMap;
 use anyhow::Context;
 use millrace_index::{Generation, IndexSpec};
 use millrace_kafka::{
-    AdminError, KafkaConfig, Producer, ReadFrom, ReadUntil, ReaderError, Record, TopicReader,
-    topics,
+    KafkaConfig, Producer, ReadFrom, ReadUntil, ReaderError, Record, TopicReader, topics,
 };
 use millrace_schemas::{EventHeaders, Rollout, RolloutGeneration, RolloutPhase, decode};
 
-use crate::stack::index::FIRST_GENERATION;
-
 const SOURCE: &str = "millrace/rollout";
-
-/// The last record of an index that is there now; `None` where there never was a rollout.
-///
-/// # Errors
-/// The brokers can't be reached.
-pub async fn read(kafka: &KafkaConfig, index: &str) -> anyhow::Result<Option<Rollout>> {
-    match follow(kafka).await {
-        Err(ReaderError::Admin(AdminError::UnknownTopic { .. })) => Ok(None),
-        opened => Ok(last(&mut opened?, index).await?.0),
-    }
-}
 
 /// Reads what was there when `reader` was opened: the last record of the index, and the offset of the
 /// last of all, -1 where there is none.
@@ -147,14 +133,4 @@ pub fn described(rollout: &Rollout, generation: &RolloutGeneration) -> Generatio
         model_version: generation.model_version.clone(),
         model_fingerprint: generation.model_fingerprint.clone(),
     }
-}
-
-/// Name of the generation whose vectorizer tells what becomes of notices.
-pub fn written_index(last: Option<&Rollout>, name: &str) -> String {
-    let generation = match last {
-        Some(rollout) if rollout.phase == RolloutPhase::Finished => number(&rollout.to),
-        Some(rollout) => number(&rollout.from),
-        None => FIRST_GENERATION,
-    };
-    millrace_index::generation_name(name, generation)
 }

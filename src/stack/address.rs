@@ -77,19 +77,6 @@ fn file(data_dir: &Path) -> PathBuf {
     data_dir.join("up.json")
 }
 
-/// A new control token: 128 random bits in hex, from the system.
-///
-/// # Errors
-/// The system gives none.
-pub fn control_token() -> anyhow::Result<String> {
-    use std::io::Read;
-    let mut bytes = [0u8; 16];
-    std::fs::File::open("/dev/urandom")
-        .and_then(|mut random| random.read_exact(&mut bytes))
-        .context("the system gives no random bytes")?;
-    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

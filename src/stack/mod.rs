@@ -42,7 +42,7 @@ use millrace_telemetry::Health;
 use millrace_telemetry::prometheus_client::registry::Registry;
 use tokio_util::sync::CancellationToken;
 
-use self::address::{RunningAddress, control_token};
+use self::address::RunningAddress;
 use self::api_server::ApiServer;
 use self::canary::Canary;
 use self::collector::Collector;
@@ -52,7 +52,7 @@ use self::joining::Joining;
 use self::labelling::Labelling;
 use self::lagging::Lagging;
 pub use self::needs::Needs;
-pub use self::pipeline::vectorizer_group;
+pub use self::pipeline::{is_vectorizer_group, vectorizer_group};
 use self::profiling::Profiling;
 use self::rebuilding::{Rebuilds, Stateful};
 use self::recommending::{Place, Recommending};
@@ -64,7 +64,9 @@ use crate::api::control::Administrators;
 use crate::api::search::InstanceSearch;
 use crate::api::{self, ApiState, BehaviorState};
 use crate::config::{Config, Profile};
+use crate::console::{self, Console};
 use crate::rollout::recent::RecentQueries;
+use crate::token::random_token;
 
 /// How long a stop may take. Supervisors kill after 10 s, many of them.
 const DRAIN: Duration = Duration::from_secs(9);
@@ -270,7 +272,7 @@ impl Stack {
         if let Some(canary) = &canary {
             metrics::canary::register(&mut registry, &canary.stats);
         }
-        let control_token = control_token()?;
+        let control_token = random_token()?;
         let administrators = Administrators::new(config, &control_token);
         let auditor = Auditor::new(
             needs
@@ -292,6 +294,20 @@ impl Stack {
         let known = BehaviorState {
             joiner: joining.as_ref().map(|joining| Arc::clone(&joining.joiner)),
             profiles,
+        };
+        let console = if needs.console {
+            Some(Console::new(console::Parts {
+                config,
+                kafka: &kafka,
+                administrators: &administrators,
+                search: state.clone(),
+                recommender: recommending
+                    .as_ref()
+                    .map(|recommending| Arc::clone(&recommending.recommender)),
+                profiles: known.profiles.clone(),
+            })?)
+        } else {
+            None
         };
         let stateful = [
             known.joiner.clone().map(Stateful::Joiner),
@@ -321,6 +337,7 @@ impl Stack {
                 api::rollout_router(Arc::clone(rollouts), &administrators, &auditor)
             }))
             .merge(recommendations)
+            .merge(console.map_or_else(Router::new, Console::routes))
             .merge(
                 uploads
                     .as_ref()

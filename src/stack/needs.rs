@@ -34,6 +34,8 @@ pub struct Needs {
     pub lag: bool,
     /// A document uploaded on a schedule and searched for.
     pub canary: bool,
+    /// Pages for people.
+    pub console: bool,
 }
 
 impl Needs {
@@ -53,6 +55,7 @@ impl Needs {
         reconciler: false,
         lag: false,
         canary: false,
+        console: false,
     };
     /// The index and the encoder alone.
     pub const SEARCH: Self = Self {
@@ -106,6 +109,7 @@ impl Needs {
         reconciler: true,
         lag: true,
         canary: true,
+        console: true,
         ..Self::INGEST
     };
 }

@@ -37,6 +37,12 @@ pub fn vectorizer_group(kafka: &KafkaConfig, index: &str) -> String {
     format!("{}vectorizer.{index}", kafka.topic_prefix)
 }
 
+/// Whether a group is that of a vectorizer, of any generation of the index `name`.
+pub fn is_vectorizer_group(kafka: &KafkaConfig, name: &str, group: &str) -> bool {
+    let generation = group.strip_prefix(&vectorizer_group(kafka, &format!("{name}-")));
+    generation.is_some_and(|it| !it.is_empty() && it.bytes().all(|byte| byte.is_ascii_digit()))
+}
+
 /// What the vectorizer works with.
 pub struct Work<'a> {
     /// Where documents are written, and what makes their vectors.

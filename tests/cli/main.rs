@@ -7,6 +7,7 @@ mod bad_input;
 mod behavior;
 mod buckets;
 mod canary;
+mod console;
 mod dashboards;
 mod dead_letters;
 mod encoders;

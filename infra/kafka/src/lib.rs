@@ -40,7 +40,9 @@ pub mod replay;
 mod schema_registry;
 pub mod topics;
 
-pub use admin::{Admin, AdminError, CreateReport, Created, PartitionDescription, TopicDescription};
+pub use admin::{
+    Admin, AdminError, CreateReport, Created, PartitionDescription, PartitionEnds, TopicDescription,
+};
 pub use assigned::{AssignedConsumer, AssignedRecord, AssignedRecords};
 pub use config::{ConfigError, KafkaConfig};
 pub use consumer::{

@@ -4,8 +4,8 @@ use std::process::ExitCode;
 
 use millrace_kafka::KafkaConfig;
 
-use super::order::{Order, OrderArgs};
-use super::plan::Act;
+use super::order::{self, OrderArgs};
+use crate::dead_letters::Act;
 use crate::output::Output;
 
 /// Mark dead letters as done with: `list` counts them no more, and no replay takes them.
@@ -18,10 +18,5 @@ pub struct Args {
 }
 
 pub async fn run(args: Args, kafka: &KafkaConfig, output: Output) -> anyhow::Result<ExitCode> {
-    let order = Order {
-        act: Act::Discard,
-        rate: None,
-        args: args.order,
-    };
-    order.run(kafka, output).await
+    order::run(Act::Discard, None, &args.order, kafka, output).await
 }

@@ -10,8 +10,7 @@ use anyhow::Context;
 use millrace_kafka::{KafkaConfig, ResolvedLetters};
 use serde_json::json;
 
-use super::filter::{Filter, FilterArgs};
-use super::{letter, visit};
+use crate::dead_letters::{Filter, FilterArgs, describe, visit};
 use crate::output::{Output, refuse_existing};
 
 /// Write dead letters to a file, one JSON object a line: decoded, and raw in base64.
@@ -87,8 +86,7 @@ async fn write(
     let mut letters = 0;
     visit(kafka, filter, &resolved, |scanned| {
         if args.all || scanned.resolved.is_none() {
-            serde_json::to_writer(&mut out, &letter::describe(&scanned))
-                .map_err(std::io::Error::from)?;
+            serde_json::to_writer(&mut out, &describe(&scanned)).map_err(std::io::Error::from)?;
             out.write_all(b"\n")?;
             letters += 1;
         }

@@ -7,9 +7,8 @@ use std::process::ExitCode;
 use millrace_kafka::{DeadLetter, KafkaConfig, ResolvedLetters};
 use serde::Serialize;
 
-use super::filter::{Filter, FilterArgs};
-use super::visit;
 use crate::cli::UsageError;
+use crate::dead_letters::{Filter, FilterArgs, visit};
 use crate::histogram::{bar, buckets_between, readable_bucket_ms};
 use crate::output::{Output, printable, table, time};
 use crate::when::parse_duration_ms;

@@ -5,26 +5,14 @@
 
 mod discard;
 mod export;
-mod filter;
 mod histogram;
-mod letter;
 mod list;
 mod order;
-mod place;
-mod plan;
 mod replay;
-mod report;
 mod show;
-mod work;
 
-use std::ops::ControlFlow;
 use std::process::ExitCode;
 
-use millrace_kafka::{
-    AdminError, KafkaConfig, LetterScan, ReadFrom, ReaderError, ResolvedLetters, ScannedLetter,
-};
-
-use self::filter::Filter;
 use crate::config::Config;
 use crate::output::Output;
 use crate::session::TopicsSession;
@@ -59,33 +47,4 @@ pub async fn run(args: Args, config: Config, output: Output) -> anyhow::Result<E
     };
     session.close().await;
     done
-}
-
-/// Hands every letter of the filter's topics that it lets pass to `each`, until that has enough.
-///
-/// # Errors
-/// The topics can't be read, a topic that was named is not there, or `each` fails.
-async fn visit(
-    kafka: &KafkaConfig,
-    filter: &Filter,
-    resolved: &ResolvedLetters,
-    mut each: impl FnMut(ScannedLetter) -> anyhow::Result<ControlFlow<()>>,
-) -> anyhow::Result<()> {
-    for source in filter.sources() {
-        let opened = LetterScan::open(kafka, source, &ReadFrom::Beginning, resolved).await;
-        let mut scan = match opened {
-            // Brokers that were set up by an older version lack the newer topics.
-            Err(ReaderError::Admin(AdminError::UnknownTopic { .. })) if !filter.names_topics() => {
-                continue;
-            }
-            opened => opened?,
-        };
-        while let Some(scanned) = scan.next().await {
-            let scanned = scanned?;
-            if filter.lets_pass(&scanned.letter) && each(scanned)?.is_break() {
-                return Ok(());
-            }
-        }
-    }
-    Ok(())
 }

@@ -4,8 +4,8 @@ use std::process::ExitCode;
 
 use millrace_kafka::KafkaConfig;
 
-use super::order::{Order, OrderArgs};
-use super::plan::Act;
+use super::order::{self, OrderArgs};
+use crate::dead_letters::Act;
 use crate::output::Output;
 use crate::rate::Rate;
 
@@ -27,12 +27,8 @@ pub struct Args {
 }
 
 pub async fn run(args: Args, kafka: &KafkaConfig, output: Output) -> anyhow::Result<ExitCode> {
-    let order = Order {
-        act: Act::Replay {
-            max_replays: args.max_replays,
-        },
-        rate: args.rate,
-        args: args.order,
+    let act = Act::Replay {
+        max_replays: args.max_replays,
     };
-    order.run(kafka, output).await
+    order::run(act, args.rate, &args.order, kafka, output).await
 }

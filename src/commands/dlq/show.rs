@@ -6,8 +6,7 @@ use std::process::ExitCode;
 use millrace_kafka::{KafkaConfig, ResolvedLetters};
 use serde_json::{Value, json};
 
-use super::filter::{Filter, FilterArgs};
-use super::{letter, visit};
+use crate::dead_letters::{Filter, FilterArgs, describe, visit};
 use crate::output::{Output, printable, time};
 
 /// Show dead letters: reason, origin, history and the original record, decoded and raw.
@@ -33,7 +32,7 @@ pub async fn run(args: &Args, kafka: &KafkaConfig, output: Output) -> anyhow::Re
     if args.count > 0 {
         visit(kafka, &filter, &resolved, |scanned| {
             if args.all || scanned.resolved.is_none() {
-                records.push(letter::describe(&scanned));
+                records.push(describe(&scanned));
             }
             Ok(match records.len() < args.count {
                 true => ControlFlow::Continue(()),

@@ -1,21 +1,15 @@
 //! `millrace lag`: how far the consumers are behind, and what that means.
 
-mod report;
 mod watch;
 
 use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::ensure;
-use millrace_kafka::{Admin, KafkaConfig, LagHistory, PartitionLag, topics};
-
-use self::report::Report;
 use crate::cli::UsageError;
 use crate::config::Config;
-use crate::output::{Output, printable};
-use crate::rollout::records;
+use crate::lag::{Groups, Watching};
+use crate::output::Output;
 use crate::session::TopicsSession;
-use crate::stack::vectorizer_group;
 
 /// Show how far each consumer group is behind, in records and in seconds, and what that means.
 ///
@@ -54,7 +48,7 @@ pub async fn run(args: Args, config: Config, output: Output) -> anyhow::Result<E
     let over = seconds("--over", args.over, 0.0)?;
     let every = seconds("--every", args.every, 0.2)?;
     let session = TopicsSession::attach_or_start(&config)?;
-    let watching = Watching::new(&args, &config, &session.kafka).await;
+    let watching = Watching::new(groups(&args, &session), &config, &session.kafka);
     let done = async {
         let mut watching = watching?;
         if args.watch {
@@ -81,87 +75,12 @@ fn seconds(flag: &str, seconds: f64, least: f64) -> Result<Duration, UsageError>
     )))
 }
 
-/// Which groups are looked at, and what was seen of them.
-struct Watching {
-    admin: Admin,
-    groups: Groups,
-    /// Where nothing has read the documents yet, this group is to.
-    vectorizer: String,
-    documents: String,
-    history: LagHistory,
-}
-
-enum Groups {
-    Named(Vec<String>),
-    Prefixed(String),
-}
-
-impl Watching {
-    async fn new(args: &Args, config: &Config, kafka: &KafkaConfig) -> anyhow::Result<Self> {
-        let index = &config.index.name;
-        let last = records::read(kafka, index).await?;
-        let index = records::written_index(last.as_ref(), index);
-        let groups = if !args.group.is_empty() {
-            Groups::Named(args.group.clone())
-        } else if args.all {
-            Groups::Prefixed(String::new())
-        } else {
-            Groups::Prefixed(kafka.topic_prefix.clone())
-        };
-        Ok(Self {
-            admin: Admin::connect(kafka)?,
-            groups,
-            vectorizer: vectorizer_group(kafka, &index),
-            documents: kafka.topic(topics::DOCUMENTS),
-            history: LagHistory::default(),
-        })
+fn groups(args: &Args, session: &TopicsSession) -> Groups {
+    if !args.group.is_empty() {
+        Groups::Named(args.group.clone())
+    } else if args.all {
+        Groups::Prefixed(String::new())
+    } else {
+        Groups::Prefixed(session.kafka.topic_prefix.clone())
     }
-
-    /// Looks once, and tells what all looks so far come to.
-    async fn look(&mut self) -> anyhow::Result<Report> {
-        let known = self.admin.groups().await?;
-        let groups = match &self.groups {
-            Groups::Named(named) => {
-                for group in named {
-                    ensure!(
-                        known.contains(group),
-                        "unknown group {group:?}; there are {}",
-                        listed(&known)
-                    );
-                }
-                named.clone()
-            }
-            Groups::Prefixed(prefix) => {
-                let is_meant = |group: &&String| group.starts_with(prefix);
-                known.iter().filter(is_meant).cloned().collect()
-            }
-        };
-        let mut lags = self.admin.group_lags(&groups).await?;
-        let is_there = |lag: &PartitionLag| lag.group == self.vectorizer;
-        let is_meant = matches!(self.groups, Groups::Prefixed(_));
-        if is_meant && !lags.partitions.iter().any(is_there) {
-            lags.partitions.extend(self.unread_documents().await?);
-        }
-        self.history.observe(&lags.partitions);
-        Ok(Report::new(lags, &self.history))
-    }
-
-    /// Documents wait for the vectorizer also where it has never run.
-    async fn unread_documents(&self) -> anyhow::Result<Vec<PartitionLag>> {
-        if !self.admin.list().await?.contains(&self.documents) {
-            return Ok(Vec::new());
-        }
-        let documents = std::slice::from_ref(&self.documents);
-        let mut lags = self.admin.group_lag(&self.vectorizer, documents).await?;
-        self.admin.read_ages(&mut lags).await?;
-        Ok(lags)
-    }
-}
-
-fn listed(groups: &[String]) -> String {
-    if groups.is_empty() {
-        return "none yet".to_owned();
-    }
-    let names: Vec<_> = groups.iter().map(|group| printable(group)).collect();
-    names.join(", ")
 }

@@ -13,9 +13,8 @@ use ratatui::text::{Line, Span};
 use ratatui::widgets::{Cell, Row, Table, TableState};
 use tokio::sync::mpsc;
 
-use super::Watching;
-use super::report::{Partition, Report};
 use crate::cli::UsageError;
+use crate::lag::{Partition, Report, Watching};
 use crate::output::{Output, printable};
 
 /// Looks that a sparkline shows.
@@ -296,7 +295,6 @@ mod tests {
     use ratatui::backend::TestBackend;
 
     use super::*;
-    use crate::commands::lag::report::Report;
 
     fn partition(group: &str, partition: i32, lag: i64, status: LagStatus) -> Partition {
         Partition {

@@ -4,8 +4,8 @@ use std::str::FromStr;
 
 use millrace_kafka::Record;
 
-use super::decode::decoded;
 use crate::output::printable;
+use crate::records::decoded;
 
 /// A format string, read.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,25 +1,22 @@
 //! `millrace peek TOPIC`: look at records, decoded.
 
-mod decode;
 mod format;
-mod place;
 
 use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
 
 use anyhow::ensure;
-use millrace_kafka::{Admin, ReadUntil, Record, TopicReader};
+use millrace_kafka::ReadUntil;
 use serde_json::{Value, json};
 
-pub use self::decode::{describe, raw};
 use self::format::Format;
-use self::place::Place;
-use super::topics::full_name;
 use crate::cli::UsageError;
 use crate::config::Config;
 use crate::keys::KeyPrefixes;
 use crate::output::Output;
+use crate::records::{self, Choice, Chosen, Place};
 use crate::session::TopicsSession;
+use crate::topic_name::full_name;
 
 /// Look at records of a topic, decoded; joins no consumer group.
 ///
@@ -77,18 +74,18 @@ async fn show(args: &Args, session: &TopicsSession, output: Output) -> anyhow::R
         let message = "--format and --json are two ways to print a record; leave one out";
         return Err(UsageError(message.to_owned()).into());
     }
-    let mut peek = Peek::open(args, session).await?;
+    let mut chosen = choose(args, session).await?;
     if output.is_json() && !args.follow {
         let mut records: Vec<Value> = Vec::new();
-        while let Some(record) = peek.next().await? {
-            records.push(describe(&record));
+        while let Some(record) = chosen.next().await? {
+            records.push(records::describe(&record));
         }
         return output.result(&json!({ "records": records }), String::new);
     }
     let mut shown = false;
     loop {
         let record = tokio::select! {
-            record = peek.next() => record?,
+            record = chosen.next() => record?,
             _ = tokio::signal::ctrl_c(), if args.follow => None,
         };
         let Some(record) = record else {
@@ -104,8 +101,8 @@ async fn show(args: &Args, session: &TopicsSession, output: Output) -> anyhow::R
                     break;
                 }
             }
-            None if output.is_json() => output.line(&describe(&record).to_string())?,
-            None => output.line(&decode::text(&describe(&record)))?,
+            None if output.is_json() => output.line(&records::describe(&record).to_string())?,
+            None => output.line(&records::text(&records::describe(&record)))?,
         }
     }
     if !shown && !args.follow && args.format.is_none() {
@@ -114,64 +111,21 @@ async fn show(args: &Args, session: &TopicsSession, output: Output) -> anyhow::R
     Ok(())
 }
 
-/// The records that are meant, one by one.
-struct Peek<'a> {
-    args: &'a Args,
-    reader: TopicReader,
-    left: usize,
-    key_prefixes: KeyPrefixes,
-}
-
-impl<'a> Peek<'a> {
-    async fn open(args: &'a Args, session: &TopicsSession) -> anyhow::Result<Self> {
-        let topic = full_name(&args.topic, &session.kafka)?;
-        let there = Admin::connect(&session.kafka)?.partitions(&topic).await?;
-        if let Some(partition) = args.partition {
-            ensure!(
-                there.contains(&partition),
-                "{topic} has no partition {partition}; it has {}",
-                numbers(&there)
-            );
-        }
-        let all = args.format.is_some() || args.to.is_some() || args.follow;
-        let count = args.count.unwrap_or(if all { usize::MAX } else { SHOWN });
-        let from = args.from.begin(&there, args.count.unwrap_or(SHOWN));
-        let until = if args.follow {
+async fn choose(args: &Args, session: &TopicsSession) -> anyhow::Result<Chosen> {
+    let all = args.format.is_some() || args.to.is_some() || args.follow;
+    let choice = Choice {
+        topic: full_name(&args.topic, &session.kafka)?,
+        from: args.from.clone(),
+        to: args.to.clone(),
+        partition: args.partition,
+        key_prefixes: KeyPrefixes::of(args.key.as_deref()),
+        latest: args.count.unwrap_or(SHOWN),
+        count: args.count.unwrap_or(if all { usize::MAX } else { SHOWN }),
+        until: if args.follow {
             ReadUntil::Forever
         } else {
             ReadUntil::PresentEnd
-        };
-        Ok(Self {
-            reader: TopicReader::open(&session.kafka, &topic, &from, until).await?,
-            left: count,
-            key_prefixes: KeyPrefixes::of(args.key.as_deref()),
-            args,
-        })
-    }
-
-    async fn next(&mut self) -> anyhow::Result<Option<Record>> {
-        while self.left > 0 {
-            let Some(record) = self.reader.next().await else {
-                return Ok(None);
-            };
-            let record = record?;
-            if self.is_meant(&record) {
-                self.left -= 1;
-                return Ok(Some(record));
-            }
-        }
-        Ok(None)
-    }
-
-    fn is_meant(&self, record: &Record) -> bool {
-        let is_partition = |partition| partition == record.partition;
-        self.args.partition.is_none_or(is_partition)
-            && self.args.to.as_ref().is_none_or(|to| to.is_before(record))
-            && self.key_prefixes.begin(record.key.as_deref())
-    }
-}
-
-fn numbers(partitions: &[i32]) -> String {
-    let numbers: Vec<String> = partitions.iter().map(ToString::to_string).collect();
-    numbers.join(", ")
+        },
+    };
+    Chosen::open(choice, &session.kafka).await
 }

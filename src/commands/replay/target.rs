@@ -8,7 +8,7 @@ use millrace_kafka::{Admin, KafkaConfig, topics};
 
 use super::survey::Survey;
 use crate::cli::UsageError;
-use crate::commands::topics::full_name;
+use crate::topic_name::full_name;
 
 /// Flags that say where to.
 #[derive(Clone, Debug, Default, clap::Args)]

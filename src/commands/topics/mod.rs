@@ -4,7 +4,6 @@ mod reset_offsets;
 
 use std::process::ExitCode;
 
-use anyhow::bail;
 use millrace_kafka::topics::declared;
 use millrace_kafka::{Admin, Created, KafkaConfig, TopicDescription};
 use serde::Serialize;
@@ -13,6 +12,7 @@ use serde_json::json;
 use crate::config::Config;
 use crate::output::{Output, table};
 use crate::session::TopicsSession;
+use crate::topic_name::full_name;
 
 /// Create and inspect the topics that Millrace declares; move where groups resume from.
 #[derive(Debug, clap::Args)]
@@ -56,27 +56,6 @@ async fn act(action: Action, kafka: &KafkaConfig, output: Output) -> anyhow::Res
         Action::ResetOffsets(args) => return reset_offsets::run(&args, kafka, output).await,
     }
     Ok(ExitCode::SUCCESS)
-}
-
-/// The full name of a declared topic, or of any name that carries the prefix.
-///
-/// # Errors
-/// No such topic is declared; the declared ones are named.
-pub fn full_name(topic: &str, kafka: &KafkaConfig) -> anyhow::Result<String> {
-    if !kafka.topic_prefix.is_empty() && topic.starts_with(&kafka.topic_prefix) {
-        return Ok(topic.to_owned());
-    }
-    if declared().iter().any(|declared| declared.name == topic) {
-        return Ok(kafka.topic(topic));
-    }
-    let names: Vec<&str> = declared()
-        .iter()
-        .map(|declared| declared.name.as_str())
-        .collect();
-    bail!(
-        "no topic {topic:?} is declared; there are {}",
-        names.join(", ")
-    )
 }
 
 async fn create(admin: &Admin, output: Output) -> anyhow::Result<()> {

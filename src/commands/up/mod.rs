@@ -31,6 +31,7 @@ pub struct Args {
 struct Ready {
     pid: u32,
     api: String,
+    console: String,
     kafka: String,
     data: PathBuf,
     ready_seconds: f64,
@@ -67,15 +68,17 @@ pub async fn run(args: Args, mut config: Config, output: Output) -> anyhow::Resu
     let ready = Ready {
         pid: std::process::id(),
         api: stack.address().api.clone(),
+        console: format!("{}{}/", stack.address().api, crate::console::ROOT),
         kafka: stack.address().kafka.clone(),
         data: config.data_dir.clone(),
         ready_seconds: started.elapsed().as_secs_f64(),
     };
     output.result(&ready, || {
         format!(
-            "millrace is up after {:.1} s\n  API    {}  (POST /v1/search, POST /v1/notices, GET /v1/openapi.json, GET /metrics)\n  Kafka  {}\n  data   {}",
+            "millrace is up after {:.1} s\n  API     {}  (POST /v1/search, POST /v1/notices, GET /v1/openapi.json, GET /metrics)\n  console {}\n  Kafka   {}\n  data    {}",
             ready.ready_seconds,
             ready.api,
+            ready.console,
             ready.kafka,
             ready.data.display()
         )

@@ -1,6 +1,7 @@
 //! What topics the brokers have. `declared` makes those that are declared.
 
 mod declared;
+mod ends;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -16,6 +17,7 @@ use rdkafka::{Offset, TopicPartitionList};
 use crate::{ConfigError, KafkaConfig};
 
 pub use self::declared::{CreateReport, Created};
+pub use self::ends::PartitionEnds;
 
 /// How long one request to the brokers may take.
 pub(crate) const REQUEST_TIMEOUT: Duration = Duration::from_secs(15);

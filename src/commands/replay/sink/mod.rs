@@ -13,7 +13,7 @@ use serde_json::Value;
 pub use self::file::FileSink;
 pub use self::stdout::StdoutSink;
 pub use self::topic::TopicSink;
-use crate::commands::peek;
+use crate::records;
 use crate::refusals::Refused;
 
 /// Writes records.
@@ -97,8 +97,8 @@ fn size(records: &[Record]) -> u64 {
 
 /// A record as a line has it: decoded as far as that is possible, and its bytes in base64.
 fn line(record: &Record) -> Value {
-    let mut line = peek::describe(record);
-    line["raw"] = peek::raw(record);
+    let mut line = records::describe(record);
+    line["raw"] = records::raw(record);
     line
 }
 

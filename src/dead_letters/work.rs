@@ -11,7 +11,6 @@ use millrace_kafka::{
 };
 use millrace_retry::error_chain;
 
-use super::filter::Filter;
 use super::order::Order;
 use super::plan::{Act, Judge, Judged};
 use super::report::Done;
@@ -29,7 +28,6 @@ const COMMIT_EVERY: Duration = Duration::from_secs(1);
 /// An order being carried out.
 pub struct Work<'a> {
     pub order: &'a Order,
-    pub filter: &'a Filter,
     pub kafka: &'a KafkaConfig,
     pub resolver: Resolver,
     pub resolved: ResolvedLetters,
@@ -119,7 +117,7 @@ impl Work<'_> {
         let judge = Judge::new(self.order.act, scan.source().to_owned(), self.present);
         let mut batch: Vec<ScannedLetter> = Vec::new();
         let mut batch_bytes = 0;
-        let max = self.order.args.max.unwrap_or(u64::MAX);
+        let max = self.order.max.unwrap_or(u64::MAX);
         while self.done.taken < max {
             let scanned = tokio::select! {
                 scanned = scan.next() => scanned,
@@ -136,7 +134,7 @@ impl Work<'_> {
             if judged == Judged::Resolved {
                 continue;
             }
-            if judged != Judged::Selected || !self.filter.lets_pass(&scanned.letter) {
+            if judged != Judged::Selected || !self.order.filter.lets_pass(&scanned.letter) {
                 progress.stays_open(&scanned);
                 continue;
             }

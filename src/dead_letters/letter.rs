@@ -3,13 +3,13 @@
 use millrace_kafka::ScannedLetter;
 use serde_json::{Value, json};
 
-use crate::commands::peek;
+use crate::records;
 
 /// All that is known of a letter: the reason, the original decoded as far as that is possible, its bytes
 /// in base64, and what was done with it.
 pub fn describe(scanned: &ScannedLetter) -> Value {
     let letter = &scanned.letter;
-    let decoded = peek::describe(&letter.original);
+    let decoded = records::describe(&letter.original);
     let resolved = scanned.resolved.as_ref().map(|resolved| {
         json!({
             "resolution": resolved.resolution,
@@ -39,7 +39,7 @@ pub fn describe(scanned: &ScannedLetter) -> Value {
         "key": decoded["key"],
         "headers": decoded["headers"],
         "value": decoded["value"],
-        "raw": peek::raw(&letter.original),
+        "raw": records::raw(&letter.original),
     })
 }
 

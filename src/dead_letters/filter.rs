@@ -13,30 +13,30 @@ use crate::when::parse_when;
 pub struct FilterArgs {
     /// Only this topic, such as `documents.dlq`; several times for several.
     #[arg(long = "topic", value_name = "TOPIC")]
-    topics: Vec<String>,
+    pub topics: Vec<String>,
     /// Only what failed at this stage, such as `extract`.
     #[arg(long = "stage", value_name = "STAGE")]
-    stages: Vec<String>,
+    pub stages: Vec<String>,
     /// Only what failed for this reason, such as `unsupported_media_type`.
     #[arg(
         long = "reason",
         visible_alias = "error-type",
         value_name = "ERROR_TYPE"
     )]
-    reasons: Vec<String>,
+    pub reasons: Vec<String>,
     /// Only what first failed then or later: an RFC 3339 time, or how long ago, such as `2h` or `7d`.
     #[arg(long = "from", value_name = "WHEN", value_parser = parse_when)]
-    from_ms: Option<i64>,
+    pub from_ms: Option<i64>,
     /// Only what first failed before then.
     #[arg(long = "to", value_name = "WHEN", value_parser = parse_when)]
-    to_ms: Option<i64>,
+    pub to_ms: Option<i64>,
     /// Only keys (of documents: URIs) that begin so; a path stands for its URI.
     #[arg(long = "key", visible_alias = "uri", value_name = "PREFIX")]
-    key_prefix: Option<String>,
+    pub key_prefix: Option<String>,
     /// Only these places of the original topic: `PARTITION`, `PARTITION/OFFSET` or
     /// `PARTITION/FIRST-LAST`.
     #[arg(long, value_name = "PARTITION/OFFSET")]
-    origin: Option<Place>,
+    pub origin: Option<Place>,
 }
 
 /// Which letters are meant.

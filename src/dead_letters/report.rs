@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use millrace_kafka::ScannedLetter;
 use serde::Serialize;
 
-use super::plan::{Act, Plan};
+use super::plan::{Act, Plan, TOPIC_GONE};
 use crate::audit::{self, Counts};
 use crate::output::{bytes, printable};
 use crate::refusals::{Refused, keep_first};
@@ -195,13 +195,14 @@ impl Plan {
     }
 }
 
-fn told(reason: &str) -> &str {
+/// Why a record can't be published again, for people.
+pub fn told(reason: &str) -> &str {
     match reason {
         "no_origin" => "they do not say where they came from",
         "never_on_the_topic" => {
             "they never were records of that topic; publish what they were made of again at its source"
         }
-        super::plan::TOPIC_GONE => "their topic is gone; `millrace topics create` makes it",
+        TOPIC_GONE => "their topic is gone; `millrace topics create` makes it",
         other => other,
     }
 }

@@ -1,0 +1,112 @@
+//! How many dead letters there are, by topic, stage and reason.
+
+use std::collections::BTreeMap;
+use std::ops::ControlFlow;
+
+use millrace_kafka::{KafkaConfig, ResolvedLetters, ScannedLetter};
+use millrace_schemas::Resolution;
+use serde::Serialize;
+
+use super::filter::Filter;
+use super::visit;
+
+/// How many letters there are, and of which kind.
+#[derive(Debug, Default, Serialize)]
+pub struct Summary {
+    /// Open letters.
+    pub total: u64,
+    /// Letters whose records were published again.
+    pub replayed: u64,
+    /// Letters that were discarded.
+    pub discarded: u64,
+    /// When the first of them failed first, ms since 1970.
+    pub oldest_ms: Option<i64>,
+    /// When the last of them failed first, ms since 1970.
+    pub newest_ms: Option<i64>,
+    /// By topic, stage and reason.
+    pub groups: Vec<Group>,
+}
+
+/// Letters of one topic and stage with one reason.
+#[derive(Debug, Default, Serialize)]
+pub struct Group {
+    /// The dead-letter topic's full name.
+    pub topic: String,
+    /// The stage that failed.
+    pub stage: String,
+    /// The machine-readable reason.
+    pub error_type: String,
+    /// Open ones.
+    pub count: u64,
+    /// Those whose records were published again.
+    pub replayed: u64,
+    /// Those that were discarded.
+    pub discarded: u64,
+    /// When the first of them failed first, ms since 1970: of the open ones, or of all.
+    pub oldest_ms: Option<i64>,
+    /// When the last of them failed first, ms since 1970.
+    pub newest_ms: Option<i64>,
+    /// What the first of them said.
+    pub example: String,
+}
+
+impl Summary {
+    /// Counts the open letters that the filter lets pass; with `all` also those that were replayed or
+    /// discarded.
+    ///
+    /// # Errors
+    /// The topics can't be read.
+    pub async fn count(
+        kafka: &KafkaConfig,
+        filter: &Filter,
+        resolved: &ResolvedLetters,
+        all: bool,
+    ) -> anyhow::Result<Self> {
+        let mut groups: BTreeMap<(String, String, String), Group> = BTreeMap::new();
+        visit(kafka, filter, resolved, |scanned| {
+            if all || scanned.resolved.is_none() {
+                let letter = &scanned.letter;
+                let key = (
+                    letter.position.topic.clone(),
+                    letter.stage.clone(),
+                    letter.error_type.clone(),
+                );
+                groups.entry(key).or_default().count(scanned);
+            }
+            Ok(ControlFlow::Continue(()))
+        })
+        .await?;
+        let mut summary = Self::default();
+        for ((topic, stage, error_type), group) in groups {
+            summary.total += group.count;
+            summary.replayed += group.replayed;
+            summary.discarded += group.discarded;
+            summary.oldest_ms = summary.oldest_ms.into_iter().chain(group.oldest_ms).min();
+            summary.newest_ms = summary.newest_ms.max(group.newest_ms);
+            summary.groups.push(Group {
+                topic,
+                stage,
+                error_type,
+                ..group
+            });
+        }
+        Ok(summary)
+    }
+}
+
+impl Group {
+    fn count(&mut self, scanned: ScannedLetter) {
+        let failed_at_ms = scanned.letter.failed_at_ms();
+        self.oldest_ms = self.oldest_ms.into_iter().chain(failed_at_ms).min();
+        self.newest_ms = self.newest_ms.max(failed_at_ms);
+        if self.example.is_empty() {
+            self.example = scanned.letter.message;
+        }
+        match scanned.resolved.map(|resolved| resolved.resolution) {
+            None => self.count += 1,
+            Some(Resolution::Discarded) => self.discarded += 1,
+            // One that only a newer version knows is not open either.
+            Some(Resolution::Replayed | Resolution::Unknown) => self.replayed += 1,
+        }
+    }
+}

@@ -1,0 +1,10 @@
+//! Records of a topic as people and programs look at them, outside any group.
+
+mod chosen;
+mod decode;
+pub mod paging;
+mod place;
+
+pub use self::chosen::{Choice, Chosen};
+pub use self::decode::{decoded, describe, raw, text};
+pub use self::place::Place;
