@@ -21,6 +21,16 @@ on_both_targets![
 
 /// How long anything may take: models are loaded in debug builds, on a busy machine.
 const LONG: Duration = Duration::from_secs(240);
+/// Times are told; tests that share two cores say nothing of them.
+const SWITCH: [&str; 7] = [
+    "rollout",
+    "switch",
+    "--without-judgements",
+    "--sample",
+    "20",
+    "--latency-factor",
+    "20",
+];
 /// Components of the vectors that the second model turns round.
 const TURNED: usize = 192;
 const LAST_NORM: &str = "encoder.layer.5.output.LayerNorm";
@@ -300,7 +310,16 @@ fn roll_out(pipeline: &Pipeline, up: &Up, judged: &str) -> anyhow::Result<()> {
         "unjudged, it would be refused"
     );
 
-    let switched = pipeline.json(&["rollout", "switch", "--judged", judged])?;
+    let switched = pipeline.json(&[
+        "rollout",
+        "switch",
+        "--sample",
+        "20",
+        "--latency-factor",
+        "20",
+        "--judged",
+        judged,
+    ])?;
     ensure!(switched["switched"] == true, "{switched}");
     let gates = switched["gates"].as_array().context("gates")?;
     let verdicts: BTreeMap<&str, &str> = gates
@@ -321,7 +340,7 @@ fn roll_out(pipeline: &Pipeline, up: &Up, judged: &str) -> anyhow::Result<()> {
     ensure!(phase(&back) == "rolled_back", "{back}");
     let (_, answer) = search(up, &passage(3))?;
     ensure!(generation(&answer)? == 1, "{answer}");
-    pipeline.json(&["rollout", "switch", "--without-judgements"])?;
+    pipeline.json(&SWITCH)?;
     let (_, answer) = search(up, &passage(3))?;
     ensure!(generation(&answer)? == 2, "{answer}");
     Ok(())
@@ -404,7 +423,7 @@ fn what_the_topic_no_longer_has_is_made_of_the_stored_text(target: Target) -> an
     let ready = pipeline.json(&["rollout", "status", "--watch"])?;
     ensure!(phase(&ready) == "ready", "{ready}");
     ensure!(ready["rollout"]["filled"] == DOCUMENTS, "{ready}");
-    let switched = pipeline.json(&["rollout", "switch", "--without-judgements"])?;
+    let switched = pipeline.json(&SWITCH)?;
     ensure!(switched["switched"] == true, "{switched}");
     for number in 0..DOCUMENTS {
         let (status, answer) = search(&up, &passage(number))?;
@@ -450,7 +469,7 @@ fn recommendations_are_of_one_model_before_and_after() -> anyhow::Result<()> {
     pipeline.json(&["rollout", "start", "--model", "emb:v2"])?;
     pipeline.json(&["rollout", "status", "--watch"])?;
     recommend()?;
-    pipeline.json(&["rollout", "switch", "--without-judgements"])?;
+    pipeline.json(&SWITCH)?;
     // Refused until the recommender has moved, which takes it a moment.
     eventually("it is finished", LONG, || {
         let finished = pipeline.output(&["rollout", "finish", "--delete-old", "--yes"])?;
