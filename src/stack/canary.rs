@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anyhow::Context;
+use anyhow::{Context, ensure};
 use millrace_index::{Filter, Hit, Mode, SearchRequest};
 use millrace_kafka::{KafkaConfig, Producer};
 use millrace_objects::{ObjectStores, ObjectUri, ObjectWriter};
@@ -153,8 +153,15 @@ pub fn doc_id(config: &Config) -> anyhow::Result<Option<DocId>> {
 /// Where the object is written: the configured place, or a folder in the data folder.
 pub fn location(config: &Config) -> anyhow::Result<ObjectUri> {
     match &config.canary.location {
-        Some(location) => ObjectUri::parse(location)
-            .with_context(|| format!("canary.location {location:?} is no place for objects")),
+        Some(location) => {
+            let place = ObjectUri::parse(location)
+                .with_context(|| format!("canary.location {location:?} is no place for objects"))?;
+            ensure!(
+                place.path().is_none_or(|folder| folder.is_dir()),
+                "canary.location {location:?} is no folder; make it, or name another"
+            );
+            Ok(place)
+        }
         None => Ok(ObjectUri::file(&folder(config)?)?),
     }
 }
