@@ -123,7 +123,7 @@ fn a_ranker_of_what_was_clicked_answers_until_it_is_rolled_back(
     )?;
     let trained = pipeline.json(&["train", "ranker"])?;
     ensure!(
-        trained["topic"]["answers"] == USERS && trained["topic"]["clicks"] == 2 * USERS,
+        trained["topic"]["clicked"] == USERS && trained["topic"]["clicks"] == 2 * USERS,
         "{trained:#}"
     );
     let ndcg = trained["evaluation"]["ndcg_at_10"].as_f64();
