@@ -233,6 +233,23 @@ impl Config {
                  the port could tell what users did; set a token or listen on 127.0.0.1",
             ));
         }
+        let api = &self.api;
+        let tokens = [
+            &api.notices_token,
+            &api.events_token,
+            &api.admin_token,
+            &api.read_token,
+        ];
+        // A variable that was left unset elsewhere arrives as an empty text, which anybody could show.
+        if tokens
+            .into_iter()
+            .flatten()
+            .any(|token| token.trim().is_empty())
+        {
+            return Err(ConfigError::Contradiction(
+                "a token of the section api is empty: whoever shows none would be let in; give it a text or leave it out",
+            ));
+        }
         if self.api.read_token.is_some() && self.api.admin_token.is_none() {
             return Err(ConfigError::Contradiction(
                 "api.read_token is set but api.admin_token is not: nobody would be kept from acting; set both",
@@ -425,6 +442,18 @@ mod tests {
         let config = load("").unwrap();
         assert_eq!(config.profile, Profile::Embedded);
         config.validate().unwrap();
+    }
+
+    #[test]
+    fn an_empty_token_is_refused() {
+        for token in ["notices_token", "events_token", "admin_token", "read_token"] {
+            let config = load(&format!("[api]\n{token} = \" \"")).unwrap();
+            let error = config.validate().unwrap_err().to_string();
+            assert!(
+                error.contains("token of the section api is empty"),
+                "{error}"
+            );
+        }
     }
 
     #[test]

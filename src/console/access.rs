@@ -114,6 +114,12 @@ pub async fn guarded(
              api.admin_token to reach it by name.",
         ));
     }
+    if is_fetched_by_another_site(request.headers()) {
+        return Err(PageError::new(
+            StatusCode::FORBIDDEN,
+            "Another site's page asked for this, without anybody following a link.",
+        ));
+    }
     let known = session_id(request.headers()).and_then(|id| access.sessions.find(id));
     let (visitor, opened) = match known {
         Some(visitor) => (visitor, None),
@@ -200,6 +206,14 @@ pub fn is_same_origin(headers: &HeaderMap) -> bool {
     authority.is_some() && authority == host(headers)
 }
 
+/// Whether a page of another site fetches it, as an image perhaps: looking costs work too, and asking for
+/// recommendations leaves an impression. Whoever follows a link is let through.
+fn is_fetched_by_another_site(headers: &HeaderMap) -> bool {
+    let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
+    let is_foreign = matches!(text("sec-fetch-site"), Some("cross-site" | "same-site"));
+    is_foreign && text("sec-fetch-mode") != Some("navigate")
+}
+
 /// Whether the request names this machine by address: a name may be pointed here by anybody.
 pub fn names_no_site(headers: &HeaderMap) -> bool {
     let Some(host) = host(headers) else {
@@ -254,6 +268,26 @@ mod tests {
             )
         };
         pairs.iter().map(pair).collect()
+    }
+
+    #[test]
+    fn another_site_may_link_here_and_fetch_nothing() {
+        let image = [
+            ("sec-fetch-site", "cross-site"),
+            ("sec-fetch-mode", "no-cors"),
+        ];
+        assert!(is_fetched_by_another_site(&headers(&image)));
+        let link = [
+            ("sec-fetch-site", "cross-site"),
+            ("sec-fetch-mode", "navigate"),
+        ];
+        assert!(!is_fetched_by_another_site(&headers(&link)));
+        let own = [
+            ("sec-fetch-site", "same-origin"),
+            ("sec-fetch-mode", "cors"),
+        ];
+        assert!(!is_fetched_by_another_site(&headers(&own)));
+        assert!(!is_fetched_by_another_site(&headers(&[])));
     }
 
     #[test]

@@ -8,6 +8,9 @@ use axum::http::request::Parts;
 use super::MAX_FORM_BYTES;
 use super::error::PageError;
 
+/// More than any form of the console has.
+const MAX_FIELDS: usize = 100;
+
 /// Named texts, as they were sent.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Fields(Vec<(String, String)>);
@@ -16,8 +19,12 @@ impl Fields {
     /// Of a body or a query.
     ///
     /// # Errors
-    /// It is no form.
+    /// It is no form of ours.
     pub fn parse(bytes: &[u8]) -> Result<Self, PageError> {
+        // Each takes some hundred bytes of memory for two of a body.
+        if bytes.iter().filter(|byte| **byte == b'&').count() >= MAX_FIELDS {
+            return Err(PageError::invalid("The form has too many fields."));
+        }
         serde_urlencoded::from_bytes(bytes)
             .map(Self)
             .map_err(|_| PageError::invalid("This is no form of the console."))
@@ -125,6 +132,11 @@ mod tests {
         assert_eq!(fields.raw("a"), " 1 ");
         assert_eq!(fields.read::<u32>("a", "A").ok(), Some(Some(1)));
         assert!(fields.read::<u32>("c", "C").is_err());
+    }
+
+    #[test]
+    fn a_form_of_thousands_of_fields_is_refused() {
+        assert!(Fields::parse("a&".repeat(1_000).as_bytes()).is_err());
     }
 
     #[test]

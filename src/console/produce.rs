@@ -17,8 +17,8 @@ use crate::audit::{self, Audit};
 
 /// The header that tells test records from others; its value is who published it.
 const TEST_HEADER: &str = "millrace.test";
-/// Topics whose records say what was done: nobody writes there by hand.
-const CLOSED: [&str; 2] = [topics::AUDIT, topics::DLQ_RESOLVED];
+/// Topics whose records say what was done, or what serves: nobody writes there by hand.
+const CLOSED: [&str; 3] = [topics::AUDIT, topics::DLQ_RESOLVED, topics::ROLLOUTS];
 
 /// The form for a topic that takes test records.
 pub fn form(console: &Console, visitor: &Visitor, topic: &str) -> Markup {

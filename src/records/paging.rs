@@ -117,15 +117,25 @@ pub async fn read(
         }
         let mut found: BTreeMap<i32, Vec<Record>> = BTreeMap::new();
         let mut reader = TopicReader::open_ranges(kafka, topic, &ranges)?;
-        while let Some(record) = reader.next().await {
+        let (mut held, mut passed) = (0, 0);
+        while held < MAX_BYTES
+            && let Some(record) = reader.next().await
+        {
             let record = record?;
             read += 1;
             if is_meant(&record) {
+                held += record.size_bytes();
                 found.entry(record.partition).or_default().push(record);
             } else {
-                left_out += 1;
+                passed += 1;
             }
         }
+        if held >= MAX_BYTES && window > 1 {
+            // A stretch that a filter keeps after one that it did not: less of it at a time.
+            window = (window / 8).max(1);
+            continue;
+        }
+        left_out += passed;
         let room = PAGE - page.len();
         let taken = merge(found, room, is_older);
         for (partition, range) in ranges {

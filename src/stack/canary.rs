@@ -5,6 +5,7 @@
 //! removal is told. One URI is used again and again, so what a crash leaves the next round replaces.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -157,7 +158,7 @@ pub fn location(config: &Config) -> anyhow::Result<ObjectUri> {
             let place = ObjectUri::parse(location)
                 .with_context(|| format!("canary.location {location:?} is no place for objects"))?;
             ensure!(
-                place.path().is_none_or(|folder| folder.is_dir()),
+                place.path().is_none_or(Path::is_dir),
                 "canary.location {location:?} is no folder; make it, or name another"
             );
             Ok(place)

@@ -270,6 +270,7 @@ fn two_runs_are_compared_query_by_query() -> anyhow::Result<()> {
     for (wrong, says) in [
         (["eval", "compare", &a, "missing.jsonl"], "missing.jsonl"),
         (["eval", "compare", &run_a, &run_b], "needs --qrels"),
+        (["eval", "compare", &a, &a], "are the same file"),
     ] {
         let error = pipeline.failure(&wrong)?;
         ensure!(error.contains(says), "{error}");

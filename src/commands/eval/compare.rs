@@ -50,6 +50,16 @@ struct Report {
 }
 
 pub fn run(args: Args, output: Output) -> anyhow::Result<ExitCode> {
+    let file = |path: &Path| std::fs::canonicalize(measures_file(path)).ok();
+    if let (Some(a), Some(b)) = (file(&args.a), file(&args.b))
+        && a == b
+    {
+        bail!(
+            "A and B are the same file, {}: `eval retrieval` of the same weights writes there again; give \
+             each run a file of its own with --run-file",
+            a.display()
+        );
+    }
     let judgements = args.qrels.as_deref().map(read_qrels).transpose()?;
     let a = Measured::read(&args.a, judgements.as_ref())?;
     let b = Measured::read(&args.b, judgements.as_ref())?;
