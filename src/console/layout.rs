@@ -125,7 +125,7 @@ pub fn csrf(visitor: &Visitor) -> Markup {
 pub fn hidden(fields: &Fields) -> Markup {
     html! {
         @for (name, value) in fields.pairs() {
-            @if !["csrf", "act"].contains(&name) && !value.is_empty() {
+            @if name != "csrf" && !value.is_empty() {
                 input type="hidden" name=(name) value=(value);
             }
         }
