@@ -12,7 +12,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use crate::api::client::ApiClient;
 use crate::config::{Config, Profile};
 use crate::stack::address::RunningAddress;
-use crate::stack::{Needs, Stack, embedded_broker, stop_broker};
+use crate::stack::{Needs, Stack, broker};
 
 /// A pipeline to speak to.
 pub struct Session {
@@ -128,7 +128,7 @@ impl TopicsSession {
                 own: None,
             });
         }
-        let broker = embedded_broker(&on_free_ports(config), false)?;
+        let broker = broker::embedded(&on_free_ports(config), false)?;
         let kafka = KafkaConfig {
             bootstrap: broker.bootstrap(),
             ..config.kafka.clone()
@@ -142,7 +142,7 @@ impl TopicsSession {
     /// Stops the broker if this session started it.
     pub async fn close(self) {
         if let Some(broker) = self.own {
-            stop_broker(broker).await;
+            broker::stop(broker).await;
         }
     }
 }

@@ -40,6 +40,14 @@ pub struct SwitchAnswer {
 
 type Answer<T> = Result<Json<T>, ApiError>;
 
+/// Carries an order out to its end: a caller that hangs up must not leave one that is half done.
+async fn whole<T: Send + 'static>(
+    order: impl Future<Output = Result<T, RolloutError>> + Send + 'static,
+) -> Result<T, ApiError> {
+    let done = tokio::spawn(order).await;
+    Ok(done.map_err(|error| ApiError::unavailable(&error))??)
+}
+
 /// `GET /v1/rollout`.
 pub async fn status(State(rollouts): State<Arc<Rollouts>>) -> Answer<RolloutStatus> {
     Ok(Json(rollouts.status().await?))
@@ -59,8 +67,9 @@ pub async fn start(
     headers: HeaderMap,
     Body(order): Body<StartOrder>,
 ) -> Result<(StatusCode, Json<RolloutStatus>), ApiError> {
-    let begun = rollouts.begin(&order.model, &who(&headers)).await?;
-    Ok((StatusCode::ACCEPTED, Json(begun)))
+    let who = who(&headers);
+    let begun = whole(async move { rollouts.begin(&order.model, &who).await });
+    Ok((StatusCode::ACCEPTED, Json(begun.await?)))
 }
 
 /// `POST /v1/rollout/switch`.
@@ -69,10 +78,12 @@ pub async fn switch(
     headers: HeaderMap,
     Body(order): Body<SwitchOrder>,
 ) -> Answer<SwitchAnswer> {
-    let gates = rollouts.switch(&order, &who(&headers)).await?;
+    let who = who(&headers);
+    let switched = !order.dry_run;
+    let gates = whole(async move { rollouts.switch(&order, &who).await });
     Ok(Json(SwitchAnswer {
-        switched: !order.dry_run,
-        gates,
+        switched,
+        gates: gates.await?,
     }))
 }
 
@@ -81,7 +92,9 @@ pub async fn rollback(
     State(rollouts): State<Arc<Rollouts>>,
     headers: HeaderMap,
 ) -> Answer<RolloutStatus> {
-    Ok(Json(rollouts.roll_back(&who(&headers)).await?))
+    let who = who(&headers);
+    let back = whole(async move { rollouts.roll_back(&who).await });
+    Ok(Json(back.await?))
 }
 
 /// `POST /v1/rollout/finish`.
@@ -90,8 +103,9 @@ pub async fn finish(
     headers: HeaderMap,
     Body(order): Body<FinishOrder>,
 ) -> Answer<RolloutStatus> {
-    let finished = rollouts.finish(order.delete_old, &who(&headers)).await?;
-    Ok(Json(finished))
+    let who = who(&headers);
+    let finished = whole(async move { rollouts.finish(order.delete_old, &who).await });
+    Ok(Json(finished.await?))
 }
 
 /// `POST /v1/rollout/abort`.
@@ -99,7 +113,9 @@ pub async fn abort(
     State(rollouts): State<Arc<Rollouts>>,
     headers: HeaderMap,
 ) -> Answer<RolloutStatus> {
-    Ok(Json(rollouts.abort(&who(&headers)).await?))
+    let who = who(&headers);
+    let aborted = whole(async move { rollouts.abort(&who).await });
+    Ok(Json(aborted.await?))
 }
 
 impl From<RolloutError> for ApiError {

@@ -171,7 +171,8 @@ fn order_form(fields: &Fields) -> Markup {
         h2 { "Redrive" }
         p { "First it is counted what would happen to the letters of this filter; nothing is done before you say so there." }
         form method="get" action="/console/dead-letters/order" {
-            (layout::hidden(fields))
+            // What an address says of these must not win over the form's own.
+            (layout::hidden(&fields.without(&["act", "max-replays"])))
             div.fields {
                 div.field {
                     label for="order-max-replays" { "Leave records alone that were replayed so often" }

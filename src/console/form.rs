@@ -88,6 +88,15 @@ impl Fields {
         serde_urlencoded::to_string(pairs).unwrap_or_default()
     }
 
+    /// The same fields without those of these names.
+    pub fn without(&self, names: &[&str]) -> Self {
+        let kept = self
+            .0
+            .iter()
+            .filter(|(name, _)| !names.contains(&name.as_str()));
+        Self(kept.cloned().collect())
+    }
+
     /// All of them.
     pub fn pairs(&self) -> impl Iterator<Item = (&str, &str)> {
         let pairs = self.0.iter();

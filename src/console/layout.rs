@@ -132,6 +132,31 @@ pub fn hidden(fields: &Fields) -> Markup {
     }
 }
 
+/// The form that does what a page has shown, for whoever may act.
+pub fn confirm(
+    visitor: &Visitor,
+    fields: &Fields,
+    action: &str,
+    do_it: &Markup,
+    leave: (&str, &str),
+) -> Markup {
+    let (back, leave_it) = leave;
+    html! {
+        @if visitor.role == Role::Operator {
+            form method="post" action=(action) {
+                (csrf(visitor))
+                (hidden(fields))
+                div.buttons {
+                    button type="submit" { (do_it) }
+                    a href=(back) { (leave_it) }
+                }
+            }
+        } @else {
+            p.hint { "You may look and not act." }
+        }
+    }
+}
+
 /// Text of unknown origin: what would turn the direction of writing or is no character at all is shown as
 /// its escape. The templates escape the rest.
 pub fn shown(text: &str) -> Cow<'_, str> {

@@ -31,6 +31,7 @@ mod topics;
 use std::sync::Arc;
 
 use axum::extract::DefaultBodyLimit;
+use axum::http::StatusCode;
 use axum::response::Redirect;
 use axum::routing::{get, post};
 use axum::{Router, middleware};
@@ -39,6 +40,7 @@ use millrace_profiles::ProfileReader;
 use millrace_recommender::Recommender;
 
 use self::access::Access;
+use self::error::PageError;
 use self::flow::Flow;
 use crate::api::ApiState;
 use crate::api::control::Administrators;
@@ -82,6 +84,8 @@ pub struct Shared {
     /// The instance that is asked for recommendations and for weights.
     instance: String,
     models: models::Stored,
+    /// Held by the order that is carried out: two at once would do the same twice.
+    orders: Arc<tokio::sync::Mutex<()>>,
 }
 
 impl std::ops::Deref for Console {
@@ -118,7 +122,21 @@ impl Console {
             profiles,
             instance: instance.to_owned(),
             models: models::Stored::default(),
+            orders: Arc::default(),
         })))
+    }
+
+    /// Has an order be the only one until what is returned is dropped.
+    ///
+    /// # Errors
+    /// Another one is being carried out.
+    fn turn(&self) -> Result<tokio::sync::OwnedMutexGuard<()>, PageError> {
+        Arc::clone(&self.orders).try_lock_owned().map_err(|_| {
+            PageError::new(
+                StatusCode::CONFLICT,
+                "Another order is being carried out. Nothing was changed by this one; look again in a moment.",
+            )
+        })
     }
 
     /// All pages, guarded.

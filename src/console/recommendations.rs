@@ -48,7 +48,7 @@ fn form(fields: &Fields) -> Markup {
                 (field(fields, "count", "How many", "Empty: the scene's"))
             }
             div.buttons { button type="submit" { "Recommend" } }
-            p.hint { "The answer is one as any other: it is on the topic impressions." }
+            p.hint { "Looked at here, the answer is no impression: nothing learns from it." }
         }
     }
 }
@@ -81,6 +81,7 @@ fn request(console: &Console, user: &str, fields: &Fields) -> Result<RecommendRe
         scene: fields.text("scene").map(str::to_owned),
         count: fields.read("count", "How many")?,
         explain: true,
+        preview: true,
         ..RecommendRequest::default()
     })
 }

@@ -245,6 +245,11 @@ pub async fn one(
             "There is no record {partition}/{offset} of {topic}; it may be gone."
         ))
     };
+    // Asked for a partition that is not there, the brokers are asked again for a minute.
+    let there = console.admin.partitions(topic).await?;
+    if !there.contains(&partition) {
+        return Err(gone());
+    }
     let (start, end) = console.admin.watermarks(topic, partition).await?;
     if !(start..end).contains(&offset) {
         return Err(gone());

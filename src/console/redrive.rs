@@ -9,8 +9,8 @@ use super::Console;
 use super::dead_letters::filter_of;
 use super::error::PageError;
 use super::form::{Asked, Fields, Posted};
-use super::layout::{self, Page, Section, csrf, grouped, hidden, shown, table};
-use super::session::{Role, Visitor};
+use super::layout::{self, Page, Section, confirm, grouped, shown, table};
+use super::session::Visitor;
 use crate::dead_letters::{Act, Order, Plan, Report, told};
 use crate::output::bytes;
 
@@ -25,6 +25,10 @@ pub async fn plan(
     Extension(visitor): Extension<Visitor>,
     Asked(fields): Asked,
 ) -> Result<Page, PageError> {
+    // What is decided on is what is shown: letters that come meanwhile are not part of it.
+    let now = jiff::Timestamp::now().to_string();
+    let to = fields.text("to").unwrap_or(&now);
+    let fields = Fields::parse(fields.with(&[("to", to)]).as_bytes())?;
     let order = order(&console, &fields)?;
     let act = order.act;
     let planned = order.plan(&console.kafka).await?;
@@ -40,18 +44,13 @@ pub async fn plan(
             p { (shown(&planned.question())) " Nothing was done yet." }
             (by_topic(&planned.plan))
             (left_open(&planned.plan))
-            @if visitor.role == Role::Operator {
-                form method="post" action="/console/dead-letters/order" {
-                    (csrf(&visitor))
-                    (hidden(&fields))
-                    div.buttons {
-                        button type="submit" { (to_do) " " (grouped(planned.plan.selected as i64)) }
-                        a href={ "/console/dead-letters?" (back(&fields)) } { "Leave them" }
-                    }
-                }
-            } @else {
-                p.hint { "You may look and not act." }
-            }
+            (confirm(
+                &visitor,
+                &fields,
+                "/console/dead-letters/order",
+                &html! { (to_do) " " (grouped(planned.plan.selected as i64)) },
+                (&format!("/console/dead-letters?{}", back(&fields)), "Leave them"),
+            ))
         }
     };
     Ok(layout::page(
@@ -69,10 +68,12 @@ pub async fn carry_out(
     Posted(fields): Posted,
 ) -> Result<Page, PageError> {
     let order = order(&console, &fields)?;
+    let turn = console.turn()?;
     let kafka = console.kafka.clone();
     let who = visitor.who.clone();
     // In a task of its own: a browser that leaves does not stop it in the middle.
     let work = tokio::spawn(async move {
+        let _turn = turn;
         let planned = order.plan(&kafka).await?;
         if planned.plan.selected == 0 {
             return anyhow::Ok(None);

@@ -2,13 +2,14 @@
 
 use axum::Extension;
 use axum::extract::State;
+use axum::http::StatusCode;
 use maud::{Markup, html};
 
 use super::Console;
 use super::error::PageError;
 use super::form::{Asked, Fields, Posted};
-use super::layout::{self, Page, Section, choice, csrf, field, grouped, hidden, shown, table};
-use super::session::{Role, Visitor};
+use super::layout::{self, Page, Section, choice, confirm, field, grouped, shown, table};
+use super::session::Visitor;
 use crate::reset_offsets::{Move, Report, Reset, Target};
 use crate::when::parse_when;
 
@@ -35,18 +36,15 @@ pub async fn plan(
             (moves(planned))
             @if !planned.partitions.iter().any(Move::changes) {
                 p { (shown(group)) " stands there already." }
-            } @else if visitor.role == Role::Operator {
-                p { "Nothing was changed yet." }
-                form method="post" action="/console/groups/reset" {
-                    (csrf(&visitor))
-                    (hidden(&fields))
-                    div.buttons {
-                        button type="submit" { "Move " (shown(group)) }
-                        a href="/console/groups" { "Leave it" }
-                    }
-                }
             } @else {
-                p.hint { "You may look and not act." }
+                p { "Nothing was changed yet." }
+                (confirm(
+                    &visitor,
+                    &Fields::parse(fields.with(&[("planned", &fingerprint(planned))]).as_bytes())?,
+                    "/console/groups/reset",
+                    &html! { "Move " (shown(group)) },
+                    ("/console/groups", "Leave it"),
+                ))
             }
         }
     };
@@ -66,13 +64,28 @@ pub async fn carry_out(
     Posted(fields): Posted,
 ) -> Result<Page, PageError> {
     let reset = reset(&fields)?;
+    let turn = console.turn()?;
     let refused = |refusal: anyhow::Error| PageError::conflict(&refusal);
     let planned = reset.plan(&console.kafka).await.map_err(refused)?;
     let changes = planned.partitions.iter().any(Move::changes);
+    // A page that is sent twice would move on by a number twice.
+    if changes && fields.text("planned") != Some(fingerprint(&planned).as_str()) {
+        return Err(PageError::new(
+            StatusCode::CONFLICT,
+            "What would be moved is no longer what the page showed. Nothing was changed; look again what would change.",
+        ));
+    }
     let moved = match changes {
         true => {
-            let who = visitor.who.clone();
-            let moved = reset.carry_out(planned, &console.kafka, who).await;
+            let (kafka, who) = (console.kafka.clone(), visitor.who.clone());
+            // In a task of its own: a browser that leaves does not stop it in the middle.
+            let work = tokio::spawn(async move {
+                let _turn = turn;
+                reset.carry_out(planned, &kafka, who).await
+            });
+            let moved = work.await.map_err(|_| {
+                anyhow::anyhow!("the move was cut off; look where the group stands")
+            })?;
             Some(moved.map_err(refused)?)
         }
         false => None,
@@ -93,6 +106,18 @@ pub async fn carry_out(
         "A consumer group was moved",
         &content,
     ))
+}
+
+/// What a plan changes, so that another one is told from it.
+fn fingerprint(report: &Report) -> String {
+    let changes = report.partitions.iter().filter(|to| to.changes());
+    let moves = changes.map(|to| {
+        let from = to
+            .from_offset
+            .map_or("-".to_owned(), |from| from.to_string());
+        format!("{}/{}:{from}>{}", to.topic, to.partition, to.to_offset)
+    });
+    moves.collect::<Vec<_>>().join(" ")
 }
 
 fn reset(fields: &Fields) -> Result<Reset, PageError> {

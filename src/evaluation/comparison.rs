@@ -47,26 +47,34 @@ pub struct Difference {
     pub diff: f64,
     /// Lower and upper bound.
     pub ci95: [f64; 2],
+    /// Queries or users that were resampled for it.
+    #[serde(skip)]
+    pub units: usize,
 }
+
+/// Below so many queries or users an interval by resampling is too narrow to be believed: of three that
+/// agree by chance it lies above 0.
+pub const MIN_UNITS: usize = 20;
 
 impl From<Interval> for Difference {
     fn from(interval: Interval) -> Self {
         Self {
             diff: interval.mean,
             ci95: [interval.low, interval.high],
+            units: interval.users,
         }
     }
 }
 
 impl Difference {
-    /// Whether it is a gain for sure: the interval lies above 0.
+    /// Whether it is a gain for sure: the interval lies above 0, and is of enough queries or users.
     pub fn is_gain(&self) -> bool {
-        self.ci95[0] > 0.0
+        self.units >= MIN_UNITS && self.ci95[0] > 0.0
     }
 
-    /// Whether it is a loss for sure: the interval lies below 0.
+    /// Whether it is a loss for sure: the interval lies below 0, and is of enough queries or users.
     pub fn is_loss(&self) -> bool {
-        self.ci95[1] < 0.0
+        self.units >= MIN_UNITS && self.ci95[1] < 0.0
     }
 }
 

@@ -99,6 +99,11 @@ pub async fn fill(
                     ..signal
                 };
                 publish(producer, &signal).await?;
+            } else {
+                tracing::warn!(
+                    uri = header.uri,
+                    "filled without a signal: the topic has none of this version"
+                );
             }
             match refill.write(prepared).await? {
                 Refilled::Written => filled += 1,

@@ -151,6 +151,12 @@ pub fn retrieval(found: Option<&Retrieval>, epsilon: f64) -> RolloutGate {
     let mean = |of: fn(&(String, f64, f64)) -> f64| {
         queries.iter().map(of).sum::<f64>() / queries.len() as f64
     };
+    if mean(|(_, old, _)| *old) <= 0.0 {
+        return not_measured(
+            NAME,
+            "the old generation finds nothing that is judged relevant: are these judgements of its documents?",
+        );
+    }
     let figures = format!(
         "nDCG@10 {:.4} to {:.4} on {} queries: {:+.4} [{:+.4}, {:+.4}], at least {:+.4}",
         mean(|(_, old, _)| *old),

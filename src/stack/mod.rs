@@ -4,6 +4,7 @@
 
 pub mod address;
 mod api_server;
+pub mod broker;
 pub mod canary;
 mod collector;
 mod deadline;
@@ -34,8 +35,8 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 use axum::Router;
-use millrace_broker::{Broker, BrokerConfig, BrokerError};
-use millrace_kafka::{Admin, Created, KafkaConfig, Producer};
+use millrace_broker::Broker;
+use millrace_kafka::Producer;
 use millrace_objects::ObjectStores;
 use millrace_reconciler::schedule::SharedStats;
 use millrace_telemetry::Health;
@@ -63,7 +64,7 @@ use crate::api::audit::Auditor;
 use crate::api::control::Administrators;
 use crate::api::search::InstanceSearch;
 use crate::api::{self, ApiState, BehaviorState};
-use crate::config::{Config, Profile};
+use crate::config::Config;
 use crate::console::{self, Console};
 use crate::rollout::recent::RecentQueries;
 use crate::token::random_token;
@@ -114,7 +115,7 @@ impl Stack {
             tokio::spawn(async move { OpenGenerations::start(&config).await })
         });
         let (broker, kafka) = if needs.topics {
-            topics(config).await?
+            broker::with_topics(config).await?
         } else {
             (None, config.kafka.clone())
         };
@@ -435,7 +436,7 @@ impl Stack {
         }
         drop(self.lagging);
         if let Some(broker) = self.broker {
-            stop_broker(broker).await;
+            broker::stop(broker).await;
         }
     }
 }
@@ -453,73 +454,6 @@ fn claim(config: &Config) -> anyhow::Result<()> {
     }
     std::fs::create_dir_all(folder)
         .with_context(|| format!("can't make the data folder {}", folder.display()))
-}
-
-/// The embedded broker or the cluster's, with all declared topics.
-async fn topics(config: &Config) -> anyhow::Result<(Option<Broker>, KafkaConfig)> {
-    let (broker, kafka) = match config.profile {
-        Profile::Cluster => {
-            tracing::info!(bootstrap = config.kafka.bootstrap, "connecting to Kafka");
-            (None, config.kafka.clone())
-        }
-        Profile::Embedded => {
-            let broker = embedded_broker(config, true)?;
-            let bootstrap = broker.bootstrap();
-            let kafka = KafkaConfig {
-                bootstrap,
-                // One process at a time has the folder, so one stable member: after a kill it
-                // has its partitions back at once instead of after the session time.
-                group_instance_id: Some("embedded".to_owned()),
-                ..config.kafka.clone()
-            };
-            (Some(broker), kafka)
-        }
-    };
-    for topic in Admin::connect(&kafka)?.create_declared().await? {
-        match topic.result {
-            Created::Created => tracing::info!(topic = topic.topic, "topic created"),
-            Created::Existing => {}
-            Created::Differs { differences } => {
-                tracing::warn!(
-                    topic = topic.topic,
-                    ?differences,
-                    "topic differs from its declaration"
-                );
-            }
-        }
-    }
-    Ok((broker, kafka))
-}
-
-/// Starts the embedded broker on the data folder. Members of groups go on where they were, or are forgotten
-/// by who only looks: they were in the process that had the folder before.
-///
-/// # Errors
-/// Another process has the folder, or the address is taken.
-pub fn embedded_broker(config: &Config, keep_members: bool) -> anyhow::Result<Broker> {
-    let mut broker = BrokerConfig::new(config.data_dir.join("broker"));
-    broker.keep_members = keep_members;
-    broker.listen = config.broker.listen;
-    Broker::start(broker).map_err(|error| {
-        let context = match &error {
-            BrokerError::Listen { .. } => {
-                "can't start the embedded broker; set broker.listen (MILLRACE_BROKER__LISTEN) to \
-                 another address, port 0 takes a free one"
-            }
-            _ => "can't start the embedded broker",
-        };
-        anyhow::Error::new(error).context(context)
-    })
-}
-
-/// Stops the broker without holding up the runtime: it joins a thread.
-pub async fn stop_broker(broker: Broker) {
-    if tokio::task::spawn_blocking(move || broker.stop())
-        .await
-        .is_err()
-    {
-        tracing::warn!("the embedded broker did not stop cleanly");
-    }
 }
 
 /// Watched folders may be read: what is noticed there must be fetched from there. So may the canary's.

@@ -20,6 +20,9 @@ use super::generations::{OpenGeneration, OpenGenerations};
 use super::pipeline::vectorizer_group;
 use crate::config::Config;
 
+/// After comparisons could not be set up for another generation.
+const TRY_AGAIN: std::time::Duration = std::time::Duration::from_secs(30);
+
 /// The parts that a comparison is made of.
 #[derive(Clone)]
 pub struct Compares {
@@ -134,12 +137,16 @@ impl Scheduled {
                     schedule.stop().await;
                 }
                 changed.borrow_and_update();
-                match compares.schedule(stats.clone()).await {
-                    Ok(started) => schedule = Some(started),
-                    Err(error) => {
-                        tracing::error!(
-                            "comparisons stand still until the process is restarted: {error:#}"
-                        );
+                while schedule.is_none() {
+                    match compares.schedule(stats.clone()).await {
+                        Ok(started) => schedule = Some(started),
+                        Err(error) => {
+                            tracing::error!("no comparison can be made; trying again: {error:#}");
+                            let wait = tokio::time::sleep(TRY_AGAIN);
+                            if stopped.run_until_cancelled(wait).await.is_none() {
+                                return;
+                            }
+                        }
                     }
                 }
             }

@@ -73,6 +73,8 @@ struct Work {
     pipelines: Pipelines,
     /// Offset of the last record that was taken; -1 before the first.
     taken: i64,
+    /// Whether not all that the record asks for is done here: it is tried again.
+    is_behind: bool,
 }
 
 impl Rollouts {
@@ -90,6 +92,7 @@ impl Rollouts {
             work: Mutex::new(Work {
                 pipelines: Pipelines::default(),
                 taken,
+                is_behind: false,
             }),
             deps,
             producer,
@@ -114,6 +117,7 @@ impl Rollouts {
             applied.context("the vectorizer can't be started")?;
         }
         rollouts.spawn(Arc::clone(&rollouts).follow(reader));
+        rollouts.spawn(Arc::clone(&rollouts).catch_up());
         if rollouts.deps.pipeline {
             rollouts.spawn(Arc::clone(&rollouts).build());
         }
@@ -147,8 +151,11 @@ impl Rollouts {
         self.stopping.cancel();
         self.tasks.close();
         deadline.wait_for("the rollout", self.tasks.wait()).await;
-        let mut work = self.work.lock().await;
-        work.pipelines.stop_all(deadline).await;
+        let stopping = async {
+            let mut work = self.work.lock().await;
+            work.pipelines.stop_all(deadline).await;
+        };
+        deadline.wait_for("the vectorizers", stopping).await;
     }
 
     fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
@@ -203,7 +210,22 @@ impl Rollouts {
         }
         work.taken = offset;
         if let Err(error) = self.apply(&mut work, Some(rollout)).await {
-            tracing::error!("the rollout does not go on in this process; restart it: {error:#}");
+            tracing::error!("what the rollout asks for is not done here; trying again: {error:#}");
+        }
+    }
+
+    /// Tries again what the record asks for and could not be done.
+    async fn catch_up(self: Arc<Self>) {
+        loop {
+            tokio::time::sleep(TRY_AGAIN).await;
+            let mut work = self.work.lock().await;
+            if !work.is_behind {
+                continue;
+            }
+            let now = self.now();
+            if let Err(error) = self.apply(&mut work, now).await {
+                tracing::warn!("what the rollout asks for is not done here yet: {error:#}");
+            }
         }
     }
 
@@ -217,19 +239,23 @@ impl Rollouts {
     ) -> anyhow::Result<Rollout> {
         let (reached, offset) = records::publish(&self.producer, rollout, phase, who).await?;
         tracing::info!(%phase, from = reached.from.generation, to = reached.to.generation, "rollout");
+        let applied = self.apply(work, Some(reached.clone())).await;
         work.taken = work.taken.max(offset);
-        self.apply(work, Some(reached.clone())).await?;
+        applied?;
         Ok(reached)
     }
 
     /// Has what runs in this process be what the record asks for.
     async fn apply(&self, work: &mut Work, rollout: Option<Rollout>) -> anyhow::Result<()> {
+        work.is_behind = true;
         let applied = self
             .run_pipelines(&mut work.pipelines, rollout.as_ref())
             .await;
         // Told even where a vectorizer could not be started: the next order must know the phase.
         self.state.send_replace(rollout);
-        if let Ok(serving) = self.deps.generations.serving().await {
+        let serving = self.deps.generations.serving().await;
+        work.is_behind = !matches!(applied, Ok(true)) || serving.is_err();
+        if let Ok(serving) = serving {
             let number = serving.spec.generation;
             let closed = self.now().filter(|rollout| !rollout.phase.is_open());
             for of in closed
@@ -246,7 +272,7 @@ impl Rollouts {
                 changed
             });
         }
-        applied
+        applied.map(drop)
     }
 
     fn now(&self) -> Option<Rollout> {

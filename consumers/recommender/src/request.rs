@@ -33,6 +33,8 @@ pub struct RecommendRequest {
     pub filter: Filter,
     /// Say of each item where it came from, its features and its scores.
     pub explain: bool,
+    /// Somebody only looks: the answer is no impression, and nothing learns from it.
+    pub preview: bool,
     /// The trace that the request belongs to.
     pub traceparent: Option<TraceParent>,
 }

@@ -117,9 +117,8 @@ pub async fn read(
 
 #[cfg(test)]
 mod tests {
-    use millrace_schemas::{Origin, TrainingItem};
-
     use super::*;
+    use crate::samples::answered;
 
     fn example(
         request: &str,
@@ -127,39 +126,16 @@ mod tests {
         bm25_weight: f64,
         probability: f64,
     ) -> TrainingExample {
-        let item = |position| TrainingItem {
-            item_id: format!("i{position}"),
-            position,
-            score: 0.0,
-            features: vec![],
-            propensity: 1.0,
-            explored: false,
-            clicks: i32::from(position < revision),
-            first_click_ms: None,
-        };
+        let mut example = answered(request, 1_500, &[&[], &[], &[]]);
+        for item in &mut example.items {
+            item.clicks = i32::from(item.position < revision);
+        }
         TrainingExample {
-            request_id: request.to_owned(),
             revision,
-            user_id: "u".to_owned(),
-            scene: String::new(),
-            pipeline: String::new(),
-            bucket: None,
-            served_at_ms: 1_500,
-            items: (1..=3).map(item).collect(),
-            window_ms: 1_800_000,
-            feature_version: String::new(),
-            ranker_version: String::new(),
-            embedding_version: String::new(),
-            index_version: String::new(),
             bm25_weight,
             vector_weight: 1.0 - bm25_weight,
             weight_probability: probability,
-            fallback: None,
-            origin: Origin {
-                topic: String::new(),
-                partition: 0,
-                offset: 0,
-            },
+            ..example
         }
     }
 

@@ -111,9 +111,8 @@ pub async fn read(
 
 #[cfg(test)]
 mod tests {
-    use millrace_schemas::{Origin, TrainingItem};
-
     use super::*;
+    use crate::samples::answered;
 
     const SPAN: Span = Span {
         from_ms: 1_000,
@@ -121,42 +120,12 @@ mod tests {
     };
 
     fn example(request: &str, at_ms: i64, version: &str, rows: &[&[f32]]) -> TrainingExample {
-        let item = |(position, row): (i32, &&[f32])| TrainingItem {
-            item_id: format!("i{position}"),
-            position,
-            score: 0.0,
-            features: row.to_vec(),
-            propensity: 1.0,
-            explored: false,
-            clicks: 0,
-            first_click_ms: None,
-        };
-        let mut items: Vec<_> = (1..=3).zip(rows).map(item).collect();
+        let mut example = answered(request, at_ms, rows);
         // As it would be where a writer did not sort them.
-        items.reverse();
+        example.items.reverse();
         TrainingExample {
-            request_id: request.to_owned(),
-            revision: 1,
-            user_id: "u".to_owned(),
-            scene: String::new(),
-            pipeline: String::new(),
-            bucket: None,
-            served_at_ms: at_ms,
-            items,
-            window_ms: 1_800_000,
             feature_version: version.to_owned(),
-            ranker_version: String::new(),
-            embedding_version: String::new(),
-            index_version: String::new(),
-            bm25_weight: 0.3,
-            vector_weight: 0.7,
-            weight_probability: 1.0,
-            fallback: None,
-            origin: Origin {
-                topic: "impressions".to_owned(),
-                partition: 0,
-                offset: 0,
-            },
+            ..example
         }
     }
 

@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use millrace_schemas::{BehaviorEvent, BehaviorKind, Origin, Signal};
+use millrace_schemas::{
+    BehaviorEvent, BehaviorKind, Origin, Signal, TrainingExample, TrainingItem,
+};
 
 pub(crate) fn event(
     user: &str,
@@ -63,6 +65,44 @@ pub(crate) fn signal(item: &str, vector: Vec<f32>, metadata: &[(&str, &str)]) ->
         metadata,
         origin: Origin {
             topic: "recording".to_owned(),
+            partition: 0,
+            offset: 0,
+        },
+    }
+}
+
+/// An answer of which nothing was clicked, with these rows of features, as the topic `training` has it.
+pub(crate) fn answered(request: &str, at_ms: i64, rows: &[&[f32]]) -> TrainingExample {
+    let item = |(position, row): (i32, &&[f32])| TrainingItem {
+        item_id: format!("i{position}"),
+        position,
+        score: 0.0,
+        features: row.to_vec(),
+        propensity: 1.0,
+        explored: false,
+        clicks: 0,
+        first_click_ms: None,
+    };
+    TrainingExample {
+        request_id: request.to_owned(),
+        revision: 1,
+        user_id: "u".to_owned(),
+        scene: String::new(),
+        pipeline: String::new(),
+        bucket: None,
+        served_at_ms: at_ms,
+        items: (1..).zip(rows).map(item).collect(),
+        window_ms: 1_800_000,
+        feature_version: String::new(),
+        ranker_version: String::new(),
+        embedding_version: String::new(),
+        index_version: String::new(),
+        bm25_weight: 0.3,
+        vector_weight: 0.7,
+        weight_probability: 1.0,
+        fallback: None,
+        origin: Origin {
+            topic: "impressions".to_owned(),
             partition: 0,
             offset: 0,
         },

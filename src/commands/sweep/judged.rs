@@ -260,6 +260,7 @@ fn keep(report: &Report, embedding_version: &str, config: &Config) -> anyhow::Re
     let none = Difference {
         diff: 0.0,
         ci95: [0.0, 0.0],
+        units: 0,
     };
     let weights = report.rankings.iter().filter_map(|ranking| {
         let difference = ranking.vs_in_force.unwrap_or(none);

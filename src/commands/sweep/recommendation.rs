@@ -74,6 +74,7 @@ mod tests {
             difference: ci95.map(|ci95| Difference {
                 diff: mean - 0.5,
                 ci95,
+                units: 100,
             }),
         }
     }
@@ -82,6 +83,15 @@ mod tests {
         let mut candidates = others.to_vec();
         candidates.insert(others.len() / 2, candidate(0.3, 0.5, None));
         recommend(&candidates, Weight::nearest(0.3).unwrap(), "nDCG@10")
+    }
+
+    #[test]
+    fn a_handful_of_queries_recommends_nothing() {
+        let mut few = candidate(0.5, 0.6, Some([0.1, 0.1]));
+        if let Some(difference) = &mut few.difference {
+            difference.units = 1;
+        }
+        assert!(!recommended(&[few]).change);
     }
 
     #[test]

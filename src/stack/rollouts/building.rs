@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
-use millrace_kafka::{Admin, topics};
-use millrace_schemas::{Rollout, RolloutPhase};
+use millrace_kafka::{Admin, PartitionLag, topics};
+use millrace_schemas::{Rollout, RolloutGeneration, RolloutPhase};
 
 use super::{Rollouts, TRY_AGAIN};
 use crate::rollout::fill;
@@ -45,25 +45,12 @@ impl Rollouts {
         if !self.is_builder(rollout).await {
             return Ok(());
         }
-        self.caught_up(rollout).await?;
-        let (old, new) = self.pair(rollout).await?;
-        let pair = Pair {
-            old: &old,
-            new: &new,
+        let mut state = self.state.subscribe();
+        let filled = tokio::select! {
+            filled = self.fill(rollout) => filled?,
+            // A generation that is gone would be waited for without end.
+            _ = state.wait_for(|now| now.as_ref() != Some(rollout)) => return Ok(()),
         };
-        let lacking = fill::lacking(pair).await?;
-        let mut filled = 0;
-        if !lacking.is_empty() {
-            tracing::info!(
-                documents = lacking.len(),
-                "the topic does not have these any more; they are made of the stored text"
-            );
-            // What the old generation took from the topic meanwhile the new one takes from there too.
-            self.caught_up(rollout).await?;
-            let config = &self.deps.config.vectorizer;
-            let done = fill::fill(pair, &lacking, &self.deps.kafka, &self.producer, config);
-            filled = done.await?;
-        }
         let mut work = self.work.lock().await;
         if self.now().as_ref() != Some(rollout) {
             return Ok(());
@@ -76,6 +63,28 @@ impl Rollouts {
         self.reach(&mut work, &ready, RolloutPhase::Ready, &who)
             .await?;
         Ok(())
+    }
+
+    /// Waits until the topic is read, then makes what the new generation lacks; how many documents.
+    async fn fill(&self, rollout: &Rollout) -> anyhow::Result<u64> {
+        self.caught_up(rollout).await?;
+        let (old, new) = self.pair(rollout).await?;
+        let pair = Pair {
+            old: &old,
+            new: &new,
+        };
+        let lacking = fill::lacking(pair).await?;
+        if lacking.is_empty() {
+            return Ok(0);
+        }
+        tracing::info!(
+            documents = lacking.len(),
+            "the topic does not have these any more; they are made of the stored text"
+        );
+        // What the old generation took from the topic meanwhile the new one takes from there too.
+        self.caught_up(rollout).await?;
+        let config = &self.deps.config.vectorizer;
+        fill::fill(pair, &lacking, &self.deps.kafka, &self.producer, config).await
     }
 
     async fn is_builder(&self, rollout: &Rollout) -> bool {
@@ -97,16 +106,40 @@ impl Rollouts {
         &self,
         rollout: &Rollout,
     ) -> anyhow::Result<(OpenGeneration, OpenGeneration)> {
+        let old = self.one(rollout, &rollout.from).await?;
+        let new = self.one(rollout, &rollout.to).await?;
+        Ok((old, new))
+    }
+
+    /// One generation of a rollout.
+    ///
+    /// # Errors
+    /// It is gone, or can't be opened.
+    pub(super) async fn one(
+        &self,
+        rollout: &Rollout,
+        of: &RolloutGeneration,
+    ) -> anyhow::Result<OpenGeneration> {
         let generations = &self.deps.generations;
         let there = generations.all().list(&rollout.index).await?;
-        for of in [&rollout.from, &rollout.to] {
-            if !there.iter().any(|found| found.generation == number(of)) {
-                bail!("generation {} of the rollout is gone", of.generation);
-            }
+        if !there.iter().any(|found| found.generation == number(of)) {
+            bail!("generation {} of the rollout is gone", of.generation);
         }
-        let old = generations.open(&described(rollout, &rollout.from)).await?;
-        let new = generations.open(&described(rollout, &rollout.to)).await?;
-        Ok((old, new))
+        generations.open(&described(rollout, of)).await
+    }
+
+    /// Offsets that a generation's group has committed, by partition.
+    pub(super) async fn committed(
+        &self,
+        rollout: &Rollout,
+        of: &RolloutGeneration,
+    ) -> anyhow::Result<BTreeMap<i32, i64>> {
+        let admin = Admin::connect(&self.deps.kafka)?;
+        let group = vectorizer_group(&self.deps.kafka, &described(rollout, of).index);
+        let documents = [self.deps.kafka.topic(topics::DOCUMENTS)];
+        let lags = admin.group_lag(&group, &documents).await?;
+        let done = |lag: &PartitionLag| lag.committed.unwrap_or(0).max(lag.oldest);
+        Ok(lags.iter().map(|lag| (lag.partition, done(lag))).collect())
     }
 
     /// Waits until the new generation's group has done all that the topic has now.

@@ -21,6 +21,10 @@ use crate::stack::pipeline::vectorizer_group;
 /// How long the group of a vectorizer that was stopped is tried to be removed: its members are
 /// forgotten after the session time.
 const FORGET_WITHIN: Duration = Duration::from_secs(180);
+/// How long `finish` waits for the old vectorizer; commands wait a minute for an answer.
+const TELL_WITHIN: Duration = Duration::from_secs(30);
+/// How long a rollback warms up what it goes back to.
+const WARM_UP_WITHIN: Duration = Duration::from_secs(5);
 
 /// Why an order is not carried out.
 #[derive(Debug, thiserror::Error)]
@@ -141,11 +145,12 @@ impl Rollouts {
             RolloutPhase::RolledBack,
             RolloutPhase::Switching,
         ];
-        let mut work = self.work.lock().await;
         let rollout = self.open_rollout(&SWITCHABLE, "switch")?;
         let (from, to) = (number(&rollout.from), number(&rollout.to));
         let pointed = self.alias(&rollout).await?;
-        if pointed == Some(to) && rollout.phase == RolloutPhase::Switching {
+        if pointed == Some(to) && rollout.phase == RolloutPhase::Switching && !order.dry_run {
+            let mut work = self.work.lock().await;
+            self.require_still(&rollout)?;
             // Cut off between the alias and the record.
             self.reach(&mut work, &rollout, RolloutPhase::Switched, who)
                 .await?;
@@ -165,9 +170,12 @@ impl Rollouts {
             ));
         }
         let mut gated = rollout.clone();
-        if !order.force {
-            // The record can't be written or followed here meanwhile; searches and both
-            // vectorizers go on.
+        if order.force {
+            if order.dry_run {
+                return Ok(gated.gates);
+            }
+            self.one(&rollout, &rollout.to).await?;
+        } else {
             let (old, new) = self.pair(&rollout).await?;
             let pair = Pair {
                 old: &old,
@@ -189,9 +197,10 @@ impl Rollouts {
                 return refused(format!("not switched: {why}"));
             }
             warm_up(&new, &queries).await?;
-        } else if order.dry_run {
-            return Ok(gated.gates);
         }
+        // Measuring takes long, and the record goes on meanwhile.
+        let mut work = self.work.lock().await;
+        self.require_still(&rollout)?;
         let phase_before = rollout.phase;
         let switching = self.reach(&mut work, &gated, RolloutPhase::Switching, who);
         let switching = switching.await?;
@@ -199,6 +208,12 @@ impl Rollouts {
         let expected = if order.force { pointed } else { Some(from) };
         if let Err(error) = generations.swap_alias(&rollout.index, expected, to).await {
             if let IndexError::AliasMoved { .. } = error {
+                // By another process, or by this request, of which the answer was lost.
+                if self.alias(&switching).await? == Some(to) {
+                    self.reach(&mut work, &switching, RolloutPhase::Switched, who)
+                        .await?;
+                    return Ok(switching.gates);
+                }
                 let back = match phase_before {
                     RolloutPhase::Switching => RolloutPhase::Ready,
                     other => other,
@@ -210,6 +225,21 @@ impl Rollouts {
         self.reach(&mut work, &switching, RolloutPhase::Switched, who)
             .await?;
         Ok(switching.gates)
+    }
+
+    /// # Errors
+    /// The record has gone on since `rollout` was read.
+    fn require_still(&self, rollout: &Rollout) -> Result<(), RolloutError> {
+        match self.now() {
+            Some(now) if now == *rollout => Ok(()),
+            now => {
+                let phase = now.map_or("gone".to_owned(), |now| now.phase.to_string());
+                refused(format!(
+                    "the rollout is {phase} now: another order went on with it meanwhile; see `millrace \
+                     rollout status`"
+                ))
+            }
+        }
     }
 
     /// Has the old generation serve again; it was written all the time.
@@ -225,18 +255,34 @@ impl Rollouts {
         let mut work = self.work.lock().await;
         let rollout = self.open_rollout(&REVERSIBLE, "rollback")?;
         let (from, to) = (number(&rollout.from), number(&rollout.to));
-        let rolling = if self.alias(&rollout).await? == Some(from) {
+        let pointed = self.alias(&rollout).await?;
+        let rolling = if pointed == Some(from) {
             rollout
         } else {
-            // What is only warm in the other generation is cold here by now.
-            let (old, _) = self.pair(&rollout).await?;
-            warm_up(&old, &self.deps.recent.all()).await?;
+            let old = self.one(&rollout, &rollout.from).await?;
+            // What is only warm in the other generation is cold here by now. Whoever goes back is in a
+            // hurry, so this is tried and not waited for.
+            let queries = self.deps.recent.all();
+            let warming = tokio::time::timeout(WARM_UP_WITHIN, warm_up(&old, &queries));
+            match warming.await {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => tracing::warn!("not warmed up: {error:#}"),
+                Err(_) => tracing::warn!("not warmed up in time"),
+            }
             let rolling = self.reach(&mut work, &rollout, RolloutPhase::RollingBack, who);
             let rolling = rolling.await?;
             let generations = self.deps.generations.all();
-            let swapped = generations.swap_alias(&rolling.index, Some(to), from).await;
+            // An alias that points at nothing is somebody's who removed what serves.
+            let expected = pointed.map(|_| to);
+            let swapped = generations.swap_alias(&rolling.index, expected, from).await;
             if let Err(error) = swapped {
                 if let IndexError::AliasMoved { .. } = error {
+                    if self.alias(&rolling).await? == Some(from) {
+                        self.reach(&mut work, &rolling, RolloutPhase::RolledBack, who)
+                            .await?;
+                        drop(work);
+                        return self.status().await;
+                    }
                     self.reach(&mut work, &rolling, RolloutPhase::Switched, who)
                         .await?;
                 }
@@ -273,6 +319,7 @@ impl Rollouts {
             );
         }
         if rollout.phase != RolloutPhase::Finished {
+            self.require_told(&rollout).await?;
             self.reach(&mut work, &rollout, RolloutPhase::Finished, who)
                 .await?;
         }
@@ -280,6 +327,34 @@ impl Rollouts {
             .await?;
         drop(work);
         self.status().await
+    }
+
+    /// Waits until the old generation's vectorizer has done what the new one has done by now: before the
+    /// switch that one told nobody what became of a notice.
+    ///
+    /// # Errors
+    /// It does not get there in time.
+    async fn require_told(&self, rollout: &Rollout) -> Result<(), RolloutError> {
+        let new = self.committed(rollout, &rollout.to).await?;
+        let deadline = Instant::now() + TELL_WITHIN;
+        loop {
+            let old = self.committed(rollout, &rollout.from).await?;
+            let behind = new.iter().map(|(partition, new)| {
+                let old = old.get(partition).copied().unwrap_or(0);
+                (new - old).max(0)
+            });
+            let behind: i64 = behind.sum();
+            if behind == 0 {
+                return Ok(());
+            }
+            if Instant::now() > deadline {
+                return refused(format!(
+                    "the old generation's vectorizer has {behind} notices to do that the new one has done, and \
+                     nobody has told what became of them; wait until `millrace lag` shows it has, then finish"
+                ));
+            }
+            tokio::time::sleep(TRY_AGAIN).await;
+        }
     }
 
     /// Removes the new generation and goes on with the old one. Given again, or without a rollout, it
@@ -297,6 +372,11 @@ impl Rollouts {
                 if self.alias(&rollout).await? == Some(number(&rollout.to)) {
                     return refused(
                         "the new generation serves; `millrace rollout rollback` goes back first",
+                    );
+                }
+                if self.is_read_elsewhere(number(&rollout.from)) {
+                    return refused(
+                        "the recommender reads the new generation's items still; try again in a moment",
                     );
                 }
                 if rollout.phase.is_open() {

@@ -95,17 +95,22 @@ impl Pipelines {
 }
 
 impl Rollouts {
-    /// Starts what is wanted and does not run; stops what runs and is not wanted.
+    /// Starts what is wanted and does not run; stops what runs and is not wanted. `false` where a
+    /// generation that does not serve could not be opened.
+    ///
+    /// # Errors
+    /// What serves can't be opened, or a vectorizer can't be started.
     pub(super) async fn run_pipelines(
         &self,
         pipelines: &mut Pipelines,
         rollout: Option<&Rollout>,
-    ) -> anyhow::Result<()> {
-        let wanted = self.wanted(rollout).await?;
-        let is_wanted = |generation: &u32| wanted.iter().any(|it| it.number() == *generation);
+    ) -> anyhow::Result<bool> {
         if !self.deps.pipeline {
-            return Ok(());
+            return Ok(true);
         }
+        let serving = self.deps.generations.serving().await?.spec.generation;
+        let (wanted, is_whole) = self.wanted(rollout, serving).await?;
+        let is_wanted = |generation: &u32| wanted.iter().any(|it| it.number() == *generation);
         for Wanted { open, tells } in &wanted {
             let generation = open.spec.generation;
             if let Some(running) = pipelines.running.get(&generation) {
@@ -117,6 +122,11 @@ impl Rollouts {
                 running.with_context(|| format!("{} can't be written", open.spec.index_name()))?;
             pipelines.running.insert(generation, running);
         }
+        // Before others stop, which would be told as this process's.
+        let told = wanted.iter().find(|it| it.number() == serving);
+        if let Some(told) = told.or(wanted.first()) {
+            self.follow_pipeline(pipelines, told.number()).await;
+        }
         let others = pipelines.running.keys().copied();
         let others: Vec<u32> = others.filter(|generation| !is_wanted(generation)).collect();
         for generation in others {
@@ -125,31 +135,40 @@ impl Rollouts {
             }
             self.deps.generations.close(generation);
         }
-        if let Some(first) = wanted.first() {
-            self.follow_pipeline(pipelines, first.number()).await;
-        }
-        Ok(())
+        Ok(is_whole)
     }
 
-    /// What is to be written, first what always tells. A generation of the record that is gone is left
-    /// out: opened, it would be made anew, and empty.
-    async fn wanted(&self, rollout: Option<&Rollout>) -> anyhow::Result<Vec<Wanted>> {
+    /// What is to be written, first what always tells, and whether that is all. A generation of the
+    /// record that is gone is left out: opened, it would be made anew, and empty. One that can't be
+    /// opened now (its model is away) must not keep back what serves.
+    async fn wanted(
+        &self,
+        rollout: Option<&Rollout>,
+        serving: u32,
+    ) -> anyhow::Result<(Vec<Wanted>, bool)> {
         let generations = &self.deps.generations;
         let Some(rollout) = rollout.filter(|rollout| rollout.phase.is_open()) else {
-            return Ok(vec![Wanted {
-                open: generations.serving().await?,
-                tells: true,
-            }]);
+            let open = generations.serving().await?;
+            return Ok((vec![Wanted { open, tells: true }], true));
         };
         let there = generations.all().list(&rollout.index).await?;
-        let mut wanted = Vec::new();
+        let (mut wanted, mut is_whole) = (Vec::new(), true);
         for (of, tells) in [
             (&rollout.from, true),
             (&rollout.to, new_one_tells(rollout.phase)),
         ] {
             if there.iter().any(|found| found.generation == number(of)) {
-                let open = generations.open(&described(rollout, of)).await?;
-                wanted.push(Wanted { open, tells });
+                match generations.open(&described(rollout, of)).await {
+                    Ok(open) => wanted.push(Wanted { open, tells }),
+                    Err(error) if number(of) == serving => return Err(error),
+                    Err(error) => {
+                        is_whole = false;
+                        tracing::error!(
+                            generation = of.generation,
+                            "a generation of the rollout can't be written now; trying again: {error:#}"
+                        );
+                    }
+                }
             } else {
                 tracing::error!(
                     generation = of.generation,
@@ -161,7 +180,7 @@ impl Rollouts {
         if let [only] = wanted.as_mut_slice() {
             only.tells = true;
         }
-        Ok(wanted)
+        Ok((wanted, is_whole))
     }
 
     async fn pipeline(&self, open: &OpenGeneration, tells: bool) -> anyhow::Result<Running> {

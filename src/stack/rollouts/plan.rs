@@ -101,16 +101,13 @@ impl Rollouts {
                 old.spec.model_version
             ));
         }
-        let generation = old.spec.generation + 1;
+        // A number is given once: whoever missed that one was given up must not write into its follower.
+        let there = self.deps.generations.all().list(&old.spec.name).await?;
+        let there = there.iter().map(|found| found.generation).max();
+        let last = self.now().map(|last| records::number(&last.to));
+        let generation = old.spec.generation.max(there.max(last).unwrap_or(0)) + 1;
         let new = index::spec(&self.deps.config, generation, &encoder);
         new.validate()?;
-        let there = self.deps.generations.all().list(&new.name).await?;
-        if there.iter().any(|found| found.generation == generation) {
-            return refused(format!(
-                "{} is there already and belongs to no rollout; `millrace rollout abort` removes it",
-                new.index_name()
-            ));
-        }
         Ok((records::begin(&old.spec, &new), old, encoder))
     }
 }

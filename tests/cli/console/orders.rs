@@ -1,6 +1,6 @@
 //! What the console changes: dead letters, offsets, test records; planned first, and audited.
 
-use anyhow::ensure;
+use anyhow::{Context, ensure};
 
 use super::{LONG, Visitor, audited};
 use crate::harness::{Pipeline, Target, Up, eventually, text};
@@ -141,8 +141,20 @@ fn a_group_that_runs_is_not_moved_and_another_is() -> anyhow::Result<()> {
     plan.has("Nothing was changed yet.")?;
     ensure!(audited(&pipeline)?.is_empty());
     let fields = [("group", "mine"), ("to", "latest"), ("topic", "documents")];
+    // What was not shown is not done.
+    let unseen = visitor.post("/console/groups/reset", &fields)?;
+    ensure!(unseen.status == 409, "{}", unseen.body);
+    unseen.has("no longer what the page showed")?;
+    ensure!(audited(&pipeline)?.is_empty());
+    let planned = plan.body.split("name=\"planned\" value=\"").nth(1);
+    let planned = planned.and_then(|rest| rest.split('"').next());
+    let planned = planned.context("the plan is in the form")?;
+    let planned = planned.replace("&gt;", ">");
+    let fields = [&fields[..], &[("planned", &planned)]].concat();
     let moved = visitor.post("/console/groups/reset", &fields)?.ok()?;
     moved.has("mine resumes elsewhere on 6 partitions.")?;
+    let again = visitor.post("/console/groups/reset", &fields)?.ok()?;
+    again.has("It stood there already.")?;
     let lag = pipeline.json(&["lag", "--group", "mine", "--over", "0"])?;
     ensure!(lag["groups"][0]["lag"] == 0, "{lag}");
     let events = audited(&pipeline)?;

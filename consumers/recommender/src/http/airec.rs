@@ -137,6 +137,7 @@ async fn answer(
         like,
         filter,
         explain: false,
+        preview: false,
         traceparent: trace(headers),
     };
     let span = span("airec", request_id, request.traceparent.as_ref());

@@ -116,6 +116,7 @@ pub(super) async fn recommend(
         like: Vec::new(),
         filter,
         explain: query.explain,
+        preview: false,
         traceparent,
     };
     let span = span(

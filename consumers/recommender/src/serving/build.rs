@@ -24,6 +24,8 @@ pub(super) struct Answered {
     pub read_up_to: Vec<ReadUpTo>,
     pub profile: Option<ProfileRead>,
     pub explain: bool,
+    /// Whether it is told to nobody but the caller.
+    pub preview: bool,
     /// The time that features were computed for.
     pub served_at_ms: i64,
 }
@@ -37,8 +39,10 @@ impl Core {
         started: Instant,
     ) -> Answer {
         let index_version = self.index_version();
-        self.impressions
-            .tell(self.impression(&answered, &index_version), traceparent);
+        if !answered.preview {
+            self.impressions
+                .tell(self.impression(&answered, &index_version), traceparent);
+        }
         let plan = &answered.plan;
         let trace_info = |position: u32| {
             let bucket = plan.bucket.as_ref().map_or("", |bucket| &bucket.bucket);

@@ -176,6 +176,7 @@ impl Core {
             read_up_to,
             profile: user.read,
             explain: request.explain,
+            preview: request.preview,
             served_at_ms: now_ms,
         };
         Ok(self.answer(answered, request.traceparent, started))
@@ -261,6 +262,7 @@ impl Core {
             read_up_to,
             profile: user.read,
             explain: request.explain,
+            preview: false,
             served_at_ms: now_ms,
         };
         Ok(self.answer(answered, request.traceparent, started))

@@ -29,8 +29,12 @@ pub(super) async fn search(
     let path = format!("/{alias}/_search");
     let answer = client
         .json(Method::Post, &path, &[], Some(&body(request)))
-        .await?
-        .success()?;
+        .await?;
+    if answer.status == 404 {
+        let name = alias.to_owned();
+        return Err(IndexError::NoSuchGeneration { name });
+    }
+    let answer = answer.success()?;
     if answer["timed_out"] == true || answer["_shards"]["failed"].as_u64().unwrap_or(0) > 0 {
         let what = "some shards did not answer the search".to_owned();
         return Err(IndexError::Unavailable { what, source: None });

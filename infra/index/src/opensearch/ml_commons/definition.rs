@@ -5,6 +5,7 @@
 use serde_json::{Value, json};
 
 use crate::Fusion;
+use crate::opensearch::version;
 
 /// A model that a server computes, as OpenSearch shall know it.
 #[derive(Clone, PartialEq, Eq)]
@@ -100,33 +101,18 @@ pub(super) fn connector_name(model: &str) -> String {
     format!("millrace {model}")
 }
 
-/// Name of the search pipeline of an alias.
-pub(super) fn pipeline_name(alias: &str) -> String {
-    format!("{alias}-neural")
+/// Name of the search pipeline of an index: a generation has its own, as it has its own model.
+pub(super) fn pipeline_name(index: &str) -> String {
+    format!("{index}-neural")
 }
 
 /// Embeds the text of `neural` queries by the model, and fuses the scores of `hybrid` ones.
 pub(super) fn pipeline(model_id: &str, fusion: Fusion) -> Value {
-    let processor = match fusion {
-        Fusion::MinMax {
-            bm25_weight,
-            vector_weight,
-        } => json!({"normalization-processor": {
-            "normalization": {"technique": "min_max"},
-            "combination": {
-                "technique": "arithmetic_mean",
-                "parameters": {"weights": [bm25_weight, vector_weight]},
-            },
-        }}),
-        Fusion::Rrf { rank_constant } => json!({"score-ranker-processor": {
-            "combination": {"technique": "rrf", "rank_constant": rank_constant},
-        }}),
-    };
-    json!({
-        "description": MADE_HERE,
-        "request_processors": [{"neural_query_enricher": {"default_model_id": model_id}}],
-        "phase_results_processors": [processor],
-    })
+    let mut pipeline = version::pipeline(fusion);
+    pipeline["description"] = MADE_HERE.into();
+    pipeline["request_processors"] =
+        json!([{"neural_query_enricher": {"default_model_id": model_id}}]);
+    pipeline
 }
 
 #[cfg(test)]

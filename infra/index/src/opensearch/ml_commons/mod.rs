@@ -5,6 +5,8 @@
 //! nothing, and what was cut off is finished by doing it again. What was not made here is not touched.
 
 mod definition;
+mod error;
+mod search_pipeline;
 
 use std::time::{Duration, Instant};
 
@@ -12,10 +14,11 @@ use opensearch::http::Method;
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use self::definition::{MADE_HERE, connector_name, pipeline, pipeline_name};
+use self::definition::{MADE_HERE, connector_name};
+pub use self::error::MlError;
 use super::OpenSearchConfig;
 use super::client::Client;
-use crate::{Fusion, IndexError};
+use crate::IndexError;
 pub use definition::RemoteModel;
 
 /// How long a model may take to be deployed: it is computed elsewhere, so nothing is loaded.
@@ -23,76 +26,6 @@ const DEPLOY_TIMEOUT: Duration = Duration::from_secs(60);
 const LOOK_EVERY: Duration = Duration::from_millis(200);
 /// How long ml-commons may take to have made its own indices, which its first request begins.
 const SETTLE_TIMEOUT: Duration = Duration::from_secs(30);
-const DEFAULT_PIPELINE: &str = "index.search.default_pipeline";
-
-/// Why a model is not OpenSearch's now.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum MlError {
-    /// The cluster refused, or is away.
-    #[error(transparent)]
-    Index(#[from] IndexError),
-    /// The plugin is not there.
-    #[error(
-        "the OpenSearch cluster has no ml-commons plugin (opensearch-ml), which calls models; install it"
-    )]
-    NoPlugin,
-    /// The cluster's settings forbid to call the model server.
-    #[error(
-        "OpenSearch may not call {endpoint}: {reason}; let it with --trust, which adds the address to \
-         {setting}, or change that setting yourself"
-    )]
-    NotTrusted {
-        /// Where the model server is.
-        endpoint: String,
-        /// The engine's words.
-        reason: String,
-        /// The cluster setting that forbids it.
-        setting: &'static str,
-    },
-    /// Something of that name is somebody else's.
-    #[error("{what} is there already and was not made by millrace; {then}")]
-    NotOurs {
-        /// What it is.
-        what: String,
-        /// What to do.
-        then: &'static str,
-    },
-    /// The index has vectors of another model.
-    #[error(
-        "the index {index} has vectors of the model with fingerprint {stored}, the server computes \
-         {served}: a search by text would compare what can't be compared; deploy the index's model, or \
-         build a new generation with this one"
-    )]
-    OtherModel {
-        /// The index that the alias reads.
-        index: String,
-        /// Fingerprint in the index.
-        stored: String,
-        /// Fingerprint of the model.
-        served: String,
-    },
-    /// It was not deployed in time.
-    #[error(
-        "the model {model_id} is {state} after {seconds} s; see the log of the cluster's nodes"
-    )]
-    NotDeployed {
-        /// The model in OpenSearch.
-        model_id: String,
-        /// Its state.
-        state: String,
-        /// How long was waited.
-        seconds: u64,
-    },
-    /// An answer that is not what the interface promises.
-    #[error("OpenSearch answered without {what}: {answer}")]
-    Answer {
-        /// What is missing.
-        what: &'static str,
-        /// The answer's beginning.
-        answer: String,
-    },
-}
 
 /// What is there of a model.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
@@ -278,64 +211,6 @@ impl MlCommons {
             })
     }
 
-    /// Makes `neural` queries to what `alias` reads embed their text by the model, where a query names no
-    /// pipeline of its own. Returns the pipeline's name and the index.
-    ///
-    /// # Errors
-    /// [`MlError::OtherModel`]; [`MlError::NotOurs`] where the index has another default pipeline.
-    pub async fn answer_neural_queries(
-        &self,
-        alias: &str,
-        model_id: &str,
-        fingerprint: &str,
-        fusion: Fusion,
-    ) -> Result<(String, String), MlError> {
-        let mapping = self.get(&format!("/{alias}/_mapping")).await?;
-        let mapping = mapping.unwrap_or_default();
-        let (index, mapping) = only_index(alias, &mapping)?;
-        let stored = mapping["mappings"]["_meta"]["model_fingerprint"].as_str();
-        let stored = stored.unwrap_or("none");
-        if stored != fingerprint {
-            return Err(MlError::OtherModel {
-                index,
-                stored: stored.to_owned(),
-                served: fingerprint.to_owned(),
-            });
-        }
-        let name = pipeline_name(alias);
-        if let Some(set) = self.default_pipeline(&index).await?
-            && set != name
-        {
-            return Err(MlError::NotOurs {
-                what: format!("the search pipeline {set} of the index {index}"),
-                then: "remove the setting index.search.default_pipeline there, or leave searches to it with \
-                       --no-pipeline",
-            });
-        }
-        let path = format!("/_search/pipeline/{name}");
-        let body = pipeline(model_id, fusion);
-        let put = self
-            .client
-            .json(Method::Put, &path, &[], Some(&body))
-            .await?;
-        put.success()?;
-        self.set_default_pipeline(&index, Some(&name)).await?;
-        Ok((name, index))
-    }
-
-    /// How many documents a `neural` query by text finds: that it is answered at all is what counts.
-    ///
-    /// # Errors
-    /// The query is refused.
-    pub async fn try_neural_query(&self, alias: &str, text: &str) -> Result<u64, MlError> {
-        let body = json!({
-            "size": 0,
-            "query": {"neural": {"vector": {"query_text": text, "k": 10}}},
-        });
-        let answer = self.post(&format!("/{alias}/_search"), Some(&body)).await?;
-        Ok(answer["hits"]["total"]["value"].as_u64().unwrap_or(0))
-    }
-
     /// Takes a model out again: its search pipeline, its deployment, the model and its connector.
     /// Returns what there was.
     ///
@@ -343,34 +218,10 @@ impl MlCommons {
     /// [`MlError::NotOurs`], or the cluster can't be asked.
     pub async fn undeploy(&self, alias: &str, name: &str) -> Result<Deployed, MlError> {
         let found = self.find(name).await?;
-        self.forget_pipeline(alias, found.model_id.as_deref())
+        self.forget_pipelines(alias, found.model_id.as_deref())
             .await?;
         self.remove(name).await?;
         Ok(found)
-    }
-
-    /// Removes the pipeline of an alias, where it is this model's.
-    async fn forget_pipeline(&self, alias: &str, model_id: Option<&str>) -> Result<(), MlError> {
-        let name = pipeline_name(alias);
-        let path = format!("/_search/pipeline/{name}");
-        let Some(stored) = self.get(&path).await? else {
-            return Ok(());
-        };
-        let enricher = &stored[&name]["request_processors"][0]["neural_query_enricher"];
-        if enricher["default_model_id"].as_str() != model_id {
-            return Ok(());
-        }
-        // Also from generations that the alias has left: they would name what is gone.
-        let settings = self
-            .get(&format!("/{alias}-*/_settings/{DEFAULT_PIPELINE}"))
-            .await?;
-        let settings = settings.unwrap_or_default();
-        for (index, of) in settings.as_object().into_iter().flatten() {
-            if of["settings"]["index"]["search"]["default_pipeline"] == *name {
-                self.set_default_pipeline(index, None).await?;
-            }
-        }
-        self.delete(&path).await
     }
 
     async fn remove(&self, name: &str) -> Result<(), MlError> {
@@ -389,29 +240,6 @@ impl MlCommons {
         let path = format!("/_plugins/_ml/models/{}", text(found, "_id")?);
         self.post(&format!("{path}/_undeploy"), None).await?;
         self.delete(&path).await
-    }
-
-    async fn default_pipeline(&self, index: &str) -> Result<Option<String>, MlError> {
-        let settings = self
-            .get(&format!("/{index}/_settings/{DEFAULT_PIPELINE}"))
-            .await?;
-        let settings = settings.unwrap_or_default();
-        let set = &settings[index]["settings"]["index"]["search"]["default_pipeline"];
-        Ok(set
-            .as_str()
-            .filter(|name| *name != "_none")
-            .map(str::to_owned))
-    }
-
-    async fn set_default_pipeline(&self, index: &str, name: Option<&str>) -> Result<(), MlError> {
-        let body = json!({ DEFAULT_PIPELINE: name });
-        let path = format!("/{index}/_settings");
-        let put = self
-            .client
-            .json(Method::Put, &path, &[], Some(&body))
-            .await?;
-        put.success()?;
-        Ok(())
     }
 
     /// What of a kind has a name and was made here; ml-commons lets several have it.
@@ -497,22 +325,6 @@ impl MlCommons {
 
 const TRUSTED: &str = "plugins.ml_commons.trusted_connector_endpoints_regex";
 const PRIVATE: &str = "plugins.ml_commons.connector.private_ip_enabled";
-
-/// The one index that an alias reads, and what is said of it.
-fn only_index<'a>(alias: &str, answer: &'a Value) -> Result<(String, &'a Value), MlError> {
-    let mut indices = answer.as_object().into_iter().flatten();
-    match (indices.next(), indices.next()) {
-        (Some((index, of)), None) => Ok((index.clone(), of)),
-        (None, _) => Err(IndexError::NoSuchGeneration {
-            name: alias.to_owned(),
-        }
-        .into()),
-        (Some(_), Some(_)) => Err(MlError::Answer {
-            what: "one index behind the alias",
-            answer: alias.to_owned(),
-        }),
-    }
-}
 
 fn text(answer: &Value, what: &'static str) -> Result<String, MlError> {
     answer[what].as_str().map(str::to_owned).ok_or_else(|| {
