@@ -15,7 +15,8 @@ use crate::evaluation::measures::ndcg_at_10;
 use crate::evaluation::run::Run;
 use crate::stack::generations::OpenGeneration;
 
-/// How long what differs may be on its way from the topic: both are written, not at one moment.
+/// How long what differs once both are level may be on its way still: refused for now, or written by
+/// the other first.
 const ON_ITS_WAY: Duration = Duration::from_secs(15);
 /// How often what differs is looked at again.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
@@ -77,7 +78,8 @@ struct Known {
 }
 
 impl Pair<'_> {
-    /// All gates, with `queries` that were really asked.
+    /// All gates, with `queries` that were really asked. `level` ends once both generations have what
+    /// the topic had when it was first polled, which it is where documents differ.
     ///
     /// # Errors
     /// A generation can't be read or searched.
@@ -85,12 +87,13 @@ impl Pair<'_> {
         &self,
         settings: &GateSettings,
         queries: &[String],
+        level: impl Future<Output = ()> + Send,
     ) -> anyhow::Result<Vec<RolloutGate>> {
         for open in [self.old, self.new] {
             open.index.refresh().await?;
         }
         let old = live(&*self.old.index).await?;
-        let coverage = self.coverage(&old).await?;
+        let coverage = self.coverage(&old, level).await?;
         let sampled = self.sampled(&old, settings.sample).await?;
         let retrieval = match &settings.judged {
             Some(judged) => Some(self.retrieval(judged).await?),
@@ -109,7 +112,11 @@ impl Pair<'_> {
         ])
     }
 
-    async fn coverage(&self, old: &BTreeMap<String, Known>) -> anyhow::Result<Coverage> {
+    async fn coverage(
+        &self,
+        old: &BTreeMap<String, Known>,
+        level: impl Future<Output = ()> + Send,
+    ) -> anyhow::Result<Coverage> {
         let new = live(&*self.new.index).await?;
         let differs = |(id, known): &(&String, &Known)| {
             new.get(*id)
@@ -118,6 +125,9 @@ impl Pair<'_> {
         let lacking = old.iter().filter(differs).map(|(id, _)| id);
         let extra = new.keys().filter(|id| !old.contains_key(*id));
         let mut suspects: Vec<String> = lacking.chain(extra).cloned().collect();
+        if !suspects.is_empty() {
+            level.await;
+        }
         let deadline = Instant::now() + ON_ITS_WAY;
         let mut coverage = Coverage {
             documents: old.len() as u64,

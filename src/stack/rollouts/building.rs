@@ -17,6 +17,8 @@ use crate::stack::pipeline::vectorizer_group;
 
 /// How often the group's offsets are looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
+/// How long the switch waits for what is on its way.
+const LEVEL_WITHIN: Duration = Duration::from_secs(120);
 /// Who has this partition builds; the other members of the group would do the same work again.
 const BUILDERS_PARTITION: i32 = 0;
 
@@ -67,7 +69,7 @@ impl Rollouts {
 
     /// Waits until the topic is read, then makes what the new generation lacks; how many documents.
     async fn fill(&self, rollout: &Rollout) -> anyhow::Result<u64> {
-        self.caught_up(rollout).await?;
+        self.caught_up_or_failed(rollout).await?;
         let (old, new) = self.pair(rollout).await?;
         let pair = Pair {
             old: &old,
@@ -82,7 +84,7 @@ impl Rollouts {
             "the topic does not have these any more; they are made of the stored text"
         );
         // What the old generation took from the topic meanwhile the new one takes from there too.
-        self.caught_up(rollout).await?;
+        self.caught_up_or_failed(rollout).await?;
         let config = &self.deps.config.vectorizer;
         fill::fill(pair, &lacking, &self.deps.kafka, &self.producer, config).await
     }
@@ -142,11 +144,30 @@ impl Rollouts {
         Ok(lags.iter().map(|lag| (lag.partition, done(lag))).collect())
     }
 
-    /// Waits until the new generation's group has done all that the topic has now.
-    async fn caught_up(&self, rollout: &Rollout) -> anyhow::Result<()> {
+    /// Waits until both generations' groups have done all that the topic has now, or for as long as
+    /// commands wait for: members that join and leave keep partitions from being read for a while.
+    pub(super) async fn level(&self, rollout: &Rollout) {
+        let both = async {
+            let old = self.caught_up(rollout, &rollout.from);
+            let new = self.caught_up(rollout, &rollout.to);
+            tokio::try_join!(old, new)
+        };
+        match tokio::time::timeout(LEVEL_WITHIN, both).await {
+            Ok(Ok(_)) => {}
+            Ok(Err(error)) => {
+                tracing::warn!("how far the vectorizers are can't be read: {error:#}");
+            }
+            Err(_) => tracing::warn!(
+                within_s = LEVEL_WITHIN.as_secs(),
+                "a vectorizer has not done what the topic had; the generations are compared all the same"
+            ),
+        }
+    }
+
+    /// Waits until a generation's group has done all that the topic has now.
+    async fn caught_up(&self, rollout: &Rollout, of: &RolloutGeneration) -> anyhow::Result<()> {
         let admin = Admin::connect(&self.deps.kafka)?;
-        let generation = described(rollout, &rollout.to).index;
-        let group = vectorizer_group(&self.deps.kafka, &generation);
+        let group = vectorizer_group(&self.deps.kafka, &described(rollout, of).index);
         let documents = [self.deps.kafka.topic(topics::DOCUMENTS)];
         let lags = admin.group_lag(&group, &documents).await?;
         let ends: BTreeMap<i32, i64> = lags.iter().map(|lag| (lag.partition, lag.end)).collect();
@@ -159,8 +180,26 @@ impl Rollouts {
             if is_done {
                 return Ok(());
             }
-            self.still(rollout).await?;
             tokio::time::sleep(LOOK_EVERY).await;
+        }
+    }
+
+    /// Waits until the new generation's group has done all that the topic has now.
+    ///
+    /// # Errors
+    /// Its vectorizer can't go on.
+    async fn caught_up_or_failed(&self, rollout: &Rollout) -> anyhow::Result<()> {
+        let failed = async {
+            loop {
+                tokio::time::sleep(LOOK_EVERY).await;
+                if let Err(error) = self.still(rollout).await {
+                    return error;
+                }
+            }
+        };
+        tokio::select! {
+            done = self.caught_up(rollout, &rollout.to) => done,
+            error = failed => Err(error),
         }
     }
 

@@ -189,7 +189,8 @@ impl Rollouts {
                     .iter()
                     .flat_map(|it| it.queries.values().cloned()),
             );
-            gated.gates = pair.gates(&order.gates, &queries).await?;
+            let level = self.level(&rollout);
+            gated.gates = pair.gates(&order.gates, &queries, level).await?;
             if order.dry_run {
                 return Ok(gated.gates);
             }
