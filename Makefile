@@ -125,6 +125,11 @@ bench-train: model ## fine-tune on SciFact and measure what the hybrid search ga
 	cargo build $(LOCKED) --release --package millrace-training --example bench_training
 	python3 infra/bench/training/run.py
 
+.PHONY: bench-rollout
+bench-rollout: model ## a rollout of SciFact under live searches, there and back; MODEL_FOLDER names the new model, else it is fine-tuned
+	cargo build $(LOCKED) --release
+	python3 infra/bench/rollout/run.py $(if $(MODEL_FOLDER),--model $(MODEL_FOLDER))
+
 .PHONY: bench-retrieval
 bench-retrieval: model ## nDCG@10 on SciFact, embedded and on the real Kafka and OpenSearch
 	cargo build $(LOCKED) --release

@@ -13,11 +13,12 @@ use super::{ApiError, Body};
 use crate::stack::rollouts::{Plan, RolloutError, RolloutStatus, Rollouts, SwitchOrder};
 
 /// Which model the new generation is to have.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct StartOrder {
-    /// Of the model store: `NAME` or `NAME:VERSION`.
-    pub model: String,
+    /// Of the model store: `NAME` or `NAME:VERSION`. None is the one that serves.
+    #[serde(default)]
+    pub model: Option<String>,
 }
 
 /// How to finish.
@@ -58,7 +59,7 @@ pub async fn plan(
     State(rollouts): State<Arc<Rollouts>>,
     Body(order): Body<StartOrder>,
 ) -> Answer<Plan> {
-    Ok(Json(rollouts.plan(&order.model).await?))
+    Ok(Json(rollouts.plan(order.model.as_deref()).await?))
 }
 
 /// `POST /v1/rollout/start`: begins; the status says how it goes on.
@@ -68,7 +69,7 @@ pub async fn start(
     Body(order): Body<StartOrder>,
 ) -> Result<(StatusCode, Json<RolloutStatus>), ApiError> {
     let who = who(&headers);
-    let begun = whole(async move { rollouts.begin(&order.model, &who).await });
+    let begun = whole(async move { rollouts.begin(order.model.as_deref(), &who).await });
     Ok((StatusCode::ACCEPTED, Json(begun.await?)))
 }
 

@@ -27,9 +27,13 @@ pub enum Section {
     Recommendations,
     /// Encoders and rankers.
     Models,
+    /// Index generations.
+    Rollouts,
+    /// How long uploads take to be found.
+    Canary,
 }
 
-const SECTIONS: [(Section, &str, &str); 7] = [
+const SECTIONS: [(Section, &str, &str); 9] = [
     (Section::Overview, "/console/", "Overview"),
     (Section::Topics, "/console/topics", "Topics"),
     (Section::Groups, "/console/groups", "Groups"),
@@ -45,6 +49,8 @@ const SECTIONS: [(Section, &str, &str); 7] = [
         "Recommendations",
     ),
     (Section::Models, "/console/models", "Models"),
+    (Section::Rollouts, "/console/rollouts", "Rollouts"),
+    (Section::Canary, "/console/canary", "Canary"),
 ];
 
 /// A whole page.

@@ -9,6 +9,7 @@
 
 mod access;
 mod assets;
+mod canary;
 mod dead_letters;
 mod error;
 mod flow;
@@ -24,6 +25,7 @@ mod record;
 mod records;
 mod redrive;
 mod reset;
+mod rollouts;
 mod search;
 mod session;
 mod topics;
@@ -45,6 +47,8 @@ use self::flow::Flow;
 use crate::api::ApiState;
 use crate::api::control::Administrators;
 use crate::config::Config;
+use crate::stack::canary::CanaryStats;
+use crate::stack::rollouts::Rollouts;
 
 /// Where the pages are.
 pub const ROOT: &str = "/console";
@@ -61,6 +65,10 @@ pub struct Parts<'a> {
     pub administrators: &'a Administrators,
     /// The index and the encoder, where this process has them.
     pub search: Option<ApiState>,
+    /// The index generations, where this process has them.
+    pub rollouts: Option<Arc<Rollouts>>,
+    /// What became of the canary, where this process has one.
+    pub canary: Option<CanaryStats>,
     /// Recommends, where this process does.
     pub recommender: Option<Arc<Recommender>>,
     /// Reads profiles, where this process does.
@@ -79,6 +87,8 @@ pub struct Shared {
     producer: Producer,
     flow: Flow,
     search: Option<ApiState>,
+    rollouts: Option<Arc<Rollouts>>,
+    canary: Option<CanaryStats>,
     recommender: Option<Arc<Recommender>>,
     profiles: Option<ProfileReader>,
     /// The instance that is asked for recommendations and for weights.
@@ -107,6 +117,8 @@ impl Console {
             kafka,
             administrators,
             search,
+            rollouts,
+            canary,
             recommender,
             profiles,
         } = parts;
@@ -118,6 +130,8 @@ impl Console {
             producer: Producer::connect(kafka)?,
             flow: Flow::new(config, kafka)?,
             search,
+            rollouts,
+            canary,
             recommender,
             profiles,
             instance: instance.to_owned(),
@@ -169,6 +183,9 @@ impl Console {
             .route("/console/search/rankings", get(search::rankings))
             .route("/console/recommendations", get(recommendations::page))
             .route("/console/models", get(models::page))
+            .route("/console/rollouts", get(rollouts::page))
+            .route("/console/rollouts/rollback", post(rollouts::roll_back))
+            .route("/console/canary", get(canary::page))
             .route("/console/logout", post(login::leave))
             .route_layer(middleware::from_fn_with_state(
                 self.clone(),

@@ -80,7 +80,12 @@ pub async fn fill(
         let headers = pair.old.index.get(round).await?;
         let live = headers.into_iter().flatten().filter(|it| !it.deleted);
         let headers = still(pair, live.collect()).await?;
-        let mut signals = signals(kafka, &headers, pair.old.encoder.version()).await?;
+        // In one model's space the documents have their signals, which name no generation.
+        let needs_signals = pair.old.encoder.version() != pair.new.encoder.version();
+        let mut signals = match needs_signals {
+            true => signals(kafka, &headers, pair.old.encoder.version()).await?,
+            false => BTreeMap::new(),
+        };
         for header in headers {
             let prepared = match refill.prepare(&header).await {
                 Ok(Some(prepared)) => prepared,
@@ -99,7 +104,7 @@ pub async fn fill(
                     ..signal
                 };
                 publish(producer, &signal).await?;
-            } else {
+            } else if needs_signals {
                 tracing::warn!(
                     uri = header.uri,
                     "filled without a signal: the topic has none of this version"

@@ -3,8 +3,12 @@
 use millrace_ranker::evaluation::Bootstrap;
 use millrace_schemas::{GateVerdict, RolloutGate};
 
+use super::liking::Rankings;
+
 /// What latency may always be lost, in milliseconds: less than that is noise.
 const LATENCY_SLACK_MS: f64 = 20.0;
+/// Fewer answers that were clicked say nothing of an order.
+const MIN_ANSWERS: usize = 50;
 
 /// How the documents of the two generations compare, after what was on its way had its time.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -104,8 +108,10 @@ pub fn coverage(found: &Coverage) -> RolloutGate {
     gate("coverage", passed, figures)
 }
 
-/// Sampled documents are the same.
-pub fn checksums(found: &Checksums) -> RolloutGate {
+/// Sampled documents are the same. Where the text may change (what reads documents is another), how many
+/// differ is told and decides nothing.
+pub fn checksums(found: &Checksums, text_may_change: bool) -> RolloutGate {
+    const NAME: &str = "checksums";
     let Checksums {
         sampled,
         different,
@@ -117,7 +123,10 @@ pub fn checksums(found: &Checksums) -> RolloutGate {
         sampled.saturating_sub(*different),
         such_as(example.as_ref())
     );
-    gate("checksums", *different == 0, figures)
+    match text_may_change && *different > 0 {
+        true => not_measured(NAME, &format!("{figures}; the text may change")),
+        false => gate(NAME, *different == 0, figures),
+    }
 }
 
 /// All vectors are of the new model's dimension and have a direction.
@@ -134,40 +143,76 @@ pub fn dimension(found: &Dimensions) -> RolloutGate {
     gate("dimension", model == index && *wrong == 0, figures)
 }
 
-/// The mean of the judged queries' nDCG@10 falls by at most `epsilon`. Its interval (95 %, queries
-/// resampled, paired) is told and decides nothing: on few queries it is wider than any `epsilon`.
+/// The mean of the judged queries' nDCG@10 falls by at most `epsilon`.
 pub fn retrieval(found: Option<&Retrieval>, epsilon: f64) -> RolloutGate {
     const NAME: &str = "retrieval";
     let Some(Retrieval { queries }) = found else {
         return not_measured(NAME, "no judged set was given (--judged)");
     };
-    let differences = queries
-        .iter()
-        .map(|(query, old, new)| (query.as_str(), new - old));
-    let interval = match Bootstrap::default().mean_by_user(differences) {
-        Ok(interval) => interval,
-        Err(error) => return not_measured(NAME, &error.to_string()),
-    };
-    let mean = |of: fn(&(String, f64, f64)) -> f64| {
-        queries.iter().map(of).sum::<f64>() / queries.len() as f64
-    };
-    if mean(|(_, old, _)| *old) <= 0.0 {
+    if !queries.iter().any(|(_, old, _)| *old > 0.0) && !queries.is_empty() {
         return not_measured(
             NAME,
             "the old generation finds nothing that is judged relevant: are these judgements of its documents?",
         );
     }
+    not_worse(NAME, queries, "queries", epsilon)
+}
+
+/// The mean nDCG@10 of answers that were clicked, ordered by either model's cosines, falls by at most
+/// `epsilon`.
+pub fn ranking(found: Option<&Rankings>, epsilon: f64) -> RolloutGate {
+    const NAME: &str = "ranking";
+    let Some(Rankings { answers, left_out }) = found else {
+        return not_measured(NAME, "this process knows no profiles of users");
+    };
+    if answers.len() < MIN_ANSWERS {
+        return not_measured(
+            NAME,
+            &format!(
+                "{} answers that were clicked can be ordered by both models, fewer than {MIN_ANSWERS}; {left_out} \
+                 can't be",
+                answers.len()
+            ),
+        );
+    }
+    not_worse(NAME, answers, "answers by cosines alone", epsilon)
+}
+
+/// Where both generations are of one model.
+pub fn same_rankings() -> RolloutGate {
+    not_measured("ranking", "both generations are of one model")
+}
+
+/// The mean of what is paired, by who it is of, in the old and in the new generation, falls by at most
+/// `epsilon`. Its interval (95 %, resampled by who, paired) is told and decides nothing: on few it is
+/// wider than any `epsilon`.
+fn not_worse(
+    name: &str,
+    paired: &[(String, f64, f64)],
+    of_what: &str,
+    epsilon: f64,
+) -> RolloutGate {
+    let differences = paired
+        .iter()
+        .map(|(who, old, new)| (who.as_str(), new - old));
+    let interval = match Bootstrap::default().mean_by_user(differences) {
+        Ok(interval) => interval,
+        Err(error) => return not_measured(name, &error.to_string()),
+    };
+    let mean = |of: fn(&(String, f64, f64)) -> f64| {
+        paired.iter().map(of).sum::<f64>() / paired.len() as f64
+    };
     let figures = format!(
-        "nDCG@10 {:.4} to {:.4} on {} queries: {:+.4} [{:+.4}, {:+.4}], at least {:+.4}",
+        "nDCG@10 {:.4} to {:.4} on {} {of_what}: {:+.4} [{:+.4}, {:+.4}], at least {:+.4}",
         mean(|(_, old, _)| *old),
         mean(|(_, _, new)| *new),
-        queries.len(),
+        paired.len(),
         interval.mean,
         interval.low,
         interval.high,
         -epsilon
     );
-    gate(NAME, interval.mean >= -epsilon, figures)
+    gate(name, interval.mean >= -epsilon, figures)
 }
 
 /// The 95th percentile is at most `factor` times the old one's, and some slack.
@@ -261,11 +306,16 @@ mod tests {
             cut_differently: 3,
             ..Checksums::default()
         };
-        assert!(passes(&checksums(&found)));
-        assert!(!passes(&checksums(&Checksums {
+        assert!(passes(&checksums(&found, false)));
+        let found = Checksums {
             different: 1,
             ..found
-        })));
+        };
+        assert!(!passes(&checksums(&found, false)));
+        // Where the text may change nothing is refused, and nothing is said to have passed.
+        let told = checksums(&found, true);
+        assert_eq!(told.verdict, GateVerdict::NotMeasured);
+        assert!(refusal(&[told], true).is_none());
     }
 
     #[test]

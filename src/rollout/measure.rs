@@ -9,6 +9,7 @@ use millrace_schemas::{DocId, RolloutGate};
 use serde::{Deserialize, Serialize};
 
 use super::gates::{self, Checksums, Coverage, Dimensions, Latencies, Retrieval};
+use super::liking::Liking;
 use crate::api::search::{SearchQuery, hits};
 use crate::evaluation::judgements::Judgements;
 use crate::evaluation::measures::ndcg_at_10;
@@ -49,6 +50,8 @@ pub struct GateSettings {
     pub latency_factor: f64,
     /// Documents whose text and vectors are compared, and at most as many queries that are timed.
     pub sample: usize,
+    /// Whether documents may have another text than in the old generation.
+    pub text_may_change: bool,
 }
 
 impl Default for GateSettings {
@@ -58,8 +61,18 @@ impl Default for GateSettings {
             epsilon: 0.01,
             latency_factor: 1.5,
             sample: 200,
+            text_may_change: false,
         }
     }
+}
+
+/// What the generations are judged by.
+pub struct JudgedBy<'a> {
+    pub settings: &'a GateSettings,
+    /// Queries that were really asked.
+    pub queries: &'a [String],
+    /// What users like, where this process knows that.
+    pub liking: Option<&'a Liking>,
 }
 
 /// The two generations.
@@ -78,17 +91,17 @@ struct Known {
 }
 
 impl Pair<'_> {
-    /// All gates, with `queries` that were really asked. `level` ends once both generations have what
+    /// All gates. `level` ends once both generations have what
     /// the topic had when it was first polled, which it is where documents differ.
     ///
     /// # Errors
     /// A generation can't be read or searched.
     pub async fn gates(
         &self,
-        settings: &GateSettings,
-        queries: &[String],
+        by: &JudgedBy<'_>,
         level: impl Future<Output = ()> + Send,
     ) -> anyhow::Result<Vec<RolloutGate>> {
+        let settings = by.settings;
         for open in [self.old, self.new] {
             open.index.refresh().await?;
         }
@@ -99,17 +112,32 @@ impl Pair<'_> {
             Some(judged) => Some(self.retrieval(judged).await?),
             None => None,
         };
-        let mut queries = queries.to_vec();
+        let rankings = match by.liking {
+            Some(liking) if !self.is_one_model() => {
+                let (old, new) = (self.old.encoder.version(), self.new.encoder.version());
+                Some(liking.rankings(old, new).await?)
+            }
+            Some(_) | None => None,
+        };
+        let mut queries = by.queries.to_vec();
         queries.extend(sampled.queries);
         queries.truncate(settings.sample.max(1));
         let latencies = self.latencies(&queries).await?;
         Ok(vec![
             gates::coverage(&coverage),
-            gates::checksums(&sampled.checksums),
+            gates::checksums(&sampled.checksums, settings.text_may_change),
             gates::dimension(&sampled.dimensions),
             gates::retrieval(retrieval.as_ref(), settings.epsilon),
+            match self.is_one_model() {
+                true => gates::same_rankings(),
+                false => gates::ranking(rankings.as_ref(), settings.epsilon),
+            },
             gates::latency(&latencies, settings.latency_factor),
         ])
+    }
+
+    fn is_one_model(&self) -> bool {
+        self.old.spec.model_fingerprint == self.new.spec.model_fingerprint
     }
 
     async fn coverage(

@@ -10,6 +10,7 @@
 
 pub mod fill;
 pub mod gates;
+pub mod liking;
 pub mod measure;
 pub mod recent;
 pub mod records;

@@ -118,6 +118,11 @@ fn generation(spec: &IndexSpec) -> RolloutGeneration {
     }
 }
 
+/// Whether the new generation is of the model that serves: made anew of the same documents.
+pub fn is_backfill(rollout: &Rollout) -> bool {
+    rollout.from.model_fingerprint == rollout.to.model_fingerprint
+}
+
 /// The number of a generation of a record.
 pub fn number(generation: &RolloutGeneration) -> u32 {
     generation.generation.unsigned_abs()

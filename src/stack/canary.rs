@@ -4,9 +4,9 @@
 //! published, and the index is searched for a word that nothing else has. Then the object goes, and its
 //! removal is told. One URI is used again and again, so what a crash leaves the next round replaces.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
@@ -29,6 +29,8 @@ use crate::config::{CanarySection, Config};
 const OBJECT: &str = "millrace-canary.txt";
 /// How often it is searched for; the figures are as fine as that.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
+/// Rounds that are remembered.
+pub const RECENT: usize = 60;
 
 /// What became of the rounds. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -37,11 +39,25 @@ pub struct CanaryStats {
     pub searchable_seconds: Histogram,
     /// Rounds by how they ended: found, late, failed.
     pub rounds: Family<[(&'static str, &'static str); 1], Counter>,
+    recent: Arc<Mutex<VecDeque<Round>>>,
+}
+
+/// What became of one upload.
+#[derive(Clone, Debug)]
+pub struct Round {
+    /// When it began, ms since 1970.
+    pub at_ms: i64,
+    /// How it ended.
+    pub ending: Ending,
+    /// From its beginning until a search found it.
+    pub seconds: Option<f64>,
+    /// Why it was not found, where that is known.
+    pub trouble: Option<String>,
 }
 
 /// How a round ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Ending {
+pub enum Ending {
     /// A search found the document.
     Found,
     /// None did within the time.
@@ -69,12 +85,37 @@ impl Default for CanaryStats {
                 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0,
             ]),
             rounds: Family::default(),
+            recent: Arc::default(),
         };
         // A rate over a counter that is not there yet is no rate: these begin with 0.
         for ending in Ending::ALL {
             drop(stats.rounds.get_or_create(&[("result", ending.as_str())]));
         }
         stats
+    }
+}
+
+impl CanaryStats {
+    /// The last rounds, the newest last.
+    pub fn recent(&self) -> Vec<Round> {
+        self.lock().iter().cloned().collect()
+    }
+
+    fn count(&self, round: Round) {
+        if let Some(seconds) = round.seconds {
+            self.searchable_seconds.observe(seconds);
+        }
+        let labels = [("result", round.ending.as_str())];
+        self.rounds.get_or_create(&labels).inc();
+        let mut recent = self.lock();
+        recent.push_back(round);
+        if recent.len() > RECENT {
+            recent.pop_front();
+        }
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, VecDeque<Round>> {
+        self.recent.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -196,27 +237,37 @@ impl Runner {
             .await
             .is_some()
         {
-            if let Some(ending) = self.round().await {
-                let labels = [("result", ending.as_str())];
-                self.stats.rounds.get_or_create(&labels).inc();
+            if let Some(round) = self.round().await {
+                self.stats.count(round);
             }
         }
     }
 
     /// `None` where a stop cut it off.
-    async fn round(&self) -> Option<Ending> {
+    async fn round(&self) -> Option<Round> {
         // Of one word for BM25, and like no other document for the encoder.
-        let word = format!("canary{}", jiff::Timestamp::now().as_nanosecond());
+        let now = jiff::Timestamp::now();
+        let word = format!("canary{}", now.as_nanosecond());
         let began = Instant::now();
-        let ending = match self.upload(&word).await {
-            Ok(()) => self.wait(&word, began).await,
+        let ended = |ending, seconds, trouble| Round {
+            at_ms: now.as_millisecond(),
+            ending,
+            seconds,
+            trouble,
+        };
+        let round = match self.upload(&word).await {
+            Ok(()) => self.wait(&word, began).await.map(|waited| match waited {
+                Ok(seconds) => ended(Ending::Found, Some(seconds), None),
+                Err(trouble) => ended(Ending::Late, None, trouble),
+            }),
             Err(error) => {
+                let error = format!("{error:#}");
                 tracing::warn!(
                     uri = %self.uri,
-                    error = format!("{error:#}"),
+                    error,
                     "the canary can't be uploaded; see canary.location"
                 );
-                Some(Ending::Failed)
+                Some(ended(Ending::Failed, None, Some(error)))
             }
         };
         if let Err(error) = self.remove().await {
@@ -226,7 +277,7 @@ impl Runner {
                 "the canary can't be removed; the next one replaces it"
             );
         }
-        ending
+        round
     }
 
     async fn upload(&self, word: &str) -> anyhow::Result<()> {
@@ -275,8 +326,9 @@ impl Runner {
         Ok(serving.index.search(request).await?)
     }
 
-    /// Searches until the document is found or its time is over.
-    async fn wait(&self, word: &str, began: Instant) -> Option<Ending> {
+    /// Searches until the document is found or its time is over: seconds, or what the last search met.
+    /// `None` where a stop cut it off.
+    async fn wait(&self, word: &str, began: Instant) -> Option<Result<f64, Option<String>>> {
         let request = SearchRequest {
             text: Some(word.to_owned()),
             mode: Mode::Text,
@@ -292,9 +344,8 @@ impl Runner {
             let trouble = match self.search(&request).await {
                 Ok(hits) if !hits.is_empty() => {
                     let seconds = began.elapsed().as_secs_f64();
-                    self.stats.searchable_seconds.observe(seconds);
                     tracing::debug!(seconds, "the canary was found");
-                    return Some(Ending::Found);
+                    return Some(Ok(seconds));
                 }
                 Ok(_) => None,
                 Err(error) => Some(format!("{error:#}")),
@@ -306,7 +357,7 @@ impl Runner {
                     searching = trouble.as_deref().unwrap_or("no trouble"),
                     "the canary is not found; see `millrace lag` and docs/why-not-found.md"
                 );
-                return Some(Ending::Late);
+                return Some(Err(trouble));
             }
             let wait = tokio::time::sleep(LOOK_EVERY);
             self.stopping.run_until_cancelled(wait).await?;

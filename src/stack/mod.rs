@@ -66,6 +66,7 @@ use crate::api::search::InstanceSearch;
 use crate::api::{self, ApiState, BehaviorState};
 use crate::config::Config;
 use crate::console::{self, Console};
+use crate::rollout::liking::Liking;
 use crate::rollout::recent::RecentQueries;
 use crate::token::random_token;
 
@@ -208,6 +209,13 @@ impl Stack {
             }
             (None, None) => None,
         };
+        if let (Some(rollouts), Some(profiles), Some(vectors)) = (&rollouts, &profiles, &vectors) {
+            rollouts.judge_by(Liking {
+                kafka: kafka.clone(),
+                profiles: profiles.clone(),
+                vectors: Arc::clone(vectors),
+            });
+        }
         let recommending = match (&serving, &generations, &rollouts, &profiles, vectors) {
             (Some(serving), Some(generations), Some(rollouts), Some(profiles), Some(vectors))
                 if needs.recommender =>
@@ -264,6 +272,9 @@ impl Stack {
             }
             _ => None,
         };
+        if let Some(rollouts) = &rollouts {
+            metrics::rollouts::register(&mut registry, rollouts);
+        }
         let canary = match &generations {
             Some(generations) if needs.canary => {
                 Canary::start(config, &kafka, generations, &objects)?
@@ -302,6 +313,8 @@ impl Stack {
                 kafka: &kafka,
                 administrators: &administrators,
                 search: state.clone(),
+                rollouts: rollouts.clone(),
+                canary: canary.as_ref().map(|canary| canary.stats.clone()),
                 recommender: recommending
                     .as_ref()
                     .map(|recommending| Arc::clone(&recommending.recommender)),

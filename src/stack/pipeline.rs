@@ -10,7 +10,7 @@ use millrace_kafka::{
 use millrace_objects::ObjectStores;
 use millrace_telemetry::Health;
 use millrace_vectorizer::{
-    ExtractorCommand, Outsiders, Vectorizer, VectorizerDeps, VectorizerHandle,
+    ExtractorCommand, Outsiders, Tells, Vectorizer, VectorizerDeps, VectorizerHandle,
 };
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -51,8 +51,8 @@ pub struct Work<'a> {
     pub objects: &'a Arc<ObjectStores>,
     /// What becomes of notices of objects that may not be read.
     pub outsiders: Outsiders,
-    /// Whether outcomes and dead letters are told.
-    pub tells: watch::Receiver<bool>,
+    /// What is told of what it does.
+    pub tells: watch::Receiver<Tells>,
 }
 
 impl Pipeline {

@@ -8,7 +8,7 @@ mod pipelines;
 mod plan;
 mod progress;
 
-use std::sync::{Arc, PoisonError};
+use std::sync::{Arc, OnceLock, PoisonError};
 use std::time::Duration;
 
 use anyhow::Context;
@@ -30,6 +30,7 @@ pub use self::progress::RolloutStatus;
 use super::deadline::Deadline;
 use super::generations::OpenGenerations;
 use crate::config::Config;
+use crate::rollout::liking::Liking;
 use crate::rollout::recent::RecentQueries;
 use crate::rollout::records;
 
@@ -64,6 +65,8 @@ pub struct Rollouts {
     told: watch::Sender<Option<Told>>,
     /// The generations that parts of this process read, which go over to another by themselves.
     readers: std::sync::Mutex<Vec<watch::Receiver<u32>>>,
+    /// What users like, where this process knows that.
+    liking: OnceLock<Liking>,
     stopping: CancellationToken,
     tasks: TaskTracker,
 }
@@ -100,6 +103,7 @@ impl Rollouts {
             serving: watch::channel(serving).0,
             told: watch::channel(None).0,
             readers: std::sync::Mutex::default(),
+            liking: OnceLock::new(),
             stopping: CancellationToken::new(),
             tasks: TaskTracker::new(),
         });
@@ -134,10 +138,20 @@ impl Rollouts {
         self.serving.subscribe()
     }
 
+    /// The last record of the index, told of at each change.
+    pub fn record(&self) -> watch::Receiver<Option<Rollout>> {
+        self.state.subscribe()
+    }
+
     /// Has [`finish`](Self::finish) wait for a part that tells which generation it reads.
     pub fn add_reader(&self, reads: watch::Receiver<u32>) {
         let mut readers = self.readers.lock().unwrap_or_else(PoisonError::into_inner);
         readers.push(reads);
+    }
+
+    /// Has the gates judge the order of what users were shown; the first one given stays.
+    pub fn judge_by(&self, liking: Liking) {
+        let _ = self.liking.set(liking);
     }
 
     /// Whether a part of this process reads another generation than this one still.

@@ -1,7 +1,7 @@
 """The console in a headless Chromium, as people use it.
 
 `console.py BASE SCREENSHOTS`: BASE is the address of an `up` with documents, a user called ada and one dead
-letter whose document is mended. Ends with 0 and one line of JSON, or says what is wrong.
+letter whose document is mended, a backfill that was switched, and a canary. Ends with 0 and one line of JSON, or says what is wrong.
 """
 
 import json
@@ -24,6 +24,8 @@ PAGES = {
     "search": "/console/search?q=a+planet+with+water&bm25=0.9&vector=0.1",
     "recommendations": "/console/recommendations?user=ada&count=5",
     "models": "/console/models",
+    "rollouts": "/console/rollouts",
+    "canary": "/console/canary",
     "not-here": "/console/topics/none-such",
 }
 DESKTOP = {"width": 1280, "height": 900}
@@ -87,7 +89,7 @@ def by_keyboard(browser, base, complaints):
     page = visitor(browser, complaints, viewport=DESKTOP)
     page.goto(base + "/console/")
     order = []
-    for _ in range(11):
+    for _ in range(13):
         page.keyboard.press("Tab")
         order.append(page.evaluate("document.activeElement.textContent.trim()"))
         seen = page.evaluate(
@@ -96,7 +98,7 @@ def by_keyboard(browser, base, complaints):
         )
         check(seen, f"the focus on {order[-1]!r} can't be seen")
     expected = ["Skip to the content", "Millrace", "Overview", "Topics", "Groups", "Dead letters", "Search",
-                "Recommendations", "Models", "Pause live figures", "Look again"]
+                "Recommendations", "Models", "Rollouts", "Canary", "Pause live figures", "Look again"]
     check(order == expected, f"Tab goes {order}")
     page.goto(base + "/console/")
     page.keyboard.press("Tab")
@@ -156,10 +158,18 @@ def sliders(browser, base, screenshots, complaints):
     page.context.close()
 
 
-def redrive(browser, base, screenshots, complaints):
+def walk_through(browser, base, screenshots, complaints):
+    """From a search that does not find a document to a pipeline in which nothing waits."""
     page = visitor(browser, complaints, viewport=DESKTOP)
-    page.goto(base + "/console/dead-letters")
+    page.goto(base + "/console/search?q=flightless+birds+in+the+cold")
+    expect(page.locator("section[aria-labelledby=tried] li").first).to_be_visible()
+    check(page.get_by_text("birds.txt").count() == 0, "what failed is found")
+    page.get_by_role("link", name="Dead letters", exact=True).click()
     expect(page.get_by_text("1 open dead letter,")).to_be_visible()
+    letter = page.locator("details", has_text="birds.txt").first
+    letter.locator("summary").click()
+    expect(letter).to_contain_text("birds.txt")
+    page.screenshot(path=screenshots / "walk-why.png")
     page.get_by_role("button", name="Plan a replay").click()
     expect(page.get_by_text("Nothing was done yet.")).to_be_visible()
     page.screenshot(path=screenshots / "redrive-plan.png")
@@ -175,6 +185,42 @@ def redrive(browser, base, screenshots, complaints):
         if page.get_by_text("birds.txt").count() > 0:
             break
         check(time.monotonic() < deadline, "what was replayed is not found")
+    page.screenshot(path=screenshots / "walk-found.png")
+    while True:
+        page.goto(base + "/console/groups")
+        vectorizer = page.get_by_role("region", name="Consumer groups").get_by_role("row").filter(has_text="vectorizer")
+        waiting = [row.locator("td").nth(2).inner_text() for row in vectorizer.all()]
+        check(waiting, "no group of a vectorizer is shown")
+        if set(waiting) == {"0"}:
+            break
+        check(time.monotonic() < deadline, f"records wait still: {waiting}")
+    page.screenshot(path=screenshots / "walk-caught-up.png")
+    page.context.close()
+
+
+def way_back(browser, base, screenshots, complaints):
+    """A generation that was switched to, and back again."""
+    page = visitor(browser, complaints, viewport=DESKTOP)
+    page.goto(base + "/console/rollouts")
+    expect(page.get_by_role("heading", name="Backfill of generation 2: switched")).to_be_visible()
+    gates = page.get_by_role("region", name="Gates")
+    expect(gates.get_by_role("row").filter(has_text="coverage")).to_contain_text("passed")
+    shown = page.locator("input[name=shown]").get_attribute("value")
+    page.get_by_role("button", name="Go back to generation 1").click()
+    expect(page.get_by_role("heading", name="Backfill of generation 2: rolled back")).to_be_visible()
+    expect(page.get_by_role("button", name="Go back to generation 1")).to_have_count(0)
+    accessible(page, "a rollout that went back")
+    # Sent once more from a page that was shown before, it does nothing.
+    answer = page.request.post(base + "/console/rollouts/rollback", form={"shown": shown, "csrf": "x"})
+    check(answer.status == 403, f"a forged order is answered with {answer.status}")
+    page.context.close()
+
+
+def canary(browser, base, screenshots, complaints):
+    page = visitor(browser, complaints, viewport=DESKTOP)
+    page.goto(base + "/console/canary")
+    expect(page.get_by_role("status")).to_contain_text("found after")
+    expect(page.get_by_role("img")).to_be_visible()
     page.context.close()
 
 
@@ -236,7 +282,9 @@ def main():
         sliders(browser, base, screenshots, complaints)
         publishing(browser, base, complaints)
         without_script(browser, base, complaints)
-        redrive(browser, base, screenshots, complaints)
+        canary(browser, base, screenshots, complaints)
+        way_back(browser, base, screenshots, complaints)
+        walk_through(browser, base, screenshots, complaints)
         browser.close()
     check(not complaints, f"the browser complains: {complaints}")
     print(json.dumps(measured))

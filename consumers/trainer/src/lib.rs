@@ -6,6 +6,7 @@
 //!               baselines beside it                      ├─► rankings with features and clicks
 //! [training]: answers and the clicks on them ────────────┘        │            │
 //!                                                              training    evaluation
+//! [training] ──► clicked: answers that were clicked, for whoever orders them anew
 //! [training] ──► drawn: answers whose weights were left to chance, and whether they were clicked
 //! ```
 //!
@@ -22,6 +23,7 @@
 
 mod answers;
 pub mod baselines;
+pub mod clicked;
 pub mod drawn;
 pub mod evaluation;
 pub mod examples;

@@ -45,5 +45,5 @@ pub use passage::{Passage, PassageError};
 pub use refill::{Prepared, Refill, RefillError, Refilled};
 pub use stats::VectorizerStats;
 pub use vectorizer::{
-    Outsiders, StartError, Vectorizer, VectorizerDeps, VectorizerHandle, VectorizerState,
+    Outsiders, StartError, Tells, Vectorizer, VectorizerDeps, VectorizerHandle, VectorizerState,
 };

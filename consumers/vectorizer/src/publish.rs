@@ -13,6 +13,7 @@ use tracing::Instrument;
 use crate::decode::now_ms;
 use crate::failure::{Refusal, Stage};
 use crate::stats::Counters;
+use crate::vectorizer::Tells;
 use millrace_retry::{OutOfPatience, Patience, error_chain};
 
 /// CloudEvents source of everything that is published here.
@@ -40,8 +41,7 @@ impl From<OutOfPatience> for PublishError {
 pub(crate) struct Publisher {
     producer: Producer,
     dead_letters: DeadLetters,
-    /// Whether outcomes and dead letters are told.
-    tells: watch::Receiver<bool>,
+    tells: watch::Receiver<Tells>,
     counters: Arc<Counters>,
     patience: Patience,
 }
@@ -50,7 +50,7 @@ impl Publisher {
     pub fn new(
         producer: Producer,
         dead_letters: DeadLetters,
-        tells: watch::Receiver<bool>,
+        tells: watch::Receiver<Tells>,
         counters: Arc<Counters>,
         patience: Patience,
     ) -> Self {
@@ -64,6 +64,9 @@ impl Publisher {
     }
 
     pub async fn signal(&self, signal: &Signal, trace: TraceParent) -> Result<(), PublishError> {
+        if *self.tells.borrow() == Tells::Nothing {
+            return Ok(());
+        }
         let type_ = if signal.deleted {
             "millrace.signals.removed"
         } else {
@@ -87,7 +90,7 @@ impl Publisher {
         outcome: &DocumentOutcome,
         trace: TraceParent,
     ) -> Result<(), PublishError> {
-        if !*self.tells.borrow() {
+        if *self.tells.borrow() != Tells::Everything {
             return Ok(());
         }
         let id = outcome.origin.to_string();
@@ -105,7 +108,7 @@ impl Publisher {
         record: &Record,
         refusal: &Refusal,
     ) -> Result<(), PublishError> {
-        if !*self.tells.borrow() {
+        if *self.tells.borrow() != Tells::Everything {
             self.counters.dead_lettered(refusal.stage);
             return Ok(());
         }

@@ -46,15 +46,27 @@ pub struct VectorizerDeps {
     pub encoder: Arc<Encoder>,
     /// What becomes of notices of objects that `objects` may not read.
     pub outsiders: Outsiders,
-    /// Whether outcomes and dead letters are published. One that builds an index generation beside
-    /// the one that serves keeps silent: the other one tells what becomes of each notice, and what
-    /// only this one can't read is written from what the other has of it. Signals are always
-    /// published: they name their model.
-    pub tells: watch::Receiver<bool>,
+    /// What is published of what it does.
+    pub tells: watch::Receiver<Tells>,
     /// How to start the process that reads hostile formats.
     pub extractor: ExtractorCommand,
     /// Settings.
     pub config: VectorizerConfig,
+}
+
+/// What a vectorizer tells others. One that builds an index generation beside the one that serves keeps
+/// silent on notices: the other one tells what becomes of each, and what only this one can't read is
+/// written from what the other has of it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Tells {
+    /// Nothing: the other one has the same model. Signals of the documents' first versions would take
+    /// the place of those of their last ones until this one has read as far.
+    Nothing,
+    /// Signals, which name their model.
+    Signals,
+    /// Signals, outcomes and dead letters.
+    #[default]
+    Everything,
 }
 
 /// What becomes of notices of objects outside the allow-list.

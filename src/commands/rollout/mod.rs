@@ -2,8 +2,9 @@
 
 mod judged;
 mod orders;
-mod report;
-mod status;
+pub mod report;
+pub mod settings;
+pub mod status;
 
 use std::process::ExitCode;
 

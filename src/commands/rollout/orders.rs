@@ -1,18 +1,16 @@
 //! The steps of a rollout: start, switch, rollback, finish, abort.
 
-use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::bail;
 use serde::Serialize;
 
-use super::{judged, report};
+use super::report;
+use super::settings::Gates;
 use crate::api::client::ApiClient;
 use crate::api::rollout::{FinishOrder, StartOrder};
-use crate::cli::UsageError;
 use crate::output::{Output, confirmed};
 use crate::rollout::gates;
-use crate::rollout::measure::GateSettings;
 use crate::stack::rollouts::{RolloutStatus, SwitchOrder};
 
 /// Begin: fill a new generation with another model, while the present one serves.
@@ -31,7 +29,7 @@ pub struct Start {
 impl Start {
     pub async fn run(&self, api: &ApiClient, output: Output) -> anyhow::Result<ExitCode> {
         let order = StartOrder {
-            model: self.model.clone(),
+            model: Some(self.model.clone()),
         };
         if self.dry_run {
             let plan = api.plan_rollout(&order).await?;
@@ -47,21 +45,11 @@ impl Start {
 /// Have the new generation serve, if the gates let it.
 ///
 /// The gates: coverage (every document, at its version), checksums (sampled text), dimension, retrieval
-/// (nDCG@10 on a judged set), latency. Then it is warmed up, and the alias moves in one step.
+/// (nDCG@10 on a judged set), ranking (what users clicked, ordered by cosines), latency. Then it is warmed up, and the alias moves in one step.
 #[derive(Debug, clap::Args)]
 pub struct Switch {
-    /// Folder of a judged set in BEIR's layout: `queries.jsonl`, `qrels/test.tsv`.
-    #[arg(long, value_name = "DIR")]
-    judged: Option<PathBuf>,
-    /// By how much nDCG@10 may fall.
-    #[arg(long, value_name = "N", default_value_t = GateSettings::default().epsilon)]
-    epsilon: f64,
-    /// How many times as long a search may take, at the 95th percentile.
-    #[arg(long, value_name = "N", default_value_t = GateSettings::default().latency_factor)]
-    latency_factor: f64,
-    /// Documents that are compared word by word, and at most as many queries that are timed.
-    #[arg(long, value_name = "N", default_value_t = GateSettings::default().sample)]
-    sample: usize,
+    #[command(flatten)]
+    gates: Gates,
     /// Switch though nobody measured whether the new model finds as well.
     #[arg(long, conflicts_with = "judged")]
     without_judgements: bool,
@@ -78,14 +66,7 @@ pub struct Switch {
 
 impl Switch {
     pub async fn run(&self, api: &ApiClient, output: Output) -> anyhow::Result<ExitCode> {
-        for (flag, value) in [
-            ("--epsilon", self.epsilon),
-            ("--latency-factor", self.latency_factor),
-        ] {
-            if !(value.is_finite() && value >= 0.0) {
-                return Err(UsageError(format!("{flag} {value} is not 0 or more")).into());
-            }
-        }
+        let gates = self.gates.settings()?;
         if self.force
             && !confirmed(
                 "Switch whatever the gates say and wherever the alias points?",
@@ -95,12 +76,7 @@ impl Switch {
             bail!("nothing was changed");
         }
         let order = SwitchOrder {
-            gates: GateSettings {
-                judged: self.judged.as_deref().map(judged::read).transpose()?,
-                epsilon: self.epsilon,
-                latency_factor: self.latency_factor,
-                sample: self.sample,
-            },
+            gates,
             without_judgements: self.without_judgements,
             force: self.force,
             dry_run: self.dry_run,

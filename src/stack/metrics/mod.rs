@@ -11,6 +11,7 @@ pub mod pipeline;
 pub mod profiles;
 pub mod recommender;
 pub mod reconciler;
+pub mod rollouts;
 
 use millrace_kafka::ConsumerHandle;
 use millrace_telemetry::prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};

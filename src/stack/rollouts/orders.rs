@@ -13,16 +13,19 @@ use serde::{Deserialize, Serialize};
 use super::{RolloutStatus, Rollouts, TRY_AGAIN, Work};
 use crate::api::search::{SearchQuery, hits};
 use crate::rollout::gates;
-use crate::rollout::measure::{GateSettings, Pair};
-use crate::rollout::records::{described, number};
+use crate::rollout::measure::{GateSettings, JudgedBy, Pair};
+use crate::rollout::records::{described, is_backfill, number};
 use crate::stack::generations::OpenGeneration;
 use crate::stack::pipeline::vectorizer_group;
 
 /// How long the group of a vectorizer that was stopped is tried to be removed: its members are
 /// forgotten after the session time.
 const FORGET_WITHIN: Duration = Duration::from_secs(180);
-/// How long `finish` waits for the old vectorizer; commands wait a minute for an answer.
-const TELL_WITHIN: Duration = Duration::from_secs(30);
+/// How long `finish` waits for the old vectorizer, and orders for the recommender; commands wait a minute
+/// for an answer.
+const TELL_WITHIN: Duration = Duration::from_secs(25);
+/// How often it is looked whether the recommender has moved.
+const MOVED_EVERY: Duration = Duration::from_millis(100);
 /// How long a rollback warms up what it goes back to.
 const WARM_UP_WITHIN: Duration = Duration::from_secs(5);
 
@@ -79,11 +82,16 @@ pub struct SwitchOrder {
 }
 
 impl Rollouts {
-    /// Begins a rollout to this model of the store: both generations are written from here on.
+    /// Begins a rollout to this model of the store, or a backfill where it is none: both generations are
+    /// written from here on.
     ///
     /// # Errors
     /// One is open already; the model is not in the store, or serves already.
-    pub async fn begin(&self, model: &str, who: &str) -> Result<RolloutStatus, RolloutError> {
+    pub async fn begin(
+        &self,
+        model: Option<&str>,
+        who: &str,
+    ) -> Result<RolloutStatus, RolloutError> {
         let mut work = self.work.lock().await;
         let (rollout, _, encoder) = self.proposed(model).await?;
         let index = described(&rollout, &rollout.to).index;
@@ -189,12 +197,19 @@ impl Rollouts {
                     .iter()
                     .flat_map(|it| it.queries.values().cloned()),
             );
-            let level = self.level(&rollout);
-            gated.gates = pair.gates(&order.gates, &queries, level).await?;
+            let by = JudgedBy {
+                settings: &order.gates,
+                queries: &queries,
+                liking: self.liking.get(),
+            };
+            gated.gates = pair.gates(&by, self.level(&rollout)).await?;
             if order.dry_run {
                 return Ok(gated.gates);
             }
-            if let Some(why) = gates::refusal(&gated.gates, order.without_judgements) {
+            if let Some(why) = gates::refusal(
+                &gated.gates,
+                order.without_judgements || is_backfill(&rollout),
+            ) {
                 return refused(format!("not switched: {why}"));
             }
             warm_up(&new, &queries).await?;
@@ -314,11 +329,7 @@ impl Rollouts {
                 rollout.index
             ));
         }
-        if self.is_read_elsewhere(to) {
-            return refused(
-                "the recommender reads the old generation's items still; try again in a moment",
-            );
-        }
+        self.require_read(to, "the old generation").await?;
         if rollout.phase != RolloutPhase::Finished {
             self.require_told(&rollout).await?;
             self.reach(&mut work, &rollout, RolloutPhase::Finished, who)
@@ -328,6 +339,23 @@ impl Rollouts {
             .await?;
         drop(work);
         self.status().await
+    }
+
+    /// Waits until all parts of this process read this generation, and none the other one.
+    ///
+    /// # Errors
+    /// They do not get there in time.
+    async fn require_read(&self, generation: u32, other: &str) -> Result<(), RolloutError> {
+        let deadline = Instant::now() + TELL_WITHIN;
+        while self.is_read_elsewhere(generation) {
+            if Instant::now() > deadline {
+                return refused(format!(
+                    "the recommender reads {other}'s items still; try again in a moment"
+                ));
+            }
+            tokio::time::sleep(MOVED_EVERY).await;
+        }
+        Ok(())
     }
 
     /// Waits until the old generation's vectorizer has done what the new one has done by now: before the
@@ -375,11 +403,8 @@ impl Rollouts {
                         "the new generation serves; `millrace rollout rollback` goes back first",
                     );
                 }
-                if self.is_read_elsewhere(number(&rollout.from)) {
-                    return refused(
-                        "the recommender reads the new generation's items still; try again in a moment",
-                    );
-                }
+                let from = number(&rollout.from);
+                self.require_read(from, "the new generation").await?;
                 if rollout.phase.is_open() {
                     self.reach(&mut work, &rollout, RolloutPhase::Aborted, who)
                         .await?;

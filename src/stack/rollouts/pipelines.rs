@@ -8,12 +8,12 @@ use anyhow::Context;
 use futures::future::join_all;
 use millrace_kafka::ConsumerHandle;
 use millrace_schemas::{Rollout, RolloutPhase};
-use millrace_vectorizer::{VectorizerHandle, VectorizerState};
+use millrace_vectorizer::{Tells, VectorizerHandle, VectorizerState};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use super::Rollouts;
-use crate::rollout::records::{described, number};
+use crate::rollout::records::{self, described, number};
 use crate::stack::deadline::Deadline;
 use crate::stack::generations::OpenGeneration;
 use crate::stack::pipeline::{Pipeline, Work};
@@ -40,7 +40,7 @@ pub(super) struct Pipelines {
 pub(super) struct Running {
     pub(super) pipeline: Pipeline,
     started: Instant,
-    tells: watch::Sender<bool>,
+    tells: watch::Sender<Tells>,
 }
 
 impl Running {
@@ -63,23 +63,32 @@ impl Running {
 /// A generation that is to be written.
 struct Wanted {
     open: OpenGeneration,
-    /// Whether its vectorizer tells outcomes and dead letters.
-    tells: bool,
+    /// What its vectorizer tells.
+    tells: Tells,
 }
 
-/// Whether the new generation's vectorizer tells outcomes. From the switch on both do: what one of
+/// What the new generation's vectorizer tells. From the switch on both tell everything: what one of
 /// them told before it was stopped the other may not have, and whoever waits takes the first.
-fn new_one_tells(phase: RolloutPhase) -> bool {
-    match phase {
+fn new_one_tells(rollout: &Rollout) -> Tells {
+    match rollout.phase {
         RolloutPhase::Switching
         | RolloutPhase::Switched
         | RolloutPhase::RollingBack
-        | RolloutPhase::Finished => true,
+        | RolloutPhase::Finished => Tells::Everything,
         RolloutPhase::Building
         | RolloutPhase::Ready
         | RolloutPhase::RolledBack
         | RolloutPhase::Aborted
-        | RolloutPhase::Unknown => false,
+        | RolloutPhase::Unknown
+            if records::is_backfill(rollout) =>
+        {
+            Tells::Nothing
+        }
+        RolloutPhase::Building
+        | RolloutPhase::Ready
+        | RolloutPhase::RolledBack
+        | RolloutPhase::Aborted
+        | RolloutPhase::Unknown => Tells::Signals,
     }
 }
 
@@ -149,13 +158,14 @@ impl Rollouts {
         let generations = &self.deps.generations;
         let Some(rollout) = rollout.filter(|rollout| rollout.phase.is_open()) else {
             let open = generations.serving().await?;
-            return Ok((vec![Wanted { open, tells: true }], true));
+            let tells = Tells::Everything;
+            return Ok((vec![Wanted { open, tells }], true));
         };
         let there = generations.all().list(&rollout.index).await?;
         let (mut wanted, mut is_whole) = (Vec::new(), true);
         for (of, tells) in [
-            (&rollout.from, true),
-            (&rollout.to, new_one_tells(rollout.phase)),
+            (&rollout.from, Tells::Everything),
+            (&rollout.to, new_one_tells(rollout)),
         ] {
             if there.iter().any(|found| found.generation == number(of)) {
                 match generations.open(&described(rollout, of)).await {
@@ -178,12 +188,12 @@ impl Rollouts {
             }
         }
         if let [only] = wanted.as_mut_slice() {
-            only.tells = true;
+            only.tells = Tells::Everything;
         }
         Ok((wanted, is_whole))
     }
 
-    async fn pipeline(&self, open: &OpenGeneration, tells: bool) -> anyhow::Result<Running> {
+    async fn pipeline(&self, open: &OpenGeneration, tells: Tells) -> anyhow::Result<Running> {
         let (tells, told) = watch::channel(tells);
         let work = Work {
             open,

@@ -38,11 +38,12 @@ pub struct Plan {
 }
 
 impl Rollouts {
-    /// What a rollout to this model of the store would do; nothing is changed.
+    /// What a rollout to this model of the store would do, or a backfill where it is none; nothing is
+    /// changed.
     ///
     /// # Errors
     /// As [`begin`](Self::begin).
-    pub async fn plan(&self, model: &str) -> Result<Plan, RolloutError> {
+    pub async fn plan(&self, model: Option<&str>) -> Result<Plan, RolloutError> {
         let work = self.work.lock().await;
         let (rollout, old, encoder) = self.proposed(model).await?;
         drop(work);
@@ -76,10 +77,11 @@ impl Rollouts {
         })
     }
 
-    /// The rollout that would begin, the generation that serves, and the new model's encoder.
+    /// The rollout that would begin, the generation that serves, and the new one's encoder: of the model
+    /// that serves where none is given.
     pub(super) async fn proposed(
         &self,
-        model: &str,
+        model: Option<&str>,
     ) -> Result<(Rollout, OpenGeneration, Arc<Encoder>), RolloutError> {
         if let Some(open) = self.now().filter(|rollout| rollout.phase.is_open()) {
             return refused(format!(
@@ -91,16 +93,11 @@ impl Rollouts {
                 open.who
             ));
         }
-        let loaded = model::load_stored(&self.deps.config.model, model).await;
-        let encoder = loaded.map_err(|error| RolloutError::Invalid(format!("{error:#}")))?;
         let old = self.deps.generations.serving().await?;
-        if old.spec.model_fingerprint == encoder.fingerprint().as_str() {
-            return refused(format!(
-                "{model} is the model that serves: {} was embedded by {}",
-                old.spec.index_name(),
-                old.spec.model_version
-            ));
-        }
+        let encoder = match model {
+            Some(model) => self.another(model, &old).await?,
+            None => Arc::clone(&old.encoder),
+        };
         // A number is given once: whoever missed that one was given up must not write into its follower.
         let there = self.deps.generations.all().list(&old.spec.name).await?;
         let there = there.iter().map(|found| found.generation).max();
@@ -109,6 +106,25 @@ impl Rollouts {
         let new = index::spec(&self.deps.config, generation, &encoder);
         new.validate()?;
         Ok((records::begin(&old.spec, &new), old, encoder))
+    }
+
+    /// The encoder of another model than the one that serves.
+    async fn another(
+        &self,
+        model: &str,
+        old: &OpenGeneration,
+    ) -> Result<Arc<Encoder>, RolloutError> {
+        let loaded = model::load_stored(&self.deps.config.model, model).await;
+        let encoder = loaded.map_err(|error| RolloutError::Invalid(format!("{error:#}")))?;
+        if old.spec.model_fingerprint == encoder.fingerprint().as_str() {
+            return refused(format!(
+                "{model} is the model that serves: {} was embedded by {}; `millrace backfill` makes an \
+                 index of the same model anew",
+                old.spec.index_name(),
+                old.spec.model_version
+            ));
+        }
+        Ok(encoder)
     }
 }
 

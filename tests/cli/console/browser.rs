@@ -1,4 +1,5 @@
-//! The console in a headless Chromium: every page, the redrive, the sliders; keyboard, phone, dark, axe.
+//! The console in a headless Chromium: every page, the way from a search that finds nothing to a redrive, the way back from a
+//! backfill, the sliders; keyboard, phone, dark, axe.
 
 use std::path::Path;
 use std::process::Command;
@@ -28,6 +29,7 @@ fn pages_work_for_whoever_comes() -> anyhow::Result<()> {
         "MILLRACE_OBJECTS__ALLOWED_ROOTS",
         &format!("[{:?}]", text(&docs)?),
     );
+    pipeline.set("MILLRACE_CANARY__EVERY_SECONDS", "5");
     let up = pipeline.up(&[])?;
     let summary = pipeline.ingest(Path::new(&corpus))?;
     ensure!(summary["indexed"] == 15, "{summary}");
@@ -41,6 +43,8 @@ fn pages_work_for_whoever_comes() -> anyhow::Result<()> {
         let profile = pipeline.json(&["profile", "ada"])?;
         Ok((profile["counts"]["click"] == 3).then_some(()))
     })?;
+    let switched = pipeline.json(&["backfill", "--latency-factor", "20"])?;
+    ensure!(switched["switched"] == true, "{switched}");
     // What failed is mended, and waits to be replayed.
     pipeline.write(
         "docs/birds.txt",

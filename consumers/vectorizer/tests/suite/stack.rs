@@ -22,7 +22,7 @@ use millrace_schemas::{
     OutcomeKind, SchemaRegistry, Signal, decode,
 };
 use millrace_vectorizer::{
-    ExtractorCommand, Outsiders, StartError, Vectorizer, VectorizerConfig, VectorizerDeps,
+    ExtractorCommand, Outsiders, StartError, Tells, Vectorizer, VectorizerConfig, VectorizerDeps,
     VectorizerHandle,
 };
 use tokio::sync::{OnceCell, watch};
@@ -226,7 +226,7 @@ impl Stack {
             index_spec,
             objects: ObjectStores::new(&stores).unwrap(),
             outsiders: self.outsiders,
-            tells: tokio::sync::watch::channel(true).1,
+            tells: tokio::sync::watch::channel(Tells::Everything).1,
             encoder: Arc::clone(&self.encoder),
             extractor: worker(),
             config: self.config.clone(),

@@ -1,0 +1,181 @@
+//! `millrace backfill`: the index made anew of its documents, beside the one that serves, then in its place.
+
+use std::process::ExitCode;
+use std::time::Instant;
+
+use anyhow::bail;
+use millrace_schemas::{Rollout, RolloutGate, RolloutPhase};
+use serde::Serialize;
+
+use super::rollout::settings::Gates;
+use super::rollout::{report, status};
+use crate::api::client::ApiClient;
+use crate::api::rollout::{FinishOrder, StartOrder};
+use crate::config::Config;
+use crate::output::{Output, confirmed};
+use crate::rollout::gates;
+use crate::rollout::records;
+use crate::session::Session;
+use crate::stack::Needs;
+use crate::stack::rollouts::{RolloutStatus, SwitchOrder};
+
+/// Make the index anew: replay all documents into a new generation, compare, switch.
+///
+/// For documents that were read wrongly, settings that changed, or an index that is not trusted any more.
+/// The old generation serves until the new one has every document and passed the gates; both are written
+/// until `--finish`, so `millrace rollout rollback` loses nothing. Killed, it goes on when it is run again.
+/// For another model: `millrace rollout start`.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    #[command(flatten)]
+    gates: Gates,
+    /// Tell how much it would be and how long it takes, and change nothing.
+    #[arg(long)]
+    dry_run: bool,
+    /// Build and measure; `millrace rollout switch` has it serve.
+    #[arg(long, conflicts_with = "finish")]
+    no_switch: bool,
+    /// End it once the new generation serves: there is no way back then.
+    #[arg(long)]
+    finish: bool,
+    /// Remove the old generation at the end; asks.
+    #[arg(long, requires = "finish")]
+    delete_old: bool,
+    /// Do not ask.
+    #[arg(short, long)]
+    yes: bool,
+}
+
+/// What became of it.
+#[derive(Serialize)]
+struct Report {
+    /// What the gates said.
+    gates: Vec<RolloutGate>,
+    switched: bool,
+    /// From here on, which is not all of it where it was begun earlier.
+    seconds: f64,
+    #[serde(flatten)]
+    status: RolloutStatus,
+}
+
+pub async fn run(args: Args, config: Config, output: Output) -> anyhow::Result<ExitCode> {
+    let needs = match args.dry_run {
+        true => Needs::STATUS,
+        false => Needs::INGEST,
+    };
+    let session = Session::attach_or_start(&config, needs).await?;
+    let done = async {
+        session.ready().await;
+        args.work(&session.api, output).await
+    };
+    let done = tokio::select! {
+        done = done => done,
+        gone = session.gone() => Err(gone),
+    };
+    session.close().await;
+    done
+}
+
+impl Args {
+    async fn work(&self, api: &ApiClient, output: Output) -> anyhow::Result<ExitCode> {
+        let order = StartOrder::default();
+        if self.dry_run {
+            let plan = api.plan_rollout(&order).await?;
+            output.result(&plan, || report::plan(&plan))?;
+            return Ok(ExitCode::SUCCESS);
+        }
+        // Before anything is built: a judged set that can't be read would be known of only then.
+        let settings = self.gates.settings()?;
+        if self.delete_old && !confirmed("Remove the old generation at the end?", self.yes)? {
+            bail!("nothing was changed");
+        }
+        let began = Instant::now();
+        if !is_under_way(&api.rollout().await?)? {
+            api.start_rollout(&order).await?;
+        }
+        status::built(api, output).await?;
+        let answer = api
+            .switch(&SwitchOrder {
+                gates: settings,
+                dry_run: self.no_switch,
+                ..SwitchOrder::default()
+            })
+            .await?;
+        let status = match self.finish {
+            true => {
+                let delete_old = self.delete_old;
+                api.finish_rollout(FinishOrder { delete_old }).await?
+            }
+            false => api.rollout().await?,
+        };
+        let report = Report {
+            gates: answer.gates,
+            switched: answer.switched,
+            seconds: began.elapsed().as_secs_f64(),
+            status,
+        };
+        let refusal = gates::refusal(&report.gates, true);
+        output.result(&report, || report.describe())?;
+        Ok(ExitCode::from(u8::from(refusal.is_some())))
+    }
+}
+
+/// Whether a backfill was begun already.
+///
+/// # Errors
+/// What is under way is something else, or has gone too far.
+fn is_under_way(status: &RolloutStatus) -> anyhow::Result<bool> {
+    let Some(rollout) = open(status) else {
+        return Ok(false);
+    };
+    let goes_on = matches!(
+        rollout.phase,
+        RolloutPhase::Building | RolloutPhase::Ready | RolloutPhase::Switching
+    );
+    if goes_on && records::is_backfill(rollout) {
+        return Ok(true);
+    }
+    let advice = match rollout.phase {
+        RolloutPhase::Switched | RolloutPhase::RollingBack => {
+            "`millrace rollout finish` or `rollback` it first"
+        }
+        _ => "`millrace rollout switch` or `abort` it first",
+    };
+    bail!(
+        "generation {} ({}) is {} already, begun by {}; {advice}",
+        rollout.to.generation,
+        rollout.to.model_version,
+        rollout.phase,
+        rollout.who
+    )
+}
+
+fn open(status: &RolloutStatus) -> Option<&Rollout> {
+    let rollout = status.rollout.as_ref();
+    rollout.filter(|rollout| rollout.phase.is_open())
+}
+
+impl Report {
+    fn describe(&self) -> String {
+        let end = match open(&self.status).map(|rollout| rollout.phase) {
+            None => "the new generation serves, and is the only one that is written",
+            Some(RolloutPhase::Switched) => {
+                "the new generation serves; `millrace rollout rollback` goes back, `rollout finish` ends it"
+            }
+            Some(_) => {
+                "the old generation serves; `millrace rollout switch` changes that, `abort` gives up"
+            }
+        };
+        // The record has the gates that it was switched by; here they are told once.
+        let mut status = self.status.clone();
+        if let Some(rollout) = &mut status.rollout {
+            rollout.gates.clear();
+        }
+        format!(
+            "{}\n{}\nafter {:.1} s: {end}",
+            report::gates(&self.gates),
+            report::status(&status),
+            self.seconds
+        )
+    }
+}
