@@ -10,7 +10,7 @@ left out, and the two of a text are in one fold.
 
 Needs SciFact under ../shared/data (MILLRACE_SHARED_DATA names another place). It works in a folder of
 its own, which it removes when it is done; `--work DIR` keeps what was done there and goes on from it.
-`--folds 0` takes the weights from `--weights BASE,TUNED`. Ends with one line of JSON.
+`--folds 0` takes the weights from `--weights BASE,TUNED`. Ends with one line of JSON, which `plot.py` draws.
 """
 
 import argparse
@@ -110,15 +110,15 @@ class Bench:
         return [(report["queries"], report["ndcg_at_10"]) for report in reports]
 
 
-def best_weight(name: str, sweeps: list[list[tuple[int, float]]]) -> float:
-    """The weight with the highest mean over all folds' queries."""
+def by_weight(name: str, sweeps: list[list[tuple[int, float]]]) -> dict[float, float]:
+    """The mean over all folds' queries of every weight."""
     def mean(at: int) -> float:
         return sum(n * value for n, value in (s[at] for s in sweeps)) / sum(s[at][0] for s in sweeps)
 
     means = [mean(at) for at in range(len(WEIGHTS))]
     for weight, value in zip(WEIGHTS, means):
         say(f"{name}: BM25 {weight:.1f} on unseen train claims {value:.4f}")
-    return WEIGHTS[means.index(max(means))]
+    return {weight: round(value, 4) for weight, value in zip(WEIGHTS, means)}
 
 
 def main() -> None:
@@ -148,6 +148,7 @@ def main() -> None:
     # What an earlier run did is not done again; its seconds count all the same.
     seconds = max(time.monotonic() - started, report["seconds"])
 
+    figures: dict[str, object] = {}
     weights = dict(zip(("base", "tuned"), map(float, arguments.weights.split(","))))
     if arguments.folds:
         claims = sorted({text[query] for query in train})
@@ -164,11 +165,12 @@ def main() -> None:
             model, _ = bench.train(name, others)
             of_tuned.append(bench.sweep(model, held))
             of_base.append(bench.sweep(None, held))
-        weights = {"base": best_weight("base", of_base), "tuned": best_weight("tuned", of_tuned)}
+        curves = {"base": by_weight("base", of_base), "tuned": by_weight("tuned", of_tuned)}
+        weights = {name: max(curve, key=curve.get) for name, curve in curves.items()}
+        figures["unseen_train_claims_ndcg_at_10"] = curves
 
     qrels = bench.corpus / "qrels/test.tsv"
     unseen_qrels = write_qrels(work / "test-unseen.tsv", unseen)
-    figures: dict[str, object] = {}
     for name, model in (("base", None), ("tuned", tuned)):
         hybrid = ("--bm25-weight", weights[name])
         figures[f"{name}_bm25_weight"] = weights[name]
