@@ -156,8 +156,11 @@ bench-joiner: ## behavior events a core re-keys, joins and counts; click to feed
 	cargo run $(LOCKED) --release --quiet -p millrace-joiner --example bench_joiner
 
 .PHONY: bench-lag
-bench-lag: ## the lag of 100 groups on 100 partitions, in records and in seconds
-	cargo run $(LOCKED) --release --quiet -p millrace-kafka --example bench_lag
+bench-lag: ## the lag of 100 groups on 100 partitions, in records and in seconds; a scrape of 1,000 partitions
+	cargo build $(LOCKED) --release
+	cargo build $(LOCKED) --release -p millrace-kafka --example bench_lag
+	target/release/examples/bench_lag
+	infra/bench/lag/scrape.py
 
 .PHONY: bench-recommend
 bench-recommend: model ## how soon a click and an upload are in the answers; 200 requests a second at 5,000 items

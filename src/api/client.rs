@@ -13,6 +13,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::audit::OPERATOR;
+use super::consumers::HeldPartition;
 use super::control::AllowRoot;
 use super::items::ItemStatsAnswer;
 use super::rebuild::{RebuildAnswer, RebuildQuery};
@@ -209,6 +210,12 @@ impl ApiClient {
     fn instance(&self, airec: &AirecConfig, route: &str) -> String {
         let instance = airec.instance.as_deref().unwrap_or("default");
         format!("{}/v1/instances/{instance}/{route}", self.base)
+    }
+
+    /// What the consumers of the process do with their partitions.
+    pub async fn consumers(&self) -> anyhow::Result<Vec<HeldPartition>> {
+        self.answer(self.http.get(format!("{}/v1/consumers", self.base)))
+            .await
     }
 
     /// What the index is and holds.

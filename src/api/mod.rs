@@ -5,6 +5,7 @@
 
 pub mod audit;
 pub mod client;
+pub mod consumers;
 pub mod control;
 pub mod error;
 pub mod items;
@@ -32,6 +33,7 @@ use self::control::Administrators;
 use self::error::{ApiError, Body};
 use crate::rollout::recent::RecentQueries;
 use crate::stack::generations::{OpenGeneration, OpenGenerations};
+use crate::stack::members::Members;
 use crate::stack::rebuilding::Rebuilds;
 use crate::stack::rollouts::Rollouts;
 
@@ -97,6 +99,13 @@ pub fn rollout_router(
         .route("/v1/rollout/finish", post(rollout::finish))
         .route("/v1/rollout/abort", post(rollout::abort));
     administrators.protect(auditor.watch(routes.with_state(rollouts)))
+}
+
+/// What the consumers of this process do.
+pub fn consumers_router(members: Members) -> Router {
+    Router::new()
+        .route("/v1/consumers", get(consumers::list))
+        .with_state(members)
 }
 
 /// Search as an instance of AIRec's is asked, with its weights.

@@ -15,7 +15,8 @@ pub async fn page(
     State(console): State<Console>,
     Extension(visitor): Extension<Visitor>,
 ) -> Result<Page, PageError> {
-    let report = console.flow.groups().await?;
+    let mut report = console.flow.groups().await?;
+    report.mark_paused(&console.members.partitions().await);
     let rows = html! {
         @for group in &report.groups {
             tr {
@@ -47,7 +48,7 @@ pub async fn page(
             (partitions(&report))
             p.hint {
                 "OK has caught up or is about to; WARN goes on and falls behind; STALL has the partition and does not move; "
-                "STOP: records wait and nobody has the partition; REWIND went back. Rates need a second look."
+                "STOP: records wait and nobody has the partition; REWIND went back. Paused: a consumer of this process has as much in hand as it may and fetches no more until it has done some. Rates need a second look."
             }
         }
     };
@@ -76,7 +77,7 @@ fn partitions(report: &Report) -> maud::Markup {
                 td.n { (it.seconds()) }
                 td.n { (rate(Some(it.rate_per_second))) }
                 td.n { (it.left()) }
-                td { (it.status.as_str()) }
+                td { (it.state()) }
                 td { (it.client_id.as_deref().map_or("–".into(), shown)) }
             }
         }

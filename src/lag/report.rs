@@ -1,10 +1,11 @@
 //! What one look at the groups comes to.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use millrace_kafka::{GroupLags, LagHistory, LagStatus, PartitionLag};
 use serde::Serialize;
 
+use crate::api::consumers::HeldPartition;
 use crate::output::{printable, table};
 
 /// All partitions of all groups that were looked at.
@@ -43,6 +44,9 @@ pub struct Partition {
     pub client_id: Option<String>,
     /// Where it is.
     pub host: Option<String>,
+    /// Whether its member fetches nothing because it has as much in hand as it may; absent where another
+    /// process than the one that was asked has the partition.
+    pub paused: Option<bool>,
     /// What that means.
     pub status: LagStatus,
 }
@@ -82,6 +86,7 @@ impl Report {
                 member: lag.member.as_ref().map(|member| member.id.clone()),
                 client_id: lag.member.as_ref().map(|member| member.client_id.clone()),
                 host: lag.member.map(|member| member.host),
+                paused: None,
                 status: assessment.status,
             }
         };
@@ -102,6 +107,18 @@ impl Report {
         Self {
             partitions,
             groups: groups.into_values().collect(),
+        }
+    }
+
+    /// Tells which partitions are paused, by what the process that has them says.
+    pub fn mark_paused(&mut self, held: &[HeldPartition]) {
+        let paused: HashMap<(&str, &str, i32), bool> = held
+            .iter()
+            .map(|it| ((&*it.group, &*it.topic, it.partition), it.paused))
+            .collect();
+        for partition in &mut self.partitions {
+            let place = (&*partition.group, &*partition.topic, partition.partition);
+            partition.paused = paused.get(&place).copied();
         }
     }
 
@@ -170,9 +187,17 @@ impl Partition {
             self.seconds(),
             format!("{:.0}", self.rate_per_second),
             self.left(),
-            self.status.as_str().to_owned(),
+            self.state(),
             printable(self.client_id.as_deref().unwrap_or("-")).into_owned(),
         ]
+    }
+
+    /// The status, and whether it is paused.
+    pub fn state(&self) -> String {
+        match self.paused {
+            Some(true) => format!("{}, paused", self.status.as_str()),
+            Some(false) | None => self.status.as_str().to_owned(),
+        }
     }
 
     /// The age of the next unread record.
@@ -250,6 +275,17 @@ mod tests {
             (4, 3.0)
         );
         assert!(report.is_behind());
+        let held = |group: &str, paused| HeldPartition {
+            group: group.to_owned(),
+            topic: "topic".to_owned(),
+            partition: 0,
+            paused,
+        };
+        let mut report = report;
+        report.mark_paused(&[held("idle", true), held("stopped", false)]);
+        let paused: Vec<_> = report.partitions.iter().map(|it| it.paused).collect();
+        assert_eq!(paused, [Some(true), Some(false), None]);
+        assert_eq!(report.partitions[0].state(), "OK, paused");
         let text = report.text();
         assert!(
             text.lines()

@@ -220,23 +220,56 @@ impl Pair<'_> {
             },
             ..Sampled::default()
         };
+        let mut suspects = Vec::new();
         for known in old.values().step_by(step) {
-            let id = DocId::from_uri(&known.uri);
-            let old = chunks(&*self.old.index, &id, false).await?;
-            let new = chunks(&*self.new.index, &id, true).await?;
-            // What is written right now is compared when its time comes.
-            let (Some(old), Some(new)) = (old, new) else {
+            let Some((old, new)) = self.both(&known.uri).await? else {
                 continue;
             };
-            if old.header.version != new.header.version {
-                continue;
+            self.look_at(&old, &new, &mut sampled);
+            match self.comparison(&old, &new) {
+                Comparison::Alike => {}
+                Comparison::CutElsewhere => sampled.checksums.cut_differently += 1,
+                Comparison::Different => suspects.push(known.uri.clone()),
             }
-            self.compare_sampled(&old, &new, &mut sampled);
         }
+        let different = self.still_different(suspects).await?;
+        sampled.checksums.different = different.len() as u64;
+        sampled.checksums.example = different.into_iter().next();
         Ok(sampled)
     }
 
-    fn compare_sampled(&self, old: &Stored, new: &Stored, sampled: &mut Sampled) {
+    /// A document as both have it; none while one of them is behind, or where it is gone.
+    async fn both(&self, uri: &str) -> Result<Option<(Stored, Stored)>, IndexError> {
+        let id = DocId::from_uri(uri);
+        let old = chunks(&*self.old.index, &id, false).await?;
+        let new = chunks(&*self.new.index, &id, true).await?;
+        let both = old.zip(new);
+        Ok(both.filter(|(old, new)| old.header.version == new.header.version))
+    }
+
+    /// Which of these differ still: what was written or removed while it was read is alike, or gone, in a
+    /// moment.
+    async fn still_different(&self, mut suspects: Vec<String>) -> anyhow::Result<Vec<String>> {
+        let deadline = Instant::now() + ON_ITS_WAY;
+        while !suspects.is_empty() && Instant::now() < deadline {
+            tokio::time::sleep(LOOK_EVERY).await;
+            let mut left = Vec::new();
+            for uri in suspects {
+                let both = self.both(&uri).await?;
+                let differs = |(old, new): (Stored, Stored)| {
+                    self.comparison(&old, &new) == Comparison::Different
+                };
+                if both.is_some_and(differs) {
+                    left.push(uri);
+                }
+            }
+            suspects = left;
+        }
+        Ok(suspects)
+    }
+
+    /// Notes the new vectors, and a query of the document's words.
+    fn look_at(&self, old: &Stored, new: &Stored, sampled: &mut Sampled) {
         for vector in new.chunks.iter().filter_map(|chunk| chunk.vector.as_ref()) {
             sampled.dimensions.sampled += 1;
             let square: f32 = vector.iter().map(|component| component * component).sum();
@@ -253,19 +286,20 @@ impl Pair<'_> {
         if !words.is_empty() {
             sampled.queries.push(words.join(" "));
         }
-        let checksums = &mut sampled.checksums;
-        checksums.sampled += 1;
+        sampled.checksums.sampled += 1;
+    }
+
+    fn comparison(&self, old: &Stored, new: &Stored) -> Comparison {
         let is_same = |of: fn(&Record) -> &Option<String>| of(&old.header) == of(&new.header);
         let headers = is_same(|it| &it.title) && is_same(|it| &it.etag);
-        let texts = old.is_whole() && new.is_whole() && old.texts().eq(new.texts());
-        let may_differ = old.is_whole() && new.is_whole() && self.cuts_differently(old);
-        if headers && !texts && may_differ {
-            checksums.cut_differently += 1;
-        } else if !(headers && texts) {
-            checksums.different += 1;
-            checksums
-                .example
-                .get_or_insert_with(|| old.header.uri.clone());
+        let are_whole = old.is_whole() && new.is_whole();
+        let texts = are_whole && old.texts().eq(new.texts());
+        if headers && texts {
+            Comparison::Alike
+        } else if headers && are_whole && self.cuts_differently(old) {
+            Comparison::CutElsewhere
+        } else {
+            Comparison::Different
         }
     }
 
@@ -329,6 +363,15 @@ impl Pair<'_> {
 fn judged_document(hit: Hit) -> (String, f32) {
     let name = hit.uri.rsplit_once('#').map(|(_, line)| line.to_owned());
     (name.unwrap_or(hit.uri), hit.score)
+}
+
+/// How a document of the two generations compares.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Comparison {
+    Alike,
+    /// The new model's tokenizer cuts its text elsewhere.
+    CutElsewhere,
+    Different,
 }
 
 #[derive(Default)]

@@ -12,7 +12,7 @@ use std::sync::{Arc, OnceLock, PoisonError};
 use std::time::Duration;
 
 use anyhow::Context;
-use millrace_kafka::{KafkaConfig, Producer, TopicReader};
+use millrace_kafka::{ConsumerHandle, KafkaConfig, Producer, TopicReader};
 use millrace_objects::ObjectStores;
 use millrace_retry::error_chain;
 use millrace_schemas::{Rollout, RolloutPhase};
@@ -141,6 +141,11 @@ impl Rollouts {
     /// The last record of the index, told of at each change.
     pub fn record(&self) -> watch::Receiver<Option<Rollout>> {
         self.state.subscribe()
+    }
+
+    /// The consumers of the vectorizers that run here.
+    pub async fn consumers(&self) -> Vec<ConsumerHandle> {
+        self.work.lock().await.pipelines.consumers()
     }
 
     /// Has [`finish`](Self::finish) wait for a part that tells which generation it reads.

@@ -1,5 +1,8 @@
 //! How long it takes to tell how far 100 groups are behind on 100 partitions, on the embedded broker:
 //! offsets alone, and with the seconds, for which the next unread record of each is read.
+//!
+//! `GROUPS` says how many groups. With `HOLD` nothing is measured: it prints where the broker listens, and
+//! ends when its standard input does.
 
 #![allow(clippy::print_stdout, reason = "a benchmark")]
 
@@ -10,7 +13,6 @@ use anyhow::{Context as _, Result, ensure};
 use millrace_broker::{Broker, BrokerConfig};
 use millrace_kafka::{Admin, KafkaConfig, Producer, RawRecord, TopicPartition, topics};
 
-const GROUPS: i64 = 100;
 const PARTITIONS: i32 = 100;
 /// Records of a partition, about: keys spread them. Group n stands at offset n of each.
 const RECORDS: i64 = 200;
@@ -32,13 +34,24 @@ async fn main() -> Result<()> {
     admin.create_topic(&spec).await?;
     let topic = config.topic(topics::DOCUMENTS);
     fill(&config, &topic).await?;
-    let groups: Vec<String> = (0..GROUPS)
+    let count: i64 = match std::env::var("GROUPS") {
+        Ok(count) => count.parse().context("GROUPS is no number")?,
+        Err(_) => 100,
+    };
+    let groups: Vec<String> = (0..count)
         .map(|group| format!("bench.group-{group}"))
         .collect();
     for (group, offset) in groups.iter().zip(0..) {
         let at = |partition| ((topic.clone(), partition), offset);
         let offsets: BTreeMap<TopicPartition, i64> = (0..PARTITIONS).map(at).collect();
         admin.set_offsets(group, &offsets).await?;
+    }
+
+    if std::env::var_os("HOLD").is_some() {
+        println!("{}", serde_json::json!({ "bootstrap": broker.bootstrap() }));
+        std::io::stdin().read_line(&mut String::new())?;
+        broker.stop();
+        return Ok(());
     }
 
     let mut offsets = Duration::MAX;
@@ -63,7 +76,7 @@ async fn main() -> Result<()> {
     println!(
         "{}",
         serde_json::json!({
-            "groups": GROUPS,
+            "groups": count,
             "partitions": PARTITIONS,
             "offset_lag_seconds": offsets.as_secs_f64(),
             "time_lag_cold_seconds": seconds.as_secs_f64(),

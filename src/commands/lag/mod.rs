@@ -5,17 +5,20 @@ mod watch;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use crate::api::client::ApiClient;
 use crate::cli::UsageError;
 use crate::config::Config;
 use crate::lag::{Groups, Watching};
 use crate::output::Output;
 use crate::session::TopicsSession;
+use crate::stack::address::RunningAddress;
 
 /// Show how far each consumer group is behind, in records and in seconds, and what that means.
 ///
 /// Status by Burrow's rules: OK has caught up or is about to; WARN goes on and falls behind; STALL has the
 /// partition and does not move; STOP: records wait and nobody has the partition; REWIND went back. Seconds
-/// are the age of the next unread record. Rate and time left need two looks.
+/// are the age of the next unread record. Paused: a consumer of the running `up` has as much in hand as it
+/// may, and fetches no more until it has done some. Rate and time left need two looks.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// Only these groups. Default: all whose name begins with `kafka.topic_prefix`.
@@ -50,7 +53,7 @@ pub async fn run(args: Args, config: Config, output: Output) -> anyhow::Result<E
     let session = TopicsSession::attach_or_start(&config)?;
     let watching = Watching::new(groups(&args, &session), &config, &session.kafka);
     let done = async {
-        let mut watching = watching?;
+        let mut watching = watching?.asking(running_api(&config)?);
         if args.watch {
             return watch::run(&mut watching, every, output).await;
         }
@@ -64,6 +67,12 @@ pub async fn run(args: Args, config: Config, output: Output) -> anyhow::Result<E
     .await;
     session.close().await;
     done.map(|()| ExitCode::SUCCESS)
+}
+
+/// The `up` that runs on the data folder, where one does.
+fn running_api(config: &Config) -> anyhow::Result<Option<ApiClient>> {
+    let address = RunningAddress::read(&config.data_dir)?;
+    address.as_ref().map(ApiClient::new).transpose()
 }
 
 fn seconds(flag: &str, seconds: f64, least: f64) -> Result<Duration, UsageError> {

@@ -206,7 +206,7 @@ impl Screen {
         .style(Style::new().add_modifier(Modifier::BOLD));
         let rows: Vec<Row<'static>> = self.rows.iter().map(|row| self.row(row)).collect();
         let widths = [
-            Constraint::Length(6),
+            Constraint::Length(14),
             Constraint::Fill(2),
             Constraint::Fill(2),
             Constraint::Length(4),
@@ -245,7 +245,7 @@ impl Screen {
     fn row(&self, row: &Partition) -> Row<'static> {
         let sparks = self.sparks.get(&key(row)).map(sparkline);
         Row::new([
-            Cell::new(row.status.as_str()).style(self.style(row.status)),
+            Cell::new(row.state()).style(self.style(row.status)),
             Cell::new(printable(&row.group).into_owned()),
             Cell::new(printable(&row.topic).into_owned()),
             Cell::new(row.partition.to_string()),
@@ -301,6 +301,7 @@ mod tests {
             group: group.to_owned(),
             topic: "documents".to_owned(),
             partition,
+            paused: None,
             current_offset: 0,
             end_offset: lag,
             lag,

@@ -156,7 +156,7 @@ fn join(
         messages: config.max_queued_messages_per_partition.max(1),
         bytes: config.max_queued_bytes_per_partition.max(1),
     };
-    let shared = Arc::new(Shared::new(limits, positions));
+    let shared = Arc::new(Shared::new(&config.group, limits, positions));
     let group = Group {
         shared: Arc::clone(&shared),
         drain_timeout: config.drain_timeout,
@@ -193,6 +193,12 @@ impl Drop for Consumer {
 }
 
 impl ConsumerHandle {
+    /// Name of the group.
+    #[must_use]
+    pub fn group(&self) -> &str {
+        &self.shared.group
+    }
+
     /// Stops handing out records, waits until handlers have let go of theirs, at most `deadline`,
     /// commits, leaves the group. What was queued and not handed out comes again at the next start.
     pub async fn shutdown(&self, deadline: Duration) -> Drained {

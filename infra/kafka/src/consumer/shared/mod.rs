@@ -31,6 +31,7 @@ pub(super) enum Positions {
 }
 
 pub(super) struct Shared {
+    pub(super) group: String,
     state: Mutex<State>,
     limits: QueueLimits,
     positions: Positions,
@@ -59,8 +60,9 @@ struct State {
 }
 
 impl Shared {
-    pub(super) fn new(limits: QueueLimits, positions: Positions) -> Self {
+    pub(super) fn new(group: &str, limits: QueueLimits, positions: Positions) -> Self {
         Self {
+            group: group.to_owned(),
             state: Mutex::default(),
             limits,
             positions,
