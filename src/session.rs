@@ -98,6 +98,8 @@ impl Session {
 pub struct TopicsSession {
     /// Where the topics are.
     pub kafka: KafkaConfig,
+    /// The `up` that has them, where one runs on the data folder.
+    pub api: Option<ApiClient>,
     own: Option<Broker>,
 }
 
@@ -119,12 +121,14 @@ impl TopicsSession {
         if let Some(address) = RunningAddress::read(&config.data_dir)? {
             return Ok(Self {
                 kafka: kafka_of(config, &address),
+                api: Some(ApiClient::new(&address)?),
                 own: None,
             });
         }
         if config.profile == Profile::Cluster {
             return Ok(Self {
                 kafka: config.kafka.clone(),
+                api: None,
                 own: None,
             });
         }
@@ -135,6 +139,7 @@ impl TopicsSession {
         };
         Ok(Self {
             kafka,
+            api: None,
             own: Some(broker),
         })
     }

@@ -33,6 +33,18 @@ pub enum RolloutPhase {
 }
 
 impl RolloutPhase {
+    /// All that are written.
+    pub const ALL: [Self; 8] = [
+        Self::Building,
+        Self::Ready,
+        Self::Switching,
+        Self::Switched,
+        Self::RollingBack,
+        Self::RolledBack,
+        Self::Finished,
+        Self::Aborted,
+    ];
+
     /// The name on the wire.
     #[must_use]
     pub fn as_str(self) -> &'static str {

@@ -13,7 +13,6 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::audit::OPERATOR;
-use super::consumers::HeldPartition;
 use super::control::AllowRoot;
 use super::items::ItemStatsAnswer;
 use super::rebuild::{RebuildAnswer, RebuildQuery};
@@ -24,6 +23,7 @@ use super::sweep::{SweepAnswer, SweepQuery};
 use super::users::ProfileAnswer;
 use crate::audit;
 use crate::stack::address::RunningAddress;
+use crate::stack::members::HeldPartition;
 use crate::stack::rebuilding::RebuildStatus;
 use crate::stack::rollouts::{Plan, RolloutStatus, SwitchOrder};
 

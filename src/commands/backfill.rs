@@ -4,7 +4,7 @@ use std::process::ExitCode;
 use std::time::Instant;
 
 use anyhow::bail;
-use millrace_schemas::{Rollout, RolloutGate, RolloutPhase};
+use millrace_schemas::{RolloutGate, RolloutPhase};
 use serde::Serialize;
 
 use super::rollout::settings::Gates;
@@ -125,7 +125,7 @@ impl Args {
 /// # Errors
 /// What is under way is something else, or has gone too far.
 fn is_under_way(status: &RolloutStatus) -> anyhow::Result<bool> {
-    let Some(rollout) = open(status) else {
+    let Some(rollout) = status.open() else {
         return Ok(false);
     };
     let goes_on = matches!(
@@ -150,14 +150,9 @@ fn is_under_way(status: &RolloutStatus) -> anyhow::Result<bool> {
     )
 }
 
-fn open(status: &RolloutStatus) -> Option<&Rollout> {
-    let rollout = status.rollout.as_ref();
-    rollout.filter(|rollout| rollout.phase.is_open())
-}
-
 impl Report {
     fn describe(&self) -> String {
-        let end = match open(&self.status).map(|rollout| rollout.phase) {
+        let end = match self.status.open().map(|rollout| rollout.phase) {
             None => "the new generation serves, and is the only one that is written",
             Some(RolloutPhase::Switched) => {
                 "the new generation serves; `millrace rollout rollback` goes back, `rollout finish` ends it"

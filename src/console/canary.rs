@@ -39,8 +39,8 @@ fn rounds(rounds: &[Round]) -> Markup {
             tr {
                 th.n scope="row" { (time(Some(round.at_ms))) }
                 td data-mark=(mark) { (ending) }
-                td.n { (seconds(round)) }
-                td.wide { (round.trouble.as_deref().map_or("".into(), shown)) }
+                td.n { @if let Some(seconds) = seconds(round) { (format!("{seconds:.2} s")) } @else { "–" } }
+                td.wide { @if let Some(trouble) = trouble(round) { (shown(trouble)) } }
             }
         }
     };
@@ -48,7 +48,7 @@ fn rounds(rounds: &[Round]) -> Markup {
         p role="status" {
             "The last document was uploaded at " (time(Some(last.at_ms))) ": "
             span data-mark=(mark) { (ending) }
-            @if last.seconds.is_some() { " after " (seconds(last)) }
+            @if let Some(seconds) = seconds(last) { " after " (format!("{seconds:.2} s")) }
             "."
         }
         (drawing(rounds))
@@ -59,26 +59,35 @@ fn rounds(rounds: &[Round]) -> Markup {
 
 fn told(round: &Round) -> (&'static str, &'static str) {
     match round.ending {
-        Ending::Found => ("OK", "found"),
-        Ending::Late => ("ERR", "not found in time"),
-        Ending::Failed => ("ERR", "not uploaded"),
+        Ending::Found { .. } => ("OK", "found"),
+        Ending::Late { .. } => ("ERR", "not found in time"),
+        Ending::Failed { .. } => ("ERR", "not uploaded"),
     }
 }
 
-fn seconds(round: &Round) -> String {
-    round
-        .seconds
-        .map_or("–".to_owned(), |seconds| format!("{seconds:.2} s"))
+fn seconds(round: &Round) -> Option<f64> {
+    match round.ending {
+        Ending::Found { seconds } => Some(seconds),
+        Ending::Late { .. } | Ending::Failed { .. } => None,
+    }
+}
+
+fn trouble(round: &Round) -> Option<&str> {
+    match &round.ending {
+        Ending::Found { .. } => None,
+        Ending::Late { trouble } => trouble.as_deref(),
+        Ending::Failed { trouble } => Some(trouble),
+    }
 }
 
 /// A bar a round; one that was not found is as high as the drawing.
 fn drawing(rounds: &[Round]) -> Markup {
-    let longest = rounds.iter().filter_map(|round| round.seconds);
+    let longest = rounds.iter().filter_map(seconds);
     let longest = longest.fold(f64::MIN_POSITIVE, f64::max);
     // As wide as all that is remembered, so that a round is as wide at the beginning.
     let width = RECENT * BAR;
     let height = |round: &Round| {
-        let share = round.seconds.map_or(1.0, |seconds| seconds / longest);
+        let share = seconds(round).map_or(1.0, |seconds| seconds / longest);
         (share * HEIGHT).max(1.0)
     };
     html! {
@@ -98,23 +107,20 @@ fn drawing(rounds: &[Round]) -> Markup {
 mod tests {
     use super::*;
 
-    fn round(ending: Ending, seconds: Option<f64>) -> Round {
-        Round {
-            at_ms: 1_700_000_000_000,
-            ending,
-            seconds,
-            trouble: (ending == Ending::Failed).then(|| "<b>no bucket</b>".to_owned()),
-        }
-    }
-
     #[test]
     fn what_was_not_found_stands_out_and_is_escaped() {
         let all = [
-            round(Ending::Found, Some(0.5)),
-            round(Ending::Late, None),
-            round(Ending::Found, Some(1.0)),
-            round(Ending::Failed, None),
+            Ending::Found { seconds: 0.5 },
+            Ending::Late { trouble: None },
+            Ending::Found { seconds: 1.0 },
+            Ending::Failed {
+                trouble: "<b>no bucket</b>".to_owned(),
+            },
         ];
+        let all = all.map(|ending| Round {
+            at_ms: 1_700_000_000_000,
+            ending,
+        });
         let page = rounds(&all).into_string();
         assert!(page.contains("&lt;b&gt;no bucket") && !page.contains("<b>"));
         assert!(

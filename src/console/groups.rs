@@ -16,7 +16,7 @@ pub async fn page(
     Extension(visitor): Extension<Visitor>,
 ) -> Result<Page, PageError> {
     let mut report = console.flow.groups().await?;
-    report.mark_paused(&console.members.partitions().await);
+    report.mark_paused(&console.members.partitions());
     let rows = html! {
         @for group in &report.groups {
             tr {
@@ -77,7 +77,7 @@ fn partitions(report: &Report) -> maud::Markup {
                 td.n { (it.seconds()) }
                 td.n { (rate(Some(it.rate_per_second))) }
                 td.n { (it.left()) }
-                td { (it.state()) }
+                td { (it.status_text()) }
                 td { (it.client_id.as_deref().map_or("–".into(), shown)) }
             }
         }

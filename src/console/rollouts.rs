@@ -1,6 +1,5 @@
 //! The index generations: which serves, how far another one is, what its gates said, and the way back.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use axum::Extension;
@@ -15,17 +14,18 @@ use super::error::PageError;
 use super::form::{Fields, Posted};
 use super::layout::{self, Page, Section, confirm, grouped, shown, table};
 use super::session::Visitor;
-use crate::audit::{Audit, Counts};
+use crate::api::error::ApiError;
+use crate::audit::{Arguments, Audit, Counts};
 use crate::output::time;
 use crate::rollout::records;
-use crate::stack::rollouts::{RolloutError, RolloutStatus, Rollouts};
+use crate::stack::rollouts::{RolloutStatus, Rollouts};
 
 /// `GET /console/rollouts`.
 pub async fn page(
     State(console): State<Console>,
     Extension(visitor): Extension<Visitor>,
 ) -> Result<Page, PageError> {
-    let status = rollouts(&console)?.status().await?;
+    let status = rollouts(&console)?.status().await.map_err(ApiError::from)?;
     let content = html! {
         dl {
             dt { "Serves" }
@@ -62,7 +62,7 @@ pub async fn roll_back(
 ) -> Result<Redirect, PageError> {
     let rollouts = rollouts(&console)?;
     let turn = console.turn()?;
-    let shown = rollouts.status().await?.rollout;
+    let shown = rollouts.record().borrow().clone();
     if fields.text("shown") != shown.as_ref().map(fingerprint).as_deref() {
         return Err(PageError::new(
             StatusCode::CONFLICT,
@@ -73,7 +73,7 @@ pub async fn roll_back(
     // In a task of its own: a browser that leaves does not stop it in the middle.
     let work = tokio::spawn(async move {
         let _turn = turn;
-        let audit = Audit::begin(&producer, who.clone(), "rollout.rollback", BTreeMap::new());
+        let audit = Audit::begin(&producer, who.clone(), "rollout.rollback", Arguments::new());
         let audit = audit.await?;
         match rollouts.roll_back(&who).await {
             Ok(_) => audit.done(Counts::new()).await.map_err(PageError::from),
@@ -82,7 +82,7 @@ pub async fn roll_back(
                 if let Err(error) = audit.failed(Counts::new(), &why).await {
                     tracing::warn!("a failure is not on the topic audit: {error:#}");
                 }
-                Err(error.into())
+                Err(ApiError::from(error).into())
             }
         }
     });
@@ -96,17 +96,6 @@ fn rollouts(console: &Console) -> Result<Arc<Rollouts>, PageError> {
         .rollouts
         .clone()
         .ok_or_else(|| PageError::not_here("This process has no index; ask one that searches."))
-}
-
-impl From<RolloutError> for PageError {
-    fn from(error: RolloutError) -> Self {
-        let status = match error {
-            RolloutError::Invalid(_) => StatusCode::BAD_REQUEST,
-            RolloutError::Refused(_) => StatusCode::CONFLICT,
-            RolloutError::Failed(_) => StatusCode::SERVICE_UNAVAILABLE,
-        };
-        Self::new(status, millrace_retry::error_chain(&error))
-    }
 }
 
 /// What tells the record that was shown from the one that there is.

@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, HashMap};
 use millrace_kafka::{GroupLags, LagHistory, LagStatus, PartitionLag};
 use serde::Serialize;
 
-use crate::api::consumers::HeldPartition;
 use crate::output::{printable, table};
+use crate::stack::members::HeldPartition;
 
 /// All partitions of all groups that were looked at.
 #[derive(Debug, Serialize)]
@@ -187,13 +187,13 @@ impl Partition {
             self.seconds(),
             format!("{:.0}", self.rate_per_second),
             self.left(),
-            self.state(),
+            self.status_text(),
             printable(self.client_id.as_deref().unwrap_or("-")).into_owned(),
         ]
     }
 
     /// The status, and whether it is paused.
-    pub fn state(&self) -> String {
+    pub fn status_text(&self) -> String {
         match self.paused {
             Some(true) => format!("{}, paused", self.status.as_str()),
             Some(false) | None => self.status.as_str().to_owned(),
@@ -285,7 +285,7 @@ mod tests {
         report.mark_paused(&[held("idle", true), held("stopped", false)]);
         let paused: Vec<_> = report.partitions.iter().map(|it| it.paused).collect();
         assert_eq!(paused, [Some(true), Some(false), None]);
-        assert_eq!(report.partitions[0].state(), "OK, paused");
+        assert_eq!(report.partitions[0].status_text(), "OK, paused");
         let text = report.text();
         assert!(
             text.lines()

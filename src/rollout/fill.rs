@@ -81,7 +81,7 @@ pub async fn fill(
         let live = headers.into_iter().flatten().filter(|it| !it.deleted);
         let headers = still(pair, live.collect()).await?;
         // In one model's space the documents have their signals, which name no generation.
-        let needs_signals = pair.old.encoder.version() != pair.new.encoder.version();
+        let needs_signals = !pair.is_one_model();
         let mut signals = match needs_signals {
             true => signals(kafka, &headers, pair.old.encoder.version()).await?,
             false => BTreeMap::new(),

@@ -149,7 +149,7 @@ pub fn retrieval(found: Option<&Retrieval>, epsilon: f64) -> RolloutGate {
     let Some(Retrieval { queries }) = found else {
         return not_measured(NAME, "no judged set was given (--judged)");
     };
-    if !queries.iter().any(|(_, old, _)| *old > 0.0) && !queries.is_empty() {
+    if !queries.is_empty() && queries.iter().all(|(_, old, _)| *old <= 0.0) {
         return not_measured(
             NAME,
             "the old generation finds nothing that is judged relevant: are these judgements of its documents?",

@@ -16,8 +16,8 @@ use crate::evaluation::measures::ndcg_at_10;
 use crate::evaluation::run::Run;
 use crate::stack::generations::OpenGeneration;
 
-/// How long what differs once both are level may be on its way still: refused for now, or written by
-/// the other first.
+/// How long what differs once both are level is looked at again: a write may be tried again, or have
+/// come while it was read.
 const ON_ITS_WAY: Duration = Duration::from_secs(15);
 /// How often what differs is looked at again.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
@@ -91,8 +91,8 @@ struct Known {
 }
 
 impl Pair<'_> {
-    /// All gates. `level` ends once both generations have what
-    /// the topic had when it was first polled, which it is where documents differ.
+    /// All gates. `level` ends once both generations have what the topic had when it was first polled, which
+    /// it is where documents differ.
     ///
     /// # Errors
     /// A generation can't be read or searched.
@@ -112,13 +112,7 @@ impl Pair<'_> {
             Some(judged) => Some(self.retrieval(judged).await?),
             None => None,
         };
-        let rankings = match by.liking {
-            Some(liking) if !self.is_one_model() => {
-                let (old, new) = (self.old.encoder.version(), self.new.encoder.version());
-                Some(liking.rankings(old, new).await?)
-            }
-            Some(_) | None => None,
-        };
+        let ranking = self.ranking(by).await?;
         let mut queries = by.queries.to_vec();
         queries.extend(sampled.queries);
         queries.truncate(settings.sample.max(1));
@@ -128,15 +122,27 @@ impl Pair<'_> {
             gates::checksums(&sampled.checksums, settings.text_may_change),
             gates::dimension(&sampled.dimensions),
             gates::retrieval(retrieval.as_ref(), settings.epsilon),
-            match self.is_one_model() {
-                true => gates::same_rankings(),
-                false => gates::ranking(rankings.as_ref(), settings.epsilon),
-            },
+            ranking,
             gates::latency(&latencies, settings.latency_factor),
         ])
     }
 
-    fn is_one_model(&self) -> bool {
+    async fn ranking(&self, by: &JudgedBy<'_>) -> anyhow::Result<RolloutGate> {
+        if self.is_one_model() {
+            return Ok(gates::same_rankings());
+        }
+        let rankings = match by.liking {
+            Some(liking) => {
+                let (old, new) = (self.old.encoder.version(), self.new.encoder.version());
+                Some(liking.rankings(old, new).await?)
+            }
+            None => None,
+        };
+        Ok(gates::ranking(rankings.as_ref(), by.settings.epsilon))
+    }
+
+    /// Whether both generations are of one model, as in a backfill.
+    pub fn is_one_model(&self) -> bool {
         self.old.spec.model_fingerprint == self.new.spec.model_fingerprint
     }
 

@@ -49,31 +49,39 @@ pub struct Round {
     pub at_ms: i64,
     /// How it ended.
     pub ending: Ending,
-    /// From its beginning until a search found it.
-    pub seconds: Option<f64>,
-    /// Why it was not found, where that is known.
-    pub trouble: Option<String>,
 }
 
 /// How a round ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub enum Ending {
     /// A search found the document.
-    Found,
+    Found {
+        /// From the beginning of the upload.
+        seconds: f64,
+    },
     /// None did within the time.
-    Late,
+    Late {
+        /// Why the last search failed, where it did.
+        trouble: Option<String>,
+    },
     /// It could not be uploaded, or its notice could not be published.
-    Failed,
+    Failed {
+        /// Why.
+        trouble: String,
+    },
 }
 
-impl Ending {
-    const ALL: [Self; 3] = [Self::Found, Self::Late, Self::Failed];
+/// Names of the endings, as the metric has them.
+const FOUND: &str = "found";
+const LATE: &str = "late";
+const FAILED: &str = "failed";
 
-    fn as_str(self) -> &'static str {
+impl Ending {
+    fn as_str(&self) -> &'static str {
         match self {
-            Self::Found => "found",
-            Self::Late => "late",
-            Self::Failed => "failed",
+            Self::Found { .. } => FOUND,
+            Self::Late { .. } => LATE,
+            Self::Failed { .. } => FAILED,
         }
     }
 }
@@ -88,8 +96,8 @@ impl Default for CanaryStats {
             recent: Arc::default(),
         };
         // A rate over a counter that is not there yet is no rate: these begin with 0.
-        for ending in Ending::ALL {
-            drop(stats.rounds.get_or_create(&[("result", ending.as_str())]));
+        for ending in [FOUND, LATE, FAILED] {
+            drop(stats.rounds.get_or_create(&[("result", ending)]));
         }
         stats
     }
@@ -102,7 +110,7 @@ impl CanaryStats {
     }
 
     fn count(&self, round: Round) {
-        if let Some(seconds) = round.seconds {
+        if let Ending::Found { seconds } = round.ending {
             self.searchable_seconds.observe(seconds);
         }
         let labels = [("result", round.ending.as_str())];
@@ -249,25 +257,16 @@ impl Runner {
         let now = jiff::Timestamp::now();
         let word = format!("canary{}", now.as_nanosecond());
         let began = Instant::now();
-        let ended = |ending, seconds, trouble| Round {
-            at_ms: now.as_millisecond(),
-            ending,
-            seconds,
-            trouble,
-        };
-        let round = match self.upload(&word).await {
-            Ok(()) => self.wait(&word, began).await.map(|waited| match waited {
-                Ok(seconds) => ended(Ending::Found, Some(seconds), None),
-                Err(trouble) => ended(Ending::Late, None, trouble),
-            }),
+        let ending = match self.upload(&word).await {
+            Ok(()) => self.wait(&word, began).await,
             Err(error) => {
-                let error = format!("{error:#}");
+                let trouble = format!("{error:#}");
                 tracing::warn!(
                     uri = %self.uri,
-                    error,
+                    error = trouble,
                     "the canary can't be uploaded; see canary.location"
                 );
-                Some(ended(Ending::Failed, None, Some(error)))
+                Some(Ending::Failed { trouble })
             }
         };
         if let Err(error) = self.remove().await {
@@ -277,7 +276,8 @@ impl Runner {
                 "the canary can't be removed; the next one replaces it"
             );
         }
-        round
+        let at_ms = now.as_millisecond();
+        ending.map(|ending| Round { at_ms, ending })
     }
 
     async fn upload(&self, word: &str) -> anyhow::Result<()> {
@@ -326,9 +326,8 @@ impl Runner {
         Ok(serving.index.search(request).await?)
     }
 
-    /// Searches until the document is found or its time is over: seconds, or what the last search met.
-    /// `None` where a stop cut it off.
-    async fn wait(&self, word: &str, began: Instant) -> Option<Result<f64, Option<String>>> {
+    /// Searches until the document is found or its time is over. `None` where a stop cut it off.
+    async fn wait(&self, word: &str, began: Instant) -> Option<Ending> {
         let request = SearchRequest {
             text: Some(word.to_owned()),
             mode: Mode::Text,
@@ -345,7 +344,7 @@ impl Runner {
                 Ok(hits) if !hits.is_empty() => {
                     let seconds = began.elapsed().as_secs_f64();
                     tracing::debug!(seconds, "the canary was found");
-                    return Some(Ok(seconds));
+                    return Some(Ending::Found { seconds });
                 }
                 Ok(_) => None,
                 Err(error) => Some(format!("{error:#}")),
@@ -357,7 +356,7 @@ impl Runner {
                     searching = trouble.as_deref().unwrap_or("no trouble"),
                     "the canary is not found; see `millrace lag` and docs/why-not-found.md"
                 );
-                return Some(Err(trouble));
+                return Some(Ending::Late { trouble });
             }
             let wait = tokio::time::sleep(LOOK_EVERY);
             self.stopping.run_until_cancelled(wait).await?;

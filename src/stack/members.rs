@@ -7,8 +7,22 @@ use millrace_kafka::ConsumerHandle;
 use millrace_labeler::LabelerHandle;
 use millrace_profiles::ProfilesHandle;
 
+use serde::{Deserialize, Serialize};
+
 use super::rollouts::Rollouts;
-use crate::api::consumers::HeldPartition;
+
+/// A partition that a consumer of this process has.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HeldPartition {
+    /// The consumer's group.
+    pub group: String,
+    /// The topic's full name.
+    pub topic: String,
+    /// The number.
+    pub partition: i32,
+    /// Whether nothing is fetched because the queue is full: what reads is slower than what comes.
+    pub paused: bool,
+}
 
 /// Those that there are. Cheap to clone.
 #[derive(Clone, Default)]
@@ -21,9 +35,9 @@ pub struct Members {
 
 impl Members {
     /// The partitions that they have now.
-    pub async fn partitions(&self) -> Vec<HeldPartition> {
+    pub fn partitions(&self) -> Vec<HeldPartition> {
         let mut handles = match &self.rollouts {
-            Some(rollouts) => rollouts.consumers().await,
+            Some(rollouts) => rollouts.consumers(),
             None => Vec::new(),
         };
         if let Some(joiner) = &self.joiner {

@@ -63,6 +63,8 @@ pub struct Rollouts {
     /// One order, or one record, at a time.
     work: Mutex<Work>,
     told: watch::Sender<Option<Told>>,
+    /// Of all vectorizers here: who looks at them must not wait for an order.
+    consumers: watch::Sender<Vec<ConsumerHandle>>,
     /// The generations that parts of this process read, which go over to another by themselves.
     readers: std::sync::Mutex<Vec<watch::Receiver<u32>>>,
     /// What users like, where this process knows that.
@@ -102,6 +104,7 @@ impl Rollouts {
             state: watch::channel(None).0,
             serving: watch::channel(serving).0,
             told: watch::channel(None).0,
+            consumers: watch::channel(Vec::new()).0,
             readers: std::sync::Mutex::default(),
             liking: OnceLock::new(),
             stopping: CancellationToken::new(),
@@ -144,8 +147,8 @@ impl Rollouts {
     }
 
     /// The consumers of the vectorizers that run here.
-    pub async fn consumers(&self) -> Vec<ConsumerHandle> {
-        self.work.lock().await.pipelines.consumers()
+    pub fn consumers(&self) -> Vec<ConsumerHandle> {
+        self.consumers.borrow().clone()
     }
 
     /// Has [`finish`](Self::finish) wait for a part that tells which generation it reads.
@@ -156,7 +159,7 @@ impl Rollouts {
 
     /// Has the gates judge the order of what users were shown; the first one given stays.
     pub fn judge_by(&self, liking: Liking) {
-        let _ = self.liking.set(liking);
+        self.liking.get_or_init(|| liking);
     }
 
     /// Whether a part of this process reads another generation than this one still.
@@ -270,6 +273,7 @@ impl Rollouts {
         let applied = self
             .run_pipelines(&mut work.pipelines, rollout.as_ref())
             .await;
+        self.consumers.send_replace(work.pipelines.consumers());
         // Told even where a vectorizer could not be started: the next order must know the phase.
         self.state.send_replace(rollout);
         let serving = self.deps.generations.serving().await;

@@ -3,6 +3,7 @@
 //! Modules named `real` need the servers that `make test` starts.
 
 mod alerts;
+mod answers;
 mod backfill;
 mod bad_input;
 mod behavior;

@@ -3,10 +3,10 @@
 use std::path::PathBuf;
 
 use anyhow::{Context, ensure};
-use millrace_kafka::{Admin, Producer};
-use millrace_schemas::{EventHeaders, Origin, TrainingExample, TrainingItem};
+use millrace_schemas::{TrainingExample, TrainingItem};
 use serde_json::{Value, json};
 
+use crate::answers;
 use crate::harness::{Pipeline, Target, text};
 
 const ITEMS: usize = 12;
@@ -155,9 +155,6 @@ fn what_cannot_be_learnt_from_is_refused_with_the_reason() -> anyhow::Result<()>
 fn example(n: usize, version: &str, columns: usize, at_ms: i64) -> TrainingExample {
     let liked = n * 5 % SHOWN;
     let item = |place: usize| TrainingItem {
-        item_id: format!("i{place}"),
-        position: i32::try_from(place + 1).unwrap_or(i32::MAX),
-        score: 0.0,
         // The first feature says it; the others are missing.
         features: (0..columns)
             .map(|column| match column {
@@ -165,34 +162,16 @@ fn example(n: usize, version: &str, columns: usize, at_ms: i64) -> TrainingExamp
                 _ => f32::NAN,
             })
             .collect(),
-        propensity: 1.0,
-        explored: false,
-        clicks: 0,
-        first_click_ms: None,
+        ..answers::item(
+            &format!("i{place}"),
+            i32::try_from(place + 1).unwrap_or(i32::MAX),
+            0,
+        )
     };
+    let items = (0..SHOWN).map(item).collect();
     TrainingExample {
-        request_id: format!("r{n}"),
-        revision: 1,
-        user_id: format!("u{}", n % 20),
-        scene: String::new(),
-        pipeline: String::new(),
-        bucket: None,
-        served_at_ms: at_ms,
-        items: (0..SHOWN).map(item).collect(),
-        window_ms: 1_800_000,
         feature_version: version.to_owned(),
-        ranker_version: "weighted".to_owned(),
-        embedding_version: String::new(),
-        index_version: String::new(),
-        bm25_weight: 0.3,
-        vector_weight: 0.7,
-        weight_probability: 1.0,
-        fallback: None,
-        origin: Origin {
-            topic: "impressions".to_owned(),
-            partition: 0,
-            offset: 0,
-        },
+        ..answers::answer(&format!("r{n}"), &format!("u{}", n % 20), at_ms, items)
     }
 }
 
@@ -206,35 +185,15 @@ fn a_ranker_is_trained_on_what_was_answered_and_clicked() -> anyhow::Result<()> 
     let columns = known["importance"].as_array().context("importance")?.len();
     let now_ms = jiff::Timestamp::now().as_millisecond();
     let start_ms = now_ms - 2 * 3_600_000;
-    pipeline.with_kafka(|kafka| {
-        tokio::runtime::Runtime::new()?.block_on(async {
-            Admin::connect(&kafka)?.create_declared().await?;
-            let producer = Producer::connect(&kafka)?;
-            let mut sent = Vec::new();
-            for n in 0..300 {
-                let version = if n % 10 == 0 { "older" } else { version };
-                let shown = example(n, version, columns, start_ms + n as i64);
-                let mut clicked = shown.clone();
-                clicked.count_click(n * 5 % SHOWN, shown.served_at_ms + 60_000);
-                let event = EventHeaders {
-                    id: shown.request_id.clone(),
-                    source: "test".to_owned(),
-                    type_: "test".to_owned(),
-                    time_ms: None,
-                    traceparent: None,
-                };
-                // A click that came late: the answer has two records.
-                for example in [shown, clicked] {
-                    let key = &example.request_id;
-                    sent.push(producer.enqueue(key, None, &example, &event).await?);
-                }
-            }
-            for sent in sent {
-                sent.acknowledged().await?;
-            }
-            Ok(())
-        })
-    })?;
+    // A click that came late: the answer has two records.
+    let examples = (0..300).flat_map(|n| {
+        let version = if n % 10 == 0 { "older" } else { version };
+        let shown = example(n, version, columns, start_ms + n as i64);
+        let mut clicked = shown.clone();
+        clicked.count_click(n * 5 % SHOWN, shown.served_at_ms + 60_000);
+        [shown, clicked]
+    });
+    pipeline.with_kafka(|kafka| answers::publish(&kafka, examples))?;
     let trained = pipeline.json(&["train", "ranker"])?;
     let topic = &trained["topic"];
     ensure!(

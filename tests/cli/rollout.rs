@@ -7,11 +7,12 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
-use millrace_kafka::{Admin, KafkaConfig, Producer, topics};
+use millrace_kafka::{Admin, KafkaConfig, topics};
 use millrace_models::ModelStore;
-use millrace_schemas::{DocId, EventHeaders, TrainingExample};
+use millrace_schemas::DocId;
 use serde_json::{Value, json};
 
+use crate::answers;
 use crate::harness::{Pipeline, Target, Up, eventually, on_both_targets, text};
 use crate::recommendations::now_ms;
 
@@ -457,32 +458,16 @@ fn publish_answers(up: &Up, path: &str) -> anyhow::Result<()> {
         bootstrap: up.ready["kafka"].as_str().unwrap_or_default().to_owned(),
         ..KafkaConfig::default()
     };
-    let item = |number: usize| {
+    let item = |(position, number): (i32, usize)| {
         let id = DocId::from_uri(&format!("file://{path}#p{number}"));
-        json!({"item_id": id.to_string(), "position": 1, "score": 0.0, "features": Vec::<u8>::new(),
-            "propensity": 1.0, "explored": false, "clicks": i32::from(number == 7)})
+        answers::item(id.as_ref(), position, i32::from(number == 7))
     };
-    tokio::runtime::Runtime::new()?.block_on(async {
-        let producer = Producer::connect(&kafka)?;
-        for number in 0..60 {
-            let user = USERS[number % USERS.len()];
-            let answer = json!({"request_id": format!("r{number}"), "revision": 1, "user_id": user,
-                "served_at_ms": now_ms(), "window_ms": 1_000,
-                "items": [item(1), item(7), item(8)], "feature_version": "f", "ranker_version": "weighted",
-                "embedding_version": "", "bm25_weight": 0.5, "vector_weight": 0.5, "weight_probability": 1.0,
-                "origin": {"topic": "impressions", "partition": 0, "offset": number}});
-            let answer: TrainingExample = serde_json::from_value(answer)?;
-            let headers = EventHeaders {
-                id: answer.request_id.clone(),
-                source: "test".to_owned(),
-                type_: "millrace.training.counted".to_owned(),
-                time_ms: None,
-                traceparent: None,
-            };
-            producer.send(&answer.request_id, None, &answer, &headers).await?;
-        }
-        Ok(())
-    })
+    let answered = (0..60).map(|number| {
+        let items = (1..).zip([1, 7, 8]).map(item).collect();
+        let user = USERS[number % USERS.len()];
+        answers::answer(&format!("r{number}"), user, now_ms(), items)
+    });
+    answers::publish(&kafka, answered)
 }
 
 /// The recommender goes over to the new generation's items, and names the model of each answer.
@@ -527,16 +512,8 @@ fn recommendations_are_of_one_model_before_and_after() -> anyhow::Result<()> {
         figures.contains(" on 60 answers by cosines alone"),
         "{ranking}"
     );
-    // Refused until the recommender has moved, which takes it a moment.
-    eventually("it is finished", LONG, || {
-        let finished = pipeline.output(&["rollout", "finish", "--delete-old", "--yes"])?;
-        let stderr = String::from_utf8_lossy(&finished.stderr).into_owned();
-        ensure!(
-            finished.status.success() || stderr.contains("recommender"),
-            "{stderr}"
-        );
-        Ok(finished.status.success().then_some(()))
-    })?;
+    // It waits until the recommender has moved.
+    pipeline.json(&["rollout", "finish", "--delete-old", "--yes"])?;
     let answer = recommend()?;
     ensure!(answer["fallback"].is_null(), "{answer}");
     let spaces = eventually("the last answer is told of", LONG, || {

@@ -4,10 +4,10 @@ use std::path::PathBuf;
 use std::process::Output;
 
 use anyhow::{Context, ensure};
-use millrace_kafka::{Admin, Producer};
-use millrace_schemas::{EventHeaders, Origin, TrainingExample, TrainingItem};
+use millrace_schemas::{TrainingExample, TrainingItem};
 use serde_json::{Value, json};
 
+use crate::answers;
 use crate::harness::{Pipeline, Target, text};
 
 /// Parts that differ in a number alone: only their words tell them apart.
@@ -353,38 +353,21 @@ fn answer(
     clicked: bool,
     at_ms: i64,
 ) -> TrainingExample {
+    let item = TrainingItem {
+        first_click_ms: clicked.then_some(at_ms + 1_000),
+        ..answers::item("i", 1, i32::from(clicked))
+    };
     TrainingExample {
-        request_id: format!("r{n}"),
         revision: 1 + i32::from(clicked),
-        user_id: format!("u{}", n % 150),
-        scene: String::new(),
-        pipeline: String::new(),
-        bucket: None,
-        served_at_ms: at_ms,
-        items: vec![TrainingItem {
-            item_id: "i".to_owned(),
-            position: 1,
-            score: 0.0,
-            features: vec![],
-            propensity: 1.0,
-            explored: false,
-            clicks: i32::from(clicked),
-            first_click_ms: clicked.then_some(at_ms + 1_000),
-        }],
-        window_ms: 1_800_000,
-        feature_version: String::new(),
-        ranker_version: String::new(),
-        embedding_version: String::new(),
-        index_version: String::new(),
         bm25_weight,
         vector_weight: 1.0 - bm25_weight,
         weight_probability: probability,
-        fallback: None,
-        origin: Origin {
-            topic: "impressions".to_owned(),
-            partition: 0,
-            offset: n as i64,
-        },
+        ..answers::answer(
+            &format!("r{n}"),
+            &format!("u{}", n % 150),
+            at_ms,
+            vec![item],
+        )
     }
 }
 
@@ -396,41 +379,21 @@ fn logged_answers_have_a_verdict_where_each_weight_was_drawn_often_enough() -> a
         "[0.3, 0.7]",
     );
     let start_ms = jiff::Timestamp::now().as_millisecond() - 3_600_000;
-    pipeline.with_kafka(|kafka| {
-        tokio::runtime::Runtime::new()?.block_on(async {
-            Admin::connect(&kafka)?.create_declared().await?;
-            let producer = Producer::connect(&kafka)?;
-            let mut sent = Vec::new();
-            for n in 0..1_000 {
-                // A half has 0.3, of which a fifth is clicked; a half has 0.7, of which three fifths are.
-                let (weight, clicked) = match n % 2 {
-                    0 => (0.3, n % 10 == 0),
-                    _ => (f64::from(0.7_f32), n % 10 < 6),
-                };
-                let at_ms = start_ms + n as i64;
-                let mut told = vec![answer(n, weight, 0.5, false, at_ms)];
-                told.extend(clicked.then(|| answer(n, weight, 0.5, true, at_ms)));
-                // One weight that is seldom drawn, and answers that were not drawn at all.
-                told.extend((n < 20).then(|| answer(10_000 + n, 0.5, 0.01, true, at_ms)));
-                told.extend((n < 30).then(|| answer(20_000 + n, 0.3, 1.0, true, at_ms)));
-                for example in told {
-                    let event = EventHeaders {
-                        id: format!("{}@{}", example.request_id, example.revision),
-                        source: "test".to_owned(),
-                        type_: "test".to_owned(),
-                        time_ms: None,
-                        traceparent: None,
-                    };
-                    let key = example.request_id.clone();
-                    sent.push(producer.enqueue(&key, None, &example, &event).await?);
-                }
-            }
-            for sent in sent {
-                sent.acknowledged().await?;
-            }
-            Ok(())
-        })
-    })?;
+    let told = (0..1_000).flat_map(|n| {
+        // A half has 0.3, of which a fifth is clicked; a half has 0.7, of which three fifths are.
+        let (weight, clicked) = match n % 2 {
+            0 => (0.3, n % 10 == 0),
+            _ => (f64::from(0.7_f32), n % 10 < 6),
+        };
+        let at_ms = start_ms + n as i64;
+        let mut told = vec![answer(n, weight, 0.5, false, at_ms)];
+        told.extend(clicked.then(|| answer(n, weight, 0.5, true, at_ms)));
+        // One weight that is seldom drawn, and answers that were not drawn at all.
+        told.extend((n < 20).then(|| answer(10_000 + n, 0.5, 0.01, true, at_ms)));
+        told.extend((n < 30).then(|| answer(20_000 + n, 0.3, 1.0, true, at_ms)));
+        told
+    });
+    pipeline.with_kafka(|kafka| answers::publish(&kafka, told))?;
     let page = pipeline.path("sweep.html");
     let report = pipeline.json(&["sweep", "--from-impressions", "-o", text(&page)?])?;
     let arms = report["arms"].as_array().context("arms")?;

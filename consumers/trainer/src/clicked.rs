@@ -26,26 +26,25 @@ pub struct ShownItem {
     pub clicked: bool,
 }
 
-impl From<TrainingExample> for ClickedAnswer {
-    fn from(example: TrainingExample) -> Self {
-        let shown = example.items.into_iter().map(|item| ShownItem {
-            item_id: item.item_id,
-            clicked: item.clicks > 0,
-        });
-        Self {
-            user_id: example.user_id,
-            served_at_ms: example.served_at_ms,
-            items: shown.collect(),
-        }
+/// What is kept of a record: nothing where it tells no order from another.
+fn kept(example: TrainingExample) -> Option<ClickedAnswer> {
+    let clicked = example.items.iter().filter(|item| item.clicks > 0).count();
+    if clicked == 0 || clicked == example.items.len() {
+        return None;
     }
+    let shown = example.items.into_iter().map(|item| ShownItem {
+        item_id: item.item_id,
+        clicked: item.clicks > 0,
+    });
+    Some(ClickedAnswer {
+        user_id: example.user_id,
+        served_at_ms: example.served_at_ms,
+        items: shown.collect(),
+    })
 }
 
-fn clicked(answers: Answers<ClickedAnswer>) -> Vec<ClickedAnswer> {
-    let tells_orders_apart = |answer: &ClickedAnswer| {
-        let clicked = answer.items.iter().filter(|item| item.clicked).count();
-        0 < clicked && clicked < answer.items.len()
-    };
-    let mut clicked: Vec<ClickedAnswer> = answers.into_kept().filter(tells_orders_apart).collect();
+fn clicked(answers: Answers<Option<ClickedAnswer>>) -> Vec<ClickedAnswer> {
+    let mut clicked: Vec<ClickedAnswer> = answers.into_kept().flatten().collect();
     // By request id until here.
     clicked.sort_by_key(|answer| answer.served_at_ms);
     clicked
@@ -61,7 +60,7 @@ pub async fn read(
     span: Span,
 ) -> Result<Vec<ClickedAnswer>, ReaderError> {
     let mut progress = |_, _| {};
-    let read = answers::read(kafka, registry, span, ClickedAnswer::from, &mut progress).await?;
+    let read = answers::read(kafka, registry, span, kept, &mut progress).await?;
     Ok(clicked(read))
 }
 
@@ -90,7 +89,7 @@ mod tests {
             with_clicks("none", 2_000, &[]),
             with_clicks("all", 2_000, &[0, 1]),
         ] {
-            answers.take(example, ClickedAnswer::from);
+            answers.take(example, kept);
         }
         let found = clicked(answers);
         let at: Vec<i64> = found.iter().map(|answer| answer.served_at_ms).collect();

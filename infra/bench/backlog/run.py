@@ -6,7 +6,6 @@ at `RATE` a second. Its resident memory is read every second of `SECONDS`; in th
 queues fill and the allocator's arenas reach their size, and what it has after that is compared with the end. Then, in the middle of the backlog, it gets SIGTERM. Ends with one line of JSON.
 """
 
-import gzip
 import json
 import os
 import pathlib
@@ -17,26 +16,15 @@ import tempfile
 import time
 import urllib.request
 
+sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
+from corpora import write_texts
+
 REPOSITORY = pathlib.Path(__file__).resolve().parents[3]
 BINARY = REPOSITORY / "target/release/millrace"
 LOAD = REPOSITORY / "target/release/examples/publish_load"
 SECONDS = int(os.environ.get("SECONDS_OF_LOAD", "480"))
 WARM_UP = int(os.environ.get("WARM_UP_SECONDS", "180"))
 RATE = int(os.environ.get("RATE", "1000"))
-
-
-def scifact() -> pathlib.Path:
-    root = pathlib.Path(os.environ.get("MILLRACE_SHARED_DATA", REPOSITORY.parent / "shared/data"))
-    if not (root / "scifact").is_dir():
-        sys.exit(f"no SciFact at {root / 'scifact'}; set MILLRACE_SHARED_DATA to the folder that holds scifact/")
-    return root / "scifact"
-
-
-def texts(path: pathlib.Path) -> None:
-    with gzip.open(scifact() / "corpus.jsonl.gz", "rt") as corpus, path.open("w") as out:
-        for line in corpus:
-            document = json.loads(line)
-            out.write(json.dumps(f"{document['title']}\n{document['text']}") + "\n")
 
 
 def resident_mib(pid: int) -> float:
@@ -58,7 +46,7 @@ def main() -> None:
     name = f"backlog-{os.getpid()}"
     with tempfile.TemporaryDirectory() as folder:
         file = pathlib.Path(folder) / "texts.jsonl"
-        texts(file)
+        write_texts(file)
         settings = {
             "MILLRACE_PROFILE": "cluster",
             "MILLRACE_API__LISTEN": "127.0.0.1:0",

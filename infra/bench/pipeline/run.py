@@ -5,7 +5,6 @@
 in turns, because the machine's speed drifts. Ends with one line of JSON.
 """
 
-import gzip
 import json
 import os
 import pathlib
@@ -17,26 +16,13 @@ import tempfile
 import time
 import urllib.request
 
+sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
+from corpora import scifact, write_texts
+
 REPOSITORY = pathlib.Path(__file__).resolve().parents[3]
 BINARY = REPOSITORY / "target/release/millrace"
 ENCODER = REPOSITORY / "target/release/examples/bench_encoder"
 ROUNDS = int(os.environ.get("ROUNDS", "2"))
-
-
-def scifact() -> pathlib.Path:
-    root = pathlib.Path(os.environ.get("MILLRACE_SHARED_DATA", REPOSITORY.parent / "shared/data"))
-    folder = root / "scifact"
-    if not folder.is_dir():
-        sys.exit(f"no SciFact at {folder}; set MILLRACE_SHARED_DATA to the folder that holds scifact/")
-    return folder
-
-
-def texts(path: pathlib.Path) -> None:
-    """The texts as the vectorizer embeds them, one JSON string a line."""
-    with gzip.open(scifact() / "corpus.jsonl.gz", "rt") as corpus, path.open("w") as out:
-        for line in corpus:
-            document = json.loads(line)
-            out.write(json.dumps(f"{document['title']}\n{document['text']}") + "\n")
 
 
 def bare_encoder(path: pathlib.Path) -> float:
@@ -100,7 +86,7 @@ def main() -> None:
     rounds = []
     with tempfile.TemporaryDirectory() as folder:
         file = pathlib.Path(folder) / "texts.jsonl"
-        texts(file)
+        write_texts(file)
         for number in range(ROUNDS):
             encoder = bare_encoder(file)
             figures = pipeline(f"{folder}/data-{number}", queries)

@@ -14,6 +14,9 @@ import sys
 import tempfile
 import time
 
+sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
+from corpora import scifact
+
 REPOSITORY = pathlib.Path(__file__).resolve().parents[3]
 BINARY = REPOSITORY / "target/release/millrace"
 RANKINGS = {
@@ -23,14 +26,6 @@ RANKINGS = {
     "hybrid_50_50": ["--bm25-weight", "0.5", "--vector-weight", "0.5"],
     "rrf": ["--rrf"],
 }
-
-
-def scifact() -> pathlib.Path:
-    root = pathlib.Path(os.environ.get("MILLRACE_SHARED_DATA", REPOSITORY.parent / "shared/data"))
-    folder = root / "scifact"
-    if not folder.is_dir():
-        sys.exit(f"no SciFact at {folder}; set MILLRACE_SHARED_DATA to the folder that holds scifact/")
-    return folder
 
 
 def evaluate(ranking: list[str], data: str, environment: dict[str, str]) -> dict:

@@ -9,7 +9,6 @@ not those that this generation gave to this claim before. Ends with one line of 
 
 import argparse
 import collections
-import importlib.util
 import itertools
 import json
 import os
@@ -25,6 +24,10 @@ import time
 import urllib.error
 import urllib.request
 
+sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
+from corpora import scifact
+from training.run import Bench, say
+
 REPOSITORY = pathlib.Path(__file__).resolve().parents[3]
 BINARY = os.environ.get("MILLRACE_BINARY", str(REPOSITORY / "target/release/millrace"))
 BASE = "all-MiniLM-L6-v2"
@@ -32,24 +35,8 @@ CLIENTS = int(os.environ.get("CLIENTS", "2"))
 OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 
-def say(text: str) -> None:
-    print(f"{time.strftime('%H:%M:%S')} {text}", file=sys.stderr, flush=True)
-
-
-def scifact() -> pathlib.Path:
-    root = pathlib.Path(os.environ.get("MILLRACE_SHARED_DATA", REPOSITORY.parent / "shared/data"))
-    folder = root / "scifact"
-    if not folder.is_dir():
-        sys.exit(f"no SciFact at {folder}; set MILLRACE_SHARED_DATA to the folder that holds scifact/")
-    return folder
-
-
 def fine_tuned(work: pathlib.Path) -> pathlib.Path:
-    path = pathlib.Path(__file__).parents[1] / "training/run.py"
-    spec = importlib.util.spec_from_file_location("training", path)
-    training = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(training)
-    model, _ = training.Bench(work, os.cpu_count()).train("scifact-v1", scifact() / "qrels/train.tsv")
+    model, _ = Bench(work, os.cpu_count()).train("scifact-v1", scifact() / "qrels/train.tsv")
     return model
 
 
@@ -155,7 +142,7 @@ def bench(work: pathlib.Path, model: pathlib.Path | None) -> dict:
             traffic.phase = "old again"
             time.sleep(10)
             timed("switch again", "switch", *gates)
-            # Refused until the recommender has moved.
+            # Waits until the recommender has moved.
             timed("finish", "finish", "--delete-old", "--yes")
             traffic.phase = "after"
             time.sleep(10)

@@ -24,20 +24,15 @@ import sys
 import tempfile
 import time
 
+sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
+from corpora import scifact
+
 REPOSITORY = pathlib.Path(__file__).resolve().parents[3]
 HERE = pathlib.Path(__file__).parent
 BINARY = os.environ.get("MILLRACE_BINARY", str(REPOSITORY / "target/release/millrace"))
 BASE = "all-MiniLM-L6-v2"
 WEIGHTS = [round(0.1 * step, 1) for step in range(11)]
 Judgements = dict[str, dict[str, int]]
-
-
-def scifact() -> pathlib.Path:
-    root = pathlib.Path(os.environ.get("MILLRACE_SHARED_DATA", REPOSITORY.parent / "shared/data"))
-    folder = root / "scifact"
-    if not folder.is_dir():
-        sys.exit(f"no SciFact at {folder}; set MILLRACE_SHARED_DATA to the folder that holds scifact/")
-    return folder
 
 
 def say(text: str) -> None:

@@ -5,13 +5,11 @@ mod watch;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use crate::api::client::ApiClient;
 use crate::cli::UsageError;
 use crate::config::Config;
 use crate::lag::{Groups, Watching};
 use crate::output::Output;
 use crate::session::TopicsSession;
-use crate::stack::address::RunningAddress;
 
 /// Show how far each consumer group is behind, in records and in seconds, and what that means.
 ///
@@ -50,10 +48,11 @@ const MAX_SECONDS: f64 = 3_600.0;
 pub async fn run(args: Args, config: Config, output: Output) -> anyhow::Result<ExitCode> {
     let over = seconds("--over", args.over, 0.0)?;
     let every = seconds("--every", args.every, 0.2)?;
-    let session = TopicsSession::attach_or_start(&config)?;
+    let mut session = TopicsSession::attach_or_start(&config)?;
+    let api = session.api.take();
     let watching = Watching::new(groups(&args, &session), &config, &session.kafka);
     let done = async {
-        let mut watching = watching?.asking(running_api(&config)?);
+        let mut watching = watching?.asking(api);
         if args.watch {
             return watch::run(&mut watching, every, output).await;
         }
@@ -67,12 +66,6 @@ pub async fn run(args: Args, config: Config, output: Output) -> anyhow::Result<E
     .await;
     session.close().await;
     done.map(|()| ExitCode::SUCCESS)
-}
-
-/// The `up` that runs on the data folder, where one does.
-fn running_api(config: &Config) -> anyhow::Result<Option<ApiClient>> {
-    let address = RunningAddress::read(&config.data_dir)?;
-    address.as_ref().map(ApiClient::new).transpose()
 }
 
 fn seconds(flag: &str, seconds: f64, least: f64) -> Result<Duration, UsageError> {

@@ -245,7 +245,7 @@ impl Screen {
     fn row(&self, row: &Partition) -> Row<'static> {
         let sparks = self.sparks.get(&key(row)).map(sparkline);
         Row::new([
-            Cell::new(row.state()).style(self.style(row.status)),
+            Cell::new(row.status_text()).style(self.style(row.status)),
             Cell::new(printable(&row.group).into_owned()),
             Cell::new(printable(&row.topic).into_owned()),
             Cell::new(row.partition.to_string()),

@@ -45,7 +45,8 @@ impl Start {
 /// Have the new generation serve, if the gates let it.
 ///
 /// The gates: coverage (every document, at its version), checksums (sampled text), dimension, retrieval
-/// (nDCG@10 on a judged set), ranking (what users clicked, ordered by cosines), latency. Then it is warmed up, and the alias moves in one step.
+/// (nDCG@10 on a judged set), ranking (what users clicked, ordered by cosines), latency. Then it is warmed
+/// up, and the alias moves in one step.
 #[derive(Debug, clap::Args)]
 pub struct Switch {
     #[command(flatten)]
@@ -161,10 +162,7 @@ pub struct Abort {
 impl Abort {
     pub async fn run(&self, api: &ApiClient, output: Output) -> anyhow::Result<ExitCode> {
         let status = api.rollout().await?;
-        let rollout = status.rollout.as_ref();
-        let removes = rollout
-            .filter(|rollout| rollout.phase.is_open())
-            .map(|rollout| rollout.to.generation);
+        let removes = status.open().map(|rollout| rollout.to.generation);
         if self.dry_run {
             return would(&status, removes, output);
         }

@@ -11,18 +11,6 @@ use tokio::sync::watch;
 use super::gauge;
 use crate::stack::rollouts::Rollouts;
 
-/// Each has a line, so that a phase that is over goes to 0.
-const PHASES: [RolloutPhase; 8] = [
-    RolloutPhase::Building,
-    RolloutPhase::Ready,
-    RolloutPhase::Switching,
-    RolloutPhase::Switched,
-    RolloutPhase::RollingBack,
-    RolloutPhase::RolledBack,
-    RolloutPhase::Finished,
-    RolloutPhase::Aborted,
-];
-
 /// Registers the metrics of rollouts.
 pub fn register(registry: &mut Registry, rollouts: &Rollouts) {
     registry.register_collector(Box::new(RolloutsCollector {
@@ -55,7 +43,8 @@ impl Collector for RolloutsCollector {
             None,
             zero.metric_type(),
         )?;
-        for named in PHASES {
+        // Each has a line, so that a phase that is over goes to 0.
+        for named in RolloutPhase::ALL {
             let labels = [("phase", named.as_str())];
             let is_reached = i64::from(phase == Some(named));
             ConstGauge::new(is_reached).encode(phases.encode_family(&labels)?)?;

@@ -144,8 +144,8 @@ impl Rollouts {
         Ok(lags.iter().map(|lag| (lag.partition, done(lag))).collect())
     }
 
-    /// Waits until both generations' groups have done all that the topic has now, or for as long as
-    /// commands wait for: members that join and leave keep partitions from being read for a while.
+    /// Waits until both generations' groups have done all that the topic has now, two minutes at most:
+    /// members that join and leave keep partitions from being read for a while.
     pub(super) async fn level(&self, rollout: &Rollout) {
         let both = async {
             let old = self.caught_up(rollout, &rollout.from);

@@ -79,16 +79,10 @@ fn new_one_tells(rollout: &Rollout) -> Tells {
         | RolloutPhase::Ready
         | RolloutPhase::RolledBack
         | RolloutPhase::Aborted
-        | RolloutPhase::Unknown
-            if records::is_backfill(rollout) =>
-        {
-            Tells::Nothing
-        }
-        RolloutPhase::Building
-        | RolloutPhase::Ready
-        | RolloutPhase::RolledBack
-        | RolloutPhase::Aborted
-        | RolloutPhase::Unknown => Tells::Signals,
+        | RolloutPhase::Unknown => match records::is_backfill(rollout) {
+            true => Tells::Nothing,
+            false => Tells::Signals,
+        },
     }
 }
 

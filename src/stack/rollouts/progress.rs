@@ -55,6 +55,14 @@ pub struct RolloutStatus {
     pub progress: Option<Progress>,
 }
 
+impl RolloutStatus {
+    /// The last rollout, while both generations are written.
+    pub fn open(&self) -> Option<&Rollout> {
+        let rollout = self.rollout.as_ref();
+        rollout.filter(|rollout| rollout.phase.is_open())
+    }
+}
+
 impl Rollouts {
     /// How the index is.
     ///
