@@ -69,9 +69,8 @@ impl Pipeline {
 
     /// The read alias of its index, as the configuration has it.
     pub fn index_name(&self) -> &str {
-        let mut set = self.environment.iter().rev();
-        let name = set.find_map(|(key, value)| (key == "MILLRACE_INDEX__NAME").then_some(value));
-        name.map_or("millrace-documents", String::as_str)
+        self.variable("MILLRACE_INDEX__NAME")
+            .unwrap_or("millrace-documents")
     }
 
     pub fn set(&mut self, key: &str, value: &str) {
@@ -159,21 +158,28 @@ impl Pipeline {
         Ok(info["index"].clone())
     }
 
+    fn variable(&self, name: &str) -> Option<&str> {
+        let mut set = self.environment.iter().rev();
+        set.find_map(|(known, value)| (known == name).then_some(value.as_str()))
+    }
+
+    /// What sets the pipeline's topics and groups apart on a cluster that tests share.
+    pub fn topic_prefix(&self) -> String {
+        self.variable("MILLRACE_KAFKA__TOPIC_PREFIX")
+            .map_or_else(|| KafkaConfig::default().topic_prefix, str::to_owned)
+    }
+
     /// The topics, while no command runs: the cluster's, or the embedded broker for as long.
     pub fn with_kafka<T>(
         &self,
         work: impl FnOnce(KafkaConfig) -> anyhow::Result<T>,
     ) -> anyhow::Result<T> {
-        let set = |key: &str| {
-            let found = self.environment.iter().find(|(name, _)| name == key);
-            found.map(|(_, value)| value.clone())
+        let mut kafka = KafkaConfig {
+            topic_prefix: self.topic_prefix(),
+            ..KafkaConfig::default()
         };
-        let mut kafka = KafkaConfig::default();
-        if let Some(prefix) = set("MILLRACE_KAFKA__TOPIC_PREFIX") {
-            kafka.topic_prefix = prefix;
-        }
-        if let Some(bootstrap) = set("MILLRACE_KAFKA__BOOTSTRAP") {
-            kafka.bootstrap = bootstrap;
+        if let Some(bootstrap) = self.variable("MILLRACE_KAFKA__BOOTSTRAP") {
+            bootstrap.clone_into(&mut kafka.bootstrap);
             return work(kafka);
         }
         let broker = Broker::start(BrokerConfig::new(self.path("data/broker")))?;

@@ -110,12 +110,13 @@ pub fn full(pipeline: &Pipeline, topic: &str) -> anyhow::Result<String> {
     pipeline.with_kafka(|kafka| Ok(kafka.topic(topic)))
 }
 
-/// Groups of replays that the brokers know.
+/// Groups of this pipeline's replays that the brokers know; other tests' replays run beside it.
 pub fn replay_groups(pipeline: &Pipeline) -> anyhow::Result<Vec<String>> {
     let lag = pipeline.json(&["lag", "--all", "--over", "0"])?;
     let groups = lag["groups"].as_array().into_iter().flatten();
     let names = groups.filter_map(|group| group["group"].as_str());
-    let replays = names.filter(|name| name.contains(".replay."));
+    let ours = format!("{}replay.", pipeline.topic_prefix());
+    let replays = names.filter(|name| name.starts_with(&ours));
     Ok(replays.map(str::to_owned).collect())
 }
 
