@@ -174,7 +174,11 @@ fn join(
         .collect();
     let names: Vec<&str> = topics.iter().map(String::as_str).collect();
     consumer.subscribe(&names).map_err(refused)?;
-    let poll_loop = PollLoop::new(consumer, Arc::clone(&shared));
+    let poll_loop = PollLoop::new(
+        consumer,
+        Arc::clone(&shared),
+        kafka.group_instance_id.is_some(),
+    );
     std::thread::Builder::new()
         .name(format!("poll-{}", config.group))
         .spawn(move || poll_loop.run())

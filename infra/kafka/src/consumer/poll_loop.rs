@@ -27,6 +27,8 @@ const SEEK_TIMEOUT: Duration = Duration::from_secs(1);
 pub(super) struct PollLoop {
     consumer: BaseConsumer<Group>,
     shared: Arc<Shared>,
+    /// It has a `group.instance.id`.
+    static_member: bool,
     last_upkeep: Instant,
 }
 
@@ -34,10 +36,15 @@ pub(super) struct PollLoop {
 struct Evicted(String);
 
 impl PollLoop {
-    pub(super) fn new(consumer: BaseConsumer<Group>, shared: Arc<Shared>) -> Self {
+    pub(super) fn new(
+        consumer: BaseConsumer<Group>,
+        shared: Arc<Shared>,
+        static_member: bool,
+    ) -> Self {
         Self {
             consumer,
             shared,
+            static_member,
             last_upkeep: Instant::now(),
         }
     }
@@ -74,8 +81,18 @@ impl PollLoop {
             }
         }
         let Self {
-            consumer, shared, ..
+            consumer,
+            shared,
+            static_member,
+            ..
         } = self;
+        // A cooperative member without partitions that closes in the steady state terminates without a
+        // LeaveGroup (librdkafka 2.12, `rd_kafka_cgrp_revoke_all_rejoin`), and every later rebalance waits
+        // for it until its session ends. One that unsubscribes leaves.
+        // A static member stays on purpose.
+        if shared.assigned().is_empty() && !static_member {
+            consumer.unsubscribe();
+        }
         // Closes: revokes what is left and leaves the group.
         drop(consumer);
         shared.set_health(ConsumerState::Stopped);

@@ -42,6 +42,7 @@ on_both! {
         a_shutdown_drains_and_commits,
         a_shutdown_ends_at_its_deadline,
         an_evicted_member_stops_and_says_so,
+        a_member_that_leaves_before_it_has_partitions_is_gone,
     ],
     positions_of_the_caller: [
         a_held_partition_starts_where_its_owner_says,

@@ -239,3 +239,29 @@ pub async fn an_evicted_member_stops_and_says_so(cluster: &Cluster) -> Result<()
     other.shutdown(PATIENCE).await;
     Ok(())
 }
+
+/// One that stays behind is waited for by every rebalance until its session ends.
+pub async fn a_member_that_leaves_before_it_has_partitions_is_gone(
+    cluster: &Cluster,
+) -> Result<()> {
+    let admin = cluster.with_topics().await?;
+    let mut kafka = cluster.config.clone();
+    let session = ("session.timeout.ms".to_owned(), "300000".to_owned());
+    kafka.librdkafka_options.extend([session]);
+    let member = || Consumer::start(&kafka, &ConsumerConfig::new(cluster.group(), &[DOCUMENTS]));
+    let first = member()?;
+    until_ready(&first).await?;
+
+    let passing = member()?;
+    let mut health = passing.health();
+    let joined = health.wait_for(|health| *health == ConsumerState::Ready { partitions: 0 });
+    tokio::time::timeout(PATIENCE, joined).await??;
+    passing.handle().shutdown(PATIENCE).await;
+    until("only the first is a member", async || {
+        let groups = admin.describe_groups(&[cluster.group()]).await?;
+        Ok(groups.iter().all(|group| group.members.len() == 1))
+    })
+    .await?;
+    first.handle().shutdown(PATIENCE).await;
+    Ok(())
+}
