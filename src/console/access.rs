@@ -93,8 +93,7 @@ pub fn session_id(headers: &HeaderMap) -> Option<&str> {
 pub fn set_cookie(headers: &HeaderMap, id: &str) -> HeaderValue {
     let name = cookie_name(headers);
     let seconds = if id.is_empty() { 0 } else { LIFETIME.as_secs() };
-    let cookie =
-        format!("{name}={id}; Path=/console; HttpOnly; SameSite=Strict; Max-Age={seconds}");
+    let cookie = format!("{name}={id}; Path=/console; HttpOnly; SameSite=Lax; Max-Age={seconds}");
     // It is hex, digits and the words above.
     HeaderValue::from_str(&cookie).unwrap_or(HeaderValue::from_static(""))
 }

@@ -1,6 +1,7 @@
 //! Dead letters: how many, of which kind, one by one, and what can be done about them.
 
 use std::ops::ControlFlow;
+use std::time::{Duration, Instant};
 
 use axum::Extension;
 use axum::extract::State;
@@ -12,12 +13,14 @@ use super::error::PageError;
 use super::form::{Asked, Fields};
 use super::layout::{self, Page, Section, beginning, choice, field, grouped, lines, shown, table};
 use super::session::{Role, Visitor};
-use crate::dead_letters::{Filter, FilterArgs, Summary, describe, visit};
+use crate::dead_letters::{Filter, FilterArgs, Summary, Tally, describe, visit};
 use crate::output::time;
 use crate::when::parse_when;
 
 /// Letters that are shown one by one.
 const SHOWN: usize = 20;
+/// How long letters are counted for a page.
+const MAX_TIME: Duration = Duration::from_secs(3);
 /// Characters of a message, a key and a value.
 const MESSAGE_CHARS: usize = 300;
 const VALUE_CHARS: usize = 4_000;
@@ -34,20 +37,31 @@ pub async fn page(
     let resolved = ResolvedLetters::read(kafka)
         .await
         .map_err(anyhow::Error::new)?;
-    let summary = Summary::count(kafka, &filter, &resolved, all).await?;
-    let mut letters = Vec::new();
+    let mut tally = Tally::default();
+    let mut letters = Newest::default();
+    let began = Instant::now();
+    let mut is_whole = true;
     visit(kafka, &filter, &resolved, |scanned| {
         if all || scanned.resolved.is_none() {
-            letters.push(scanned);
+            tally.add(&scanned);
+            letters.add(scanned);
         }
-        Ok(match letters.len() < SHOWN {
+        is_whole = began.elapsed() < MAX_TIME;
+        Ok(match is_whole {
             true => ControlFlow::Continue(()),
             false => ControlFlow::Break(()),
         })
     })
     .await?;
+    let (summary, letters) = (tally.summary(), letters.taken());
     let content = html! {
         p { (counted(&summary)) }
+        @if !is_whole {
+            p.problem {
+                "There are more: these were counted in " (MAX_TIME.as_secs()) " s. A filter counts less, "
+                code { "millrace dlq list" } " all."
+            }
+        }
         (form(&fields))
         (groups(&summary, &fields))
         @if summary.total > 0 && visitor.role == Role::Operator {
@@ -55,7 +69,7 @@ pub async fn page(
         }
         @if !letters.is_empty() {
             h2 { "Letters" }
-            @if summary.total > SHOWN as u64 { p.hint { "The first " (SHOWN) " of them; a filter shows others." } }
+            @if summary.total > SHOWN as u64 { p.hint { "The newest " (SHOWN) " of them; a filter shows others." } }
             @for scanned in &letters { (letter(scanned)) }
         }
     };
@@ -66,6 +80,30 @@ pub async fn page(
         title,
         &content,
     ))
+}
+
+/// The newest letters of many.
+#[derive(Default)]
+struct Newest(Vec<ScannedLetter>);
+
+impl Newest {
+    fn add(&mut self, scanned: ScannedLetter) {
+        self.0.push(scanned);
+        if self.0.len() >= 4 * SHOWN {
+            self.shorten();
+        }
+    }
+
+    fn shorten(&mut self) {
+        self.0
+            .sort_by_key(|scanned| std::cmp::Reverse(scanned.letter.failed_at_ms()));
+        self.0.truncate(SHOWN);
+    }
+
+    fn taken(mut self) -> Vec<ScannedLetter> {
+        self.shorten();
+        self.0
+    }
 }
 
 /// Which letters a form means.

@@ -6,21 +6,26 @@ use maud::html;
 
 use super::Console;
 use super::error::PageError;
+use super::form::Asked;
 use super::layout::{self, Page, Section, grouped, rate, shown, table};
 use super::session::Visitor;
-use crate::lag::{Partition, Report};
+use crate::lag::Partition;
+
+/// Partitions that are shown at most.
+const SHOWN: usize = 300;
 
 /// `GET /console/groups`.
 pub async fn page(
     State(console): State<Console>,
     Extension(visitor): Extension<Visitor>,
+    Asked(fields): Asked,
 ) -> Result<Page, PageError> {
     let mut report = console.flow.groups().await?;
     report.mark_paused(&console.members.partitions());
     let rows = html! {
         @for group in &report.groups {
             tr {
-                th scope="row" { (shown(&group.group)) }
+                th scope="row" { a href={ "/console/groups?" (query(&group.group)) "#partitions" } { (shown(&group.group)) } }
                 td { (group.state.as_deref().map_or("not there yet".into(), shown)) }
                 td.n { (group.members) }
                 td.n { (grouped(group.lag)) }
@@ -30,6 +35,11 @@ pub async fn page(
             }
         }
     };
+    let only = fields.text("group");
+    let of_group = |it: &&Partition| only.is_none_or(|group| it.group == group);
+    let listed: Vec<&Partition> = report.partitions.iter().filter(of_group).collect();
+    let count = listed.len();
+    let listed = &listed[..count.min(SHOWN)];
     let header = [
         "Group",
         "State",
@@ -44,8 +54,15 @@ pub async fn page(
             p { "No consumer group has read anything yet." }
         } @else {
             (table("Consumer groups", &header, &rows))
-            h2 { "Partitions" }
-            (partitions(&report))
+            h2 id="partitions" { "Partitions" @if let Some(group) = only { " of " (shown(group)) } }
+            (partitions(listed))
+            @if count > listed.len() {
+                p.hint {
+                    "These are " (listed.len()) " of " (grouped(count as i64)) ", those in trouble first; the name of a group shows its own. "
+                    code { "millrace lag" } " tells all."
+                }
+            }
+            @if only.is_some() { p { a href="/console/groups" { "Partitions of all groups" } } }
             p.hint {
                 "OK has caught up or is about to; WARN goes on and falls behind; STALL has the partition and does not move; "
                 "STOP: records wait and nobody has the partition; REWIND went back. Paused: a consumer of this process has as much in hand as it may and fetches no more until it has done some. Rates need a second look."
@@ -64,7 +81,7 @@ fn query(group: &str) -> String {
     serde_urlencoded::to_string([("group", group)]).unwrap_or_default()
 }
 
-fn partitions(report: &Report) -> maud::Markup {
+fn partitions(listed: &[&Partition]) -> maud::Markup {
     let row = |it: &Partition| {
         html! {
             tr {
@@ -82,7 +99,7 @@ fn partitions(report: &Report) -> maud::Markup {
             }
         }
     };
-    let rows = html! { @for partition in &report.partitions { (row(partition)) } };
+    let rows = html! { @for partition in listed { (row(partition)) } };
     let header = [
         "Group",
         "Topic",

@@ -1,5 +1,7 @@
 //! A topic: its configuration, its records by page and filter, and a form for a test record.
 
+use std::collections::BTreeMap;
+
 use axum::Extension;
 use axum::extract::{Path, State};
 use maud::{Markup, html};
@@ -32,20 +34,20 @@ pub async fn page(
 ) -> Result<Page, PageError> {
     let topic = named(&console, &topic)?;
     let described = console.admin.describe(&topic).await?;
-    let mut ends: std::collections::BTreeMap<i32, (i64, i64)> = described
+    let mut ends: BTreeMap<i32, (i64, i64)> = described
         .partitions
         .iter()
-        .map(|it| (it.partition, (it.start_offset, it.end_offset)))
+        .filter_map(|it| Some((it.partition, it.ends.map(|ends| (ends.oldest, ends.next))?)))
         .collect();
     let chosen = Chosen::read(&fields)?;
     if let Some(partition) = chosen.partition {
         ends.retain(|number, _| *number == partition);
         if ends.is_empty() {
-            let message = format!("{topic} has no partition {partition}.");
+            let message = format!("{topic} has no partition {partition}, or nobody leads it now.");
             return Err(PageError::not_found(message));
         }
     }
-    let turn = turn(&console, &topic, &fields, &ends).await?;
+    let turn = turn(&console, &topic, &fields, &ends, chosen.to_ms).await?;
     let found = paging::read(&console.kafka, &topic, &ends, &turn, |it| chosen.takes(it)).await?;
     let partitions: Vec<String> = described
         .partitions
@@ -128,7 +130,8 @@ async fn turn(
     console: &Console,
     topic: &str,
     fields: &Fields,
-    ends: &std::collections::BTreeMap<i32, (i64, i64)>,
+    ends: &BTreeMap<i32, (i64, i64)>,
+    before_ms: Option<i64>,
 ) -> Result<Turn, PageError> {
     if let Some(cursor) = fields.read::<Cursor>("older", "Older")? {
         return Ok(Turn::Older(cursor));
@@ -136,25 +139,33 @@ async fn turn(
     if let Some(cursor) = fields.read::<Cursor>("newer", "Newer")? {
         return Ok(Turn::Newer(cursor));
     }
+    let next = || ends.iter().map(|(number, (_, end))| (*number, *end));
     let Some(place) = fields.read::<Place>("from", "From")? else {
-        return Ok(Turn::Older(Cursor::default()));
+        let Some(to_ms) = before_ms else {
+            return Ok(Turn::Older(Cursor::default()));
+        };
+        // A broker's own meaning of a time; the filter takes out what is later all the same.
+        let offsets = console
+            .admin
+            .offsets_at(topic, to_ms, &next().collect())
+            .await?;
+        return Ok(Turn::Older(Cursor(offsets)));
     };
     let offsets = match place {
         Place::Beginning => Default::default(),
         Place::End(None) => return Ok(Turn::Older(Cursor::default())),
         Place::End(Some(before)) => {
             let before = i64::try_from(before).unwrap_or(i64::MAX);
-            let ends = ends.iter();
-            ends.map(|(partition, (_, end))| (*partition, end.saturating_sub(before)))
+            next()
+                .map(|(partition, end)| (partition, end.saturating_sub(before)))
                 .collect()
         }
         Place::Offset(offset) => ends.keys().map(|partition| (*partition, offset)).collect(),
         Place::Time(time_ms) => {
-            let next = ends
-                .iter()
-                .map(|(partition, (_, end))| (*partition, *end))
-                .collect();
-            console.admin.offsets_at(topic, time_ms, &next).await?
+            console
+                .admin
+                .offsets_at(topic, time_ms, &next().collect())
+                .await?
         }
     };
     Ok(Turn::Newer(Cursor(offsets)))
@@ -202,7 +213,9 @@ fn list(topic: &str, fields: &Fields, found: &RecordPage) -> Markup {
         format!("/console/topics/{topic}?{query}")
     };
     html! {
-        @if found.records.is_empty() {
+        @if found.records.is_empty() && found.cut_short {
+            p { "No record of the filter was among those that were read." }
+        } @else if found.records.is_empty() {
             p { "No records there." }
         } @else {
             (table("Records", &["Record", "Time", "Key", "Value"], &rows))
@@ -210,7 +223,7 @@ fn list(topic: &str, fields: &Fields, found: &RecordPage) -> Markup {
         @if found.left_out > 0 {
             p.hint {
                 (grouped(found.left_out as i64)) " other records were read."
-                @if found.cut_short { " That is enough for a page; go on with “Older” or “Newer”." }
+                @if found.cut_short { " That is enough for a page; go on with “Older” or “Newer”. Until then records between these may be missing." }
             }
         }
         div.buttons {

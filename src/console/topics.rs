@@ -71,8 +71,12 @@ pub fn described(topic: &TopicDescription) -> Markup {
                 td.n { (partition.partition) }
                 td.n { (partition.leader) }
                 td.n { (partition.replicas) }
-                td.n { (grouped(partition.start_offset)) }
-                td.n { (grouped(partition.end_offset)) }
+                @if let Some(ends) = partition.ends {
+                    td.n { (grouped(ends.oldest)) }
+                    td.n { (grouped(ends.next)) }
+                } @else {
+                    td { "–" } td { "–" }
+                }
             }
         }
     };

@@ -23,7 +23,7 @@ pub use self::letter::describe;
 pub use self::order::Order;
 pub use self::plan::{Act, Plan};
 pub use self::report::{Report, told};
-pub use self::summary::Summary;
+pub use self::summary::{Summary, Tally};
 
 /// Hands every letter of the filter's topics that it lets pass to `each`, until that has enough.
 ///

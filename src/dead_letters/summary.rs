@@ -50,34 +50,26 @@ pub struct Group {
     pub example: String,
 }
 
-impl Summary {
-    /// Counts the open letters that the filter lets pass; with `all` also those that were replayed or
-    /// discarded.
-    ///
-    /// # Errors
-    /// The topics can't be read.
-    pub async fn count(
-        kafka: &KafkaConfig,
-        filter: &Filter,
-        resolved: &ResolvedLetters,
-        all: bool,
-    ) -> anyhow::Result<Self> {
-        let mut groups: BTreeMap<(String, String, String), Group> = BTreeMap::new();
-        visit(kafka, filter, resolved, |scanned| {
-            if all || scanned.resolved.is_none() {
-                let letter = &scanned.letter;
-                let key = (
-                    letter.position.topic.clone(),
-                    letter.stage.clone(),
-                    letter.error_type.clone(),
-                );
-                groups.entry(key).or_default().count(scanned);
-            }
-            Ok(ControlFlow::Continue(()))
-        })
-        .await?;
-        let mut summary = Self::default();
-        for ((topic, stage, error_type), group) in groups {
+/// Letters while they are counted.
+#[derive(Default)]
+pub struct Tally(BTreeMap<(String, String, String), Group>);
+
+impl Tally {
+    /// Counts one more.
+    pub fn add(&mut self, scanned: &ScannedLetter) {
+        let letter = &scanned.letter;
+        let key = (
+            letter.position.topic.clone(),
+            letter.stage.clone(),
+            letter.error_type.clone(),
+        );
+        self.0.entry(key).or_default().count(scanned);
+    }
+
+    /// What was counted.
+    pub fn summary(self) -> Summary {
+        let mut summary = Summary::default();
+        for ((topic, stage, error_type), group) in self.0 {
             summary.total += group.count;
             summary.replayed += group.replayed;
             summary.discarded += group.discarded;
@@ -90,19 +82,47 @@ impl Summary {
                 ..group
             });
         }
-        Ok(summary)
+        summary
+    }
+}
+
+impl Summary {
+    /// Counts the open letters that the filter lets pass; with `all` also those that were replayed or
+    /// discarded.
+    ///
+    /// # Errors
+    /// The topics can't be read.
+    pub async fn count(
+        kafka: &KafkaConfig,
+        filter: &Filter,
+        resolved: &ResolvedLetters,
+        all: bool,
+    ) -> anyhow::Result<Self> {
+        let mut tally = Tally::default();
+        visit(kafka, filter, resolved, |scanned| {
+            if all || scanned.resolved.is_none() {
+                tally.add(&scanned);
+            }
+            Ok(ControlFlow::Continue(()))
+        })
+        .await?;
+        Ok(tally.summary())
     }
 }
 
 impl Group {
-    fn count(&mut self, scanned: ScannedLetter) {
+    fn count(&mut self, scanned: &ScannedLetter) {
         let failed_at_ms = scanned.letter.failed_at_ms();
         self.oldest_ms = self.oldest_ms.into_iter().chain(failed_at_ms).min();
         self.newest_ms = self.newest_ms.max(failed_at_ms);
         if self.example.is_empty() {
-            self.example = scanned.letter.message;
+            self.example.clone_from(&scanned.letter.message);
         }
-        match scanned.resolved.map(|resolved| resolved.resolution) {
+        match scanned
+            .resolved
+            .as_ref()
+            .map(|resolved| resolved.resolution)
+        {
             None => self.count += 1,
             Some(Resolution::Discarded) => self.discarded += 1,
             // One that only a newer version knows is not open either.

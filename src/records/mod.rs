@@ -2,6 +2,7 @@
 
 mod chosen;
 mod decode;
+mod merge;
 pub mod paging;
 mod place;
 

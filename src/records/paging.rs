@@ -1,8 +1,8 @@
 //! Records of a topic page by page, newest first: each page says where the one before and the one after it
 //! begin, by the offset of every partition.
 //!
-//! A page is read in windows of offsets and merged by time. What a filter leaves out is read all the same,
-//! so a page also ends when it has read enough; the next one goes on there.
+//! A page is read in windows of offsets and merged by time (`merge`). What a filter leaves out is read all
+//! the same, so a page also ends when it has read enough; the next one goes on there.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -10,6 +10,8 @@ use std::str::FromStr;
 use std::time::{Duration, Instant};
 
 use millrace_kafka::{KafkaConfig, ReaderError, Record, TopicReader};
+
+use super::merge::Merge;
 
 /// Records of a page at most.
 pub const PAGE: usize = 50;
@@ -90,7 +92,6 @@ pub async fn read(
         Turn::Newer(cursor) => (false, cursor),
     };
     let began = Instant::now();
-    // Where the page begins, and how far it has come, which moves away from there.
     let first: BTreeMap<i32, i64> = ends
         .iter()
         .map(|(partition, (start, end))| {
@@ -99,20 +100,22 @@ pub async fn read(
             (*partition, given.clamp(*start, *end))
         })
         .collect();
-    let mut reached = first.clone();
+    let mut merge = Merge::new(ends, &first, is_older);
     let share = (PAGE / ends.len().max(1) + 1) as i64;
     let mut window = share;
     let mut page = Vec::new();
     let (mut read, mut left_out) = (0, 0);
-    let mut bytes = 0;
     let mut cut_short = false;
-    while page.len() < PAGE {
-        let ranges = windows(ends, &reached, window, is_older);
-        if ranges.is_empty() {
+    loop {
+        merge.take(PAGE, &mut page);
+        let ranges = merge.wanted(window);
+        if page.len() >= PAGE || ranges.is_empty() {
             break;
         }
+        let bytes = merge.bytes() + page.iter().map(Record::size_bytes).sum::<usize>();
         if read >= MAX_READ || began.elapsed() >= MAX_TIME || bytes >= MAX_BYTES {
             cut_short = true;
+            merge.take_unordered(PAGE, &mut page);
             break;
         }
         let mut found: BTreeMap<i32, Vec<Record>> = BTreeMap::new();
@@ -136,21 +139,13 @@ pub async fn read(
             continue;
         }
         left_out += passed;
-        let room = PAGE - page.len();
-        let taken = merge(found, room, is_older);
-        for (partition, range) in ranges {
-            let edge = if is_older { range.0 } else { range.1 };
-            // Of a partition with more than fits, the page ends at the last record that it has.
-            let edge = taken.ends.get(&partition).copied().unwrap_or(edge);
-            reached.insert(partition, edge);
-        }
-        window = match taken.records.is_empty() {
+        window = match found.is_empty() {
             true => (window * 4).min(MAX_WINDOW),
             false => share,
         };
-        bytes += taken.records.iter().map(Record::size_bytes).sum::<usize>();
-        page.extend(taken.records);
+        merge.put(&ranges, found);
     }
+    let reached = merge.reached();
     if !is_older {
         page.reverse();
     }
@@ -172,136 +167,9 @@ pub async fn read(
     })
 }
 
-/// The next offsets to read of each partition that has any left.
-fn windows(
-    ends: &BTreeMap<i32, (i64, i64)>,
-    reached: &BTreeMap<i32, i64>,
-    window: i64,
-    is_older: bool,
-) -> BTreeMap<i32, (i64, i64)> {
-    let of = |(partition, (start, end)): (&i32, &(i64, i64))| {
-        let at = *reached.get(partition)?;
-        let range = if is_older {
-            ((at - window).max(*start), at)
-        } else {
-            (at, (at + window).min(*end))
-        };
-        (range.0 < range.1).then_some((*partition, range))
-    };
-    ends.iter().filter_map(of).collect()
-}
-
-struct Taken {
-    /// In the order of the turn.
-    records: Vec<Record>,
-    /// Of partitions of which not all were taken: where they are gone on with.
-    ends: BTreeMap<i32, i64>,
-}
-
-/// At most `room` records by time, each partition's in the order of its offsets.
-fn merge(found: BTreeMap<i32, Vec<Record>>, room: usize, is_older: bool) -> Taken {
-    // The next one of each partition is its last.
-    let mut left: Vec<Vec<Record>> = found.into_values().collect();
-    for records in &mut left {
-        records.sort_by_key(|record| record.offset);
-        if !is_older {
-            records.reverse();
-        }
-    }
-    let mut records = Vec::new();
-    let mut taken: BTreeMap<i32, i64> = BTreeMap::new();
-    while records.len() < room {
-        let time =
-            |records: &Vec<Record>| records.last().and_then(|it| it.timestamp_ms).unwrap_or(0);
-        let waiting = left.iter_mut().filter(|records| !records.is_empty());
-        let next = if is_older {
-            waiting.max_by_key(|records| time(records))
-        } else {
-            waiting.min_by_key(|records| time(records))
-        };
-        let Some(record) = next.and_then(Vec::pop) else {
-            break;
-        };
-        let behind = if is_older {
-            record.offset
-        } else {
-            record.offset + 1
-        };
-        taken.insert(record.partition, behind);
-        records.push(record);
-    }
-    let ends = left.iter().filter_map(|records| {
-        let next = records.last()?;
-        let untouched = if is_older {
-            next.offset + 1
-        } else {
-            next.offset
-        };
-        let end = taken.get(&next.partition).copied().unwrap_or(untouched);
-        Some((next.partition, end))
-    });
-    Taken {
-        ends: ends.collect(),
-        records,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn record(partition: i32, offset: i64, time_ms: i64) -> Record {
-        Record {
-            topic: "t".to_owned(),
-            partition,
-            offset,
-            timestamp_ms: Some(time_ms),
-            key: None,
-            value: None,
-            headers: Vec::new(),
-        }
-    }
-
-    fn found() -> BTreeMap<i32, Vec<Record>> {
-        let mut found = BTreeMap::new();
-        found.insert(0, vec![record(0, 5, 10), record(0, 6, 40)]);
-        found.insert(1, vec![record(1, 1, 20), record(1, 2, 30)]);
-        found
-    }
-
-    fn places(taken: &Taken) -> Vec<(i32, i64)> {
-        let places = taken.records.iter();
-        places
-            .map(|record| (record.partition, record.offset))
-            .collect()
-    }
-
-    #[test]
-    fn records_are_merged_by_time_and_what_is_left_comes_next() {
-        let all = merge(found(), 9, true);
-        assert_eq!(places(&all), [(0, 6), (1, 2), (1, 1), (0, 5)]);
-        assert!(all.ends.is_empty());
-        let some = merge(found(), 2, true);
-        assert_eq!(places(&some), [(0, 6), (1, 2)]);
-        assert_eq!(some.ends, BTreeMap::from([(0, 6), (1, 2)]));
-        let forward = merge(found(), 1, false);
-        assert_eq!(places(&forward), [(0, 5)]);
-        assert_eq!(forward.ends, BTreeMap::from([(0, 6), (1, 1)]));
-    }
-
-    #[test]
-    fn windows_stay_between_the_ends() {
-        let ends = BTreeMap::from([(0, (10, 30)), (1, (0, 5))]);
-        let reached = BTreeMap::from([(0, 12), (1, 0)]);
-        assert_eq!(
-            windows(&ends, &reached, 9, true),
-            BTreeMap::from([(0, (10, 12))])
-        );
-        assert_eq!(
-            windows(&ends, &reached, 9, false),
-            BTreeMap::from([(0, (12, 21)), (1, (0, 5))])
-        );
-    }
 
     #[test]
     fn a_cursor_is_read_as_it_is_written() {

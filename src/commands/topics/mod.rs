@@ -138,7 +138,8 @@ fn records(topic: &TopicDescription) -> i64 {
     topic
         .partitions
         .iter()
-        .map(|partition| partition.end_offset - partition.start_offset)
+        .filter_map(|partition| partition.ends)
+        .map(|ends| ends.next - ends.oldest)
         .sum()
 }
 
@@ -152,8 +153,8 @@ async fn describe(admin: &Admin, name: &str, output: Output) -> anyhow::Result<(
                 "partition": partition.partition,
                 "leader": partition.leader,
                 "replicas": partition.replicas,
-                "start_offset": partition.start_offset,
-                "end_offset": partition.end_offset,
+                "start_offset": partition.ends.map(|ends| ends.oldest),
+                "end_offset": partition.ends.map(|ends| ends.next),
             })
         })
         .collect();
@@ -169,13 +170,14 @@ async fn describe(admin: &Admin, name: &str, output: Output) -> anyhow::Result<(
                 .map(str::to_owned)
                 .to_vec(),
         ];
+        let offset = |offset: Option<i64>| offset.map_or("-".to_owned(), |it| it.to_string());
         rows.extend(topic.partitions.iter().map(|partition| {
             vec![
                 partition.partition.to_string(),
                 partition.leader.to_string(),
                 partition.replicas.to_string(),
-                partition.start_offset.to_string(),
-                partition.end_offset.to_string(),
+                offset(partition.ends.map(|ends| ends.oldest)),
+                offset(partition.ends.map(|ends| ends.next)),
             ]
         }));
         let settings: Vec<String> = topic

@@ -24,25 +24,33 @@ impl Admin {
         &self,
     ) -> Result<BTreeMap<String, BTreeMap<i32, PartitionEnds>>, AdminError> {
         let mut topics: BTreeMap<String, BTreeMap<i32, PartitionEnds>> = BTreeMap::new();
-        let mut partitions: BTreeSet<TopicPartition> = BTreeSet::new();
+        let mut partitions: Vec<TopicPartition> = Vec::new();
         for (topic, numbers) in self.all_partitions().await? {
             if topic.starts_with(&self.config.topic_prefix) {
                 partitions.extend(numbers.into_iter().map(|number| (topic.clone(), number)));
                 topics.entry(topic).or_default();
             }
         }
+        for ((topic, number), ends) in self.ends_of(partitions).await? {
+            topics.entry(topic).or_default().insert(number, ends);
+        }
+        Ok(topics)
+    }
+
+    /// The ends of these partitions. One without a leader is absent.
+    pub(crate) async fn ends_of(
+        &self,
+        partitions: impl IntoIterator<Item = TopicPartition>,
+    ) -> Result<BTreeMap<TopicPartition, PartitionEnds>, AdminError> {
+        let partitions: BTreeSet<TopicPartition> = partitions.into_iter().collect();
         let (oldest, next) = tokio::try_join!(
             self.partition_ends(&partitions, PartitionEnd::Oldest),
             self.partition_ends(&partitions, PartitionEnd::Next),
         )?;
-        for (partition, oldest) in oldest {
-            let Some(&next) = next.get(&partition) else {
-                continue;
-            };
-            let (topic, number) = partition;
-            let ends = PartitionEnds { oldest, next };
-            topics.entry(topic).or_default().insert(number, ends);
-        }
-        Ok(topics)
+        let both = |(partition, oldest): (TopicPartition, i64)| {
+            let next = *next.get(&partition)?;
+            Some((partition, PartitionEnds { oldest, next }))
+        };
+        Ok(oldest.into_iter().filter_map(both).collect())
     }
 }

@@ -43,6 +43,16 @@ pub enum AdminError {
         /// The topic's full name.
         topic: String,
     },
+    /// No broker leads a partition.
+    #[error(
+        "partition {partition} of {topic} has no leader now; try again when its brokers are back"
+    )]
+    NoLeader {
+        /// The topic's full name.
+        topic: String,
+        /// The number.
+        partition: i32,
+    },
     /// No group can have this name.
     #[error("{group:?} can't be the name of a group: it has a NUL byte")]
     InvalidGroup {
@@ -97,10 +107,8 @@ pub struct PartitionDescription {
     pub leader: i32,
     /// Brokers that hold a copy.
     pub replicas: usize,
-    /// The oldest offset.
-    pub start_offset: i64,
-    /// The offset that the next record gets.
-    pub end_offset: i64,
+    /// Its offsets; absent while no broker leads it.
+    pub ends: Option<PartitionEnds>,
 }
 
 /// Administrative requests.
@@ -163,17 +171,19 @@ impl Admin {
             .flat_map(MetadataTopic::partitions)
             .map(|known| (known.id(), known.leader(), known.replicas().len()))
             .collect();
-        let mut partitions = Vec::with_capacity(known.len());
-        for (partition, leader, replicas) in known {
-            let (start_offset, end_offset) = self.watermarks(topic, partition).await?;
-            partitions.push(PartitionDescription {
-                partition,
-                leader,
-                replicas,
-                start_offset,
-                end_offset,
-            });
-        }
+        let ends = self.ends_of(
+            known
+                .iter()
+                .map(|(partition, ..)| (topic.to_owned(), *partition)),
+        );
+        let ends = ends.await?;
+        let described = |(partition, leader, replicas)| PartitionDescription {
+            partition,
+            leader,
+            replicas,
+            ends: ends.get(&(topic.to_owned(), partition)).copied(),
+        };
+        let mut partitions: Vec<_> = known.into_iter().map(described).collect();
         if partitions.is_empty() {
             return Err(AdminError::UnknownTopic {
                 topic: topic.to_owned(),

@@ -12,8 +12,8 @@ use std::time::Instant;
 
 use serde::Serialize;
 
-use crate::admin::{Admin, AdminError, SETTLE_INTERVAL, SETTLE_TIMEOUT};
-use crate::groups::{DescribedGroup, PartitionEnd, TopicPartition};
+use crate::admin::{Admin, AdminError, PartitionEnds, SETTLE_INTERVAL, SETTLE_TIMEOUT};
+use crate::groups::{DescribedGroup, TopicPartition};
 
 pub use self::history::LagHistory;
 pub use self::status::{Assessment, LagStatus};
@@ -73,7 +73,7 @@ impl Admin {
     /// committed an offset. Sorted by topic and partition.
     ///
     /// # Errors
-    /// The brokers cannot be reached, or a named topic does not exist.
+    /// The brokers cannot be reached, a named topic does not exist, or nobody leads a partition of it.
     pub async fn group_lag(
         &self,
         group: &str,
@@ -92,12 +92,19 @@ impl Admin {
             named
         };
         let ends = self.settled_ends(&partitions).await?;
+        // Left out, a partition without a leader would look like one that has caught up.
+        if !topics.is_empty()
+            && let Some((topic, partition)) = partitions.iter().find(|it| !ends.contains_key(it))
+        {
+            return Err(AdminError::NoLeader {
+                topic: topic.clone(),
+                partition: *partition,
+            });
+        }
         let of = |partition: &TopicPartition| {
-            let (oldest, next) = ends.get(partition)?;
+            let ends = *ends.get(partition)?;
             let committed = committed.get(partition).copied();
-            Some(PartitionLag::new(
-                group, partition, committed, *oldest, *next,
-            ))
+            Some(PartitionLag::new(group, partition, committed, ends))
         };
         Ok(partitions.iter().filter_map(of).collect())
     }
@@ -149,17 +156,16 @@ impl Admin {
             })
             .collect();
         let partitions: BTreeSet<&TopicPartition> = all.iter().map(|(_, known)| known).collect();
-        let (oldest, next) = tokio::try_join!(
-            self.partition_ends(partitions.iter().copied(), PartitionEnd::Oldest),
-            self.partition_ends(partitions.iter().copied(), PartitionEnd::Next),
-        )?;
+        let ends = self
+            .ends_of(partitions.iter().map(|it| (*it).clone()))
+            .await?;
         let of = |(group, partition): &(&str, TopicPartition)| {
             // A topic that was deleted meanwhile has no ends.
-            let (oldest, next) = (oldest.get(partition)?, next.get(partition)?);
+            let ends = *ends.get(partition)?;
             let committed = committed.get(*group)?.get(partition).copied();
             Some(PartitionLag {
                 member: members.get(&(*group, partition)).cloned(),
-                ..PartitionLag::new(group, partition, committed, *oldest, *next)
+                ..PartitionLag::new(group, partition, committed, ends)
             })
         };
         let lags = all.iter().filter_map(of).collect();
@@ -173,21 +179,12 @@ impl Admin {
     async fn settled_ends(
         &self,
         partitions: &BTreeSet<TopicPartition>,
-    ) -> Result<BTreeMap<TopicPartition, (i64, i64)>, AdminError> {
+    ) -> Result<BTreeMap<TopicPartition, PartitionEnds>, AdminError> {
         let deadline = Instant::now() + SETTLE_TIMEOUT;
         loop {
-            let (oldest, next) = tokio::try_join!(
-                self.partition_ends(partitions, PartitionEnd::Oldest),
-                self.partition_ends(partitions, PartitionEnd::Next),
-            )?;
-            let of =
-                |partition: &TopicPartition| Some((*oldest.get(partition)?, *next.get(partition)?));
-            let both: BTreeMap<_, _> = partitions
-                .iter()
-                .filter_map(|partition| Some((partition.clone(), of(partition)?)))
-                .collect();
-            if both.len() == partitions.len() || Instant::now() >= deadline {
-                return Ok(both);
+            let ends = self.ends_of(partitions.iter().cloned()).await?;
+            if ends.len() == partitions.len() || Instant::now() >= deadline {
+                return Ok(ends);
             }
             tokio::time::sleep(SETTLE_INTERVAL).await;
         }
@@ -199,8 +196,7 @@ impl PartitionLag {
         group: &str,
         (topic, partition): &TopicPartition,
         committed: Option<i64>,
-        oldest: i64,
-        next: i64,
+        PartitionEnds { oldest, next }: PartitionEnds,
     ) -> Self {
         // Retention may have removed what the group had still to read.
         let current = committed

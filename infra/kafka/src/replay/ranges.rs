@@ -111,11 +111,16 @@ pub async fn capture(admin: &Admin, topic: &str, wanted: &Wanted) -> Result<Capt
     }
     let is_meant =
         |number: &i32| wanted.partitions.is_empty() || wanted.partitions.contains(number);
+    let mut bounds: BTreeMap<i32, (i64, i64)> = BTreeMap::new();
     let meant = described.partitions.iter();
-    let bounds: BTreeMap<i32, (i64, i64)> = meant
-        .map(|it| (it.partition, (it.start_offset, it.end_offset)))
-        .filter(|(number, _)| is_meant(number))
-        .collect();
+    for it in meant.filter(|it| is_meant(&it.partition)) {
+        let ends = match it.ends {
+            Some(ends) => (ends.oldest, ends.next),
+            // Waits for a leader: without its offsets a partition would be left out in silence.
+            None => admin.watermarks(topic, it.partition).await?,
+        };
+        bounds.insert(it.partition, ends);
+    }
     let by_time = match wanted.from {
         ReplayStart::Time(time_ms) => {
             let ends = bounds.iter().map(|(&number, &(_, end))| (number, end));
