@@ -50,6 +50,8 @@ struct ArmReport {
     in_force: bool,
     answers: usize,
     effective_sample_size: f64,
+    /// Share of the answers for which the weight's plays stand: about 1 where it could be drawn each time.
+    coverage: f64,
     /// Estimated share of answers of which something is clicked; none where it was never drawn.
     clicked: Option<f64>,
     ci95: Option<[f64; 2]>,
@@ -121,17 +123,16 @@ fn arms(args: &Args, config: &Config, in_force: Weight) -> Vec<Weight> {
 
 impl Report {
     fn of(args: &Args, drawn: &Drawn, arms: &[Weight], in_force: &InForce) -> anyhow::Result<Self> {
+        let arm_of = |weight: f64| arms.binary_search(&Weight::nearest(weight)?).ok();
         let plays: Vec<LoggedPlay<'_>> = drawn
             .answers
             .iter()
-            .filter_map(|answer| {
-                let weight = Weight::nearest(answer.bm25_weight)?;
-                Some(LoggedPlay {
-                    user_id: &answer.user_id,
-                    arm: arms.binary_search(&weight).ok()?,
-                    probability: answer.probability,
-                    reward: f64::from(u8::from(answer.clicked)),
-                })
+            .map(|answer| LoggedPlay {
+                user_id: &answer.user_id,
+                // What is not judged was a draw all the same.
+                arm: arm_of(answer.bm25_weight).unwrap_or(arms.len()),
+                probability: answer.probability,
+                reward: f64::from(u8::from(answer.clicked)),
             })
             .collect();
         // It is one of the arms.
@@ -140,8 +141,7 @@ impl Report {
         let no_verdict: Vec<String> = arms
             .iter()
             .zip(&estimates)
-            .filter(|(_, estimate)| !estimate.is_enough())
-            .map(|(weight, estimate)| too_few(*weight, estimate))
+            .filter_map(|(weight, estimate)| objection(*weight, estimate))
             .collect();
         let candidates = arms
             .iter()
@@ -162,6 +162,7 @@ impl Report {
             in_force: *weight == in_force.weight,
             answers: estimate.plays,
             effective_sample_size: estimate.effective_sample_size,
+            coverage: estimate.coverage,
             clicked: estimate.value.map(|value| value.mean),
             ci95: estimate.value.map(|value| [value.low, value.high]),
             vs_in_force: estimate.difference.map(Difference::from),
@@ -169,7 +170,7 @@ impl Report {
         Ok(Self {
             instance: in_force.instance.clone(),
             in_force: in_force.weight.value(),
-            other_weights: drawn.answers.len() - plays.len(),
+            other_weights: plays.iter().filter(|play| play.arm == arms.len()).count(),
             counts: drawn.counts,
             arms: arms.iter().zip(&estimates).map(arm).collect(),
             recommendation,
@@ -252,7 +253,7 @@ impl Report {
             }
             None => format!(
                 "no verdict: {}; a verdict needs {MIN_EFFECTIVE_SAMPLE_SIZE:.0} effective answers of each \
-                 weight: wait, raise recommender.exploration.weight_share, or judge fewer weights (--bm25, \
+                 weight, from a time in which all of them could be drawn: wait, raise recommender.exploration.weight_share, or judge fewer weights (--bm25, \
                  --step)",
                 self.no_verdict.join(", ")
             ),
@@ -279,13 +280,22 @@ impl Report {
     }
 }
 
-/// Why an arm is no ground for a verdict.
-fn too_few(weight: Weight, estimate: &ArmEstimate) -> String {
+/// Why an arm is no ground for a verdict, if it is none.
+fn objection(weight: Weight, estimate: &ArmEstimate) -> Option<String> {
     if estimate.plays == 0 {
-        return format!("{weight} was never drawn");
+        return Some(format!("{weight} was never drawn"));
     }
-    format!(
-        "{weight} has an effective sample size of {:.0}",
-        estimate.effective_sample_size
-    )
+    if !estimate.is_enough() {
+        let size = estimate.effective_sample_size;
+        return Some(format!(
+            "{weight} has an effective sample size of {size:.0}"
+        ));
+    }
+    (!estimate.is_covered()).then(|| {
+        format!(
+            "{weight} was not a choice all the time (its plays stand for {:.0} % of the answers; --from and --to \
+             choose a time in which the weights were the same)",
+            estimate.coverage * 100.0
+        )
+    })
 }

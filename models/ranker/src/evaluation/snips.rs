@@ -5,6 +5,11 @@ use super::bootstrap::{Bootstrap, BootstrapError, Interval, Weighted};
 /// Below this effective sample size an estimate is no ground for a decision.
 pub const MIN_EFFECTIVE_SAMPLE_SIZE: f64 = 200.0;
 
+/// How far the coverage of an arm may be from 1, besides what chance allows.
+const COVERAGE_SLACK: f64 = 0.05;
+/// Standard errors that count as chance.
+const CHANCE: f64 = 4.0;
+
 /// One draw of an arm and what came of it.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct LoggedPlay<'a> {
@@ -26,6 +31,11 @@ pub struct ArmEstimate {
     /// `(Σ w)² / Σ w²` with `w = 1 / probability` (Kish, *Survey Sampling*, 1965): as many plays of
     /// one weight would know as much. 0 where it was never played.
     pub effective_sample_size: f64,
+    /// `Σ w / n` of the `n` draws of any arm: about 1 where it could be drawn each time. Less where it was
+    /// no choice for a part of them, so that its plays are of other requests than those of the others.
+    pub coverage: f64,
+    /// Standard error of the coverage.
+    pub coverage_error: f64,
     /// Mean reward, and its interval by resampling users; none where it was never played.
     pub value: Option<Interval>,
     /// The same less that of the reference; none where one of both was never played.
@@ -33,10 +43,17 @@ pub struct ArmEstimate {
 }
 
 impl ArmEstimate {
-    /// Whether it is ground for a decision.
+    /// Whether there is enough of it for a decision.
     #[must_use]
     pub fn is_enough(&self) -> bool {
         self.effective_sample_size >= MIN_EFFECTIVE_SAMPLE_SIZE
+    }
+
+    /// Whether it was a choice for all draws: arms of which one was added or taken away between are not to be
+    /// compared.
+    #[must_use]
+    pub fn is_covered(&self) -> bool {
+        (self.coverage - 1.0).abs() <= COVERAGE_SLACK + CHANCE * self.coverage_error
     }
 }
 
@@ -45,7 +62,7 @@ impl ArmEstimate {
 /// NIPS 2015), beside the arm `reference`.
 ///
 /// Plays must be of requests whose arm was left to chance: what was decided otherwise has a
-/// probability that says nothing of the others. Plays of an arm beyond `arms` are passed over.
+/// probability that says nothing of the others. Plays of an arm beyond `arms` count as draws only.
 ///
 /// # Errors
 /// A probability or a reward is none, or the options of the bootstrap make no interval.
@@ -65,6 +82,7 @@ pub fn snips(
             of_arm.push((play.user_id, weighted));
         }
     }
+    let draws = plays.len() as f64;
     let reference_plays = by_arm.get(reference).cloned().unwrap_or_default();
     by_arm
         .into_iter()
@@ -78,6 +96,8 @@ pub fn snips(
             Ok(ArmEstimate {
                 plays: plays.len(),
                 effective_sample_size: effective_sample_size(&plays),
+                coverage: plays.iter().map(|(_, play)| play.weight).sum::<f64>() / draws,
+                coverage_error: coverage_variance(&plays).sqrt() / draws,
                 difference: difference.transpose()?,
                 value: (!plays.is_empty())
                     .then(|| bootstrap.weighted_mean_by_user(plays))
@@ -85,6 +105,13 @@ pub fn snips(
             })
         })
         .collect()
+}
+
+/// Of `Σ w`: a draw adds `w` with probability `1 / w`, so its variance is `w − 1`, and each play stands for
+/// `w` draws.
+fn coverage_variance(plays: &[(&str, Weighted)]) -> f64 {
+    let of = |(_, Weighted { weight, .. }): &(&str, Weighted)| weight * (weight - 1.0);
+    plays.iter().map(of).sum()
 }
 
 fn effective_sample_size(plays: &[(&str, Weighted)]) -> f64 {
@@ -211,6 +238,34 @@ mod tests {
         assert!(!estimates[1].is_enough() && estimates[1].difference.is_none());
         assert_eq!((estimates[2].plays, estimates[2].value), (0, None));
         assert!(!estimates[2].is_enough() && estimates[2].difference.is_none());
+    }
+
+    #[test]
+    fn an_arm_that_was_no_choice_for_a_while_is_told() {
+        let mut log = Log::new(3);
+        let mut plays = log.plays(2_000);
+        let all = |estimates: &[ArmEstimate]| estimates.iter().all(ArmEstimate::is_covered);
+        let estimates = snips(&Bootstrap::default(), &logged(&log, &plays), 3, 0).unwrap();
+        assert!(all(&estimates), "{estimates:?}");
+        // The last arm is added when half of the answers have been given.
+        for play in &mut plays[..1_000] {
+            if play.1 == 2 {
+                *play = (play.0, 0, 0.9, play.3);
+            } else if play.1 == 0 {
+                play.2 = 0.9;
+            }
+        }
+        let estimates = snips(&Bootstrap::default(), &logged(&log, &plays), 3, 0).unwrap();
+        assert!(
+            estimates[0].is_covered() && estimates[1].is_covered(),
+            "{estimates:?}"
+        );
+        assert!(!estimates[2].is_covered(), "{:?}", estimates[2]);
+        assert!(
+            (estimates[2].coverage - 0.5).abs() < 0.1,
+            "{:?}",
+            estimates[2]
+        );
     }
 
     #[test]
