@@ -119,6 +119,9 @@ pub struct SearchAnswer {
     pub index_version: String,
     /// The model of its vectors, and of the query's.
     pub embedding_version: String,
+    /// The weight of BM25, of a search that weighs both.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bm25_weight: Option<f32>,
     /// Best first, one a document.
     pub hits: Vec<FoundDocument>,
 }
@@ -174,7 +177,9 @@ pub async fn answer(state: &ApiState, query: SearchQuery) -> Result<SearchAnswer
         hits => (serving, hits),
     };
     let hits = hits.map_err(|error| not_searched(&error))?;
+    let weighs = query.mode == Mode::Hybrid && !query.rrf;
     Ok(SearchAnswer {
+        bm25_weight: weighs.then_some(query.bm25_weight),
         mode: query.mode,
         took_ms: started.elapsed().as_secs_f64() * 1e3,
         index_version: serving.spec.index_name(),
@@ -239,7 +244,7 @@ pub struct InstanceSearchQuery {
     filter: Option<String>,
 }
 
-/// `GET /v1/instances/{instance}/search`: with the weights of the instance's configuration.
+/// `GET /v1/instances/{instance}/search`: with the weights that the instance's configuration has for the query.
 pub async fn instance_search(
     State(state): State<InstanceSearch>,
     Path(instance): Path<String>,
@@ -265,7 +270,7 @@ pub async fn instance_search(
             }
         },
     };
-    let weights = state.recommender.config(&instance).hybrid_ranking;
+    let weights = state.recommender.config(&instance).weights_of(&asked.query);
     let query = SearchQuery {
         mode: asked.mode,
         bm25_weight: weights.bm25_weight as f32,

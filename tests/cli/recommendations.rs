@@ -407,6 +407,20 @@ fn weights_are_changed_for_good_by_those_who_may() -> anyhow::Result<()> {
     ensure!(answer["config"]["semantic_recall"] == true, "{answer}");
     let warnings = answer["warnings"].as_array().context("warnings")?;
     ensure!(warnings.len() == 1, "{answer}");
+    for (kind, weight) in [("literal", 0.5), ("short", 1.5)] {
+        let by_query = json!({"bm25_weight_by_query": {kind: weight}});
+        let (status, answer) = put(&up, &by_query, "right")?;
+        ensure!(
+            status == 400 && answer.to_string().contains(kind),
+            "{answer}"
+        );
+    }
+    let by_query = json!({"bm25_weight_by_query": {"short_literal": 0.9}});
+    let (status, answer) = put(&up, &by_query, "right")?;
+    ensure!(
+        status == 200 && answer["config"]["hybrid_ranking"]["bm25_weight"] == 0.6,
+        "{answer}"
+    );
     up.leave()?;
 
     let up = pipeline.up(&[])?;
@@ -414,8 +428,19 @@ fn weights_are_changed_for_good_by_those_who_may() -> anyhow::Result<()> {
     ensure!(config["hybrid_ranking"]["bm25_weight"] == 0.6, "{config}");
     let (_, other) = up.http("/v1/instances/press/config", &[])?;
     ensure!(other["hybrid_ranking"]["bm25_weight"] == 0.3, "{other}");
-    let (status, found) = up.http("/v1/instances/shop/search?query=x&count=3", &[])?;
-    ensure!(status == 200 && found["hits"].is_array(), "{found}");
+    // A query with digits has the weights of its kind, others those of all, other instances theirs.
+    for (instance, query, bm25_weight) in [
+        ("shop", "part%2048151", 0.9_f32),
+        ("shop", "bridges", 0.6),
+        ("press", "part%2048151", 0.3),
+    ] {
+        let search = format!("/v1/instances/{instance}/search?query={query}&count=3");
+        let (status, found) = up.http(&search, &[])?;
+        ensure!(
+            status == 200 && found["hits"].is_array() && found["bm25_weight"] == json!(bm25_weight),
+            "{found}"
+        );
+    }
     let (status, document) = up.http("/v1/openapi.json", &[])?;
     ensure!(
         status == 200 && document["openapi"] == "3.1.0",

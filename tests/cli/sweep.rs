@@ -131,7 +131,8 @@ fn a_sweep_finds_what_eval_measures_recommends_it_and_is_quoted_when_weights_cha
     let by_kind = &report["by_kind"];
     ensure!(
         by_kind["kinds"].as_array().map(Vec::len) == Some(1)
-            && by_kind["kinds"][0]["kind"] == "1–3 words, digits or quotes"
+            && by_kind["kinds"][0]["kind"] == "short_literal"
+            && by_kind["bm25_weight_by_query"]["short_literal"].is_number()
             && by_kind["vs_one_weight"]["diff"] == 0.0,
         "{by_kind:#}"
     );

@@ -32,7 +32,9 @@ mod stats;
 
 pub use answer::{Answer, AnswerItem, Explanation, Fallback, FallbackReason, Source};
 pub use catalog::{CatalogStats, context};
-pub use config::{ConfigChange, HybridRanking, InstanceConfig, InvalidConfig, RecommenderConfig};
+pub use config::{
+    ConfigChange, HybridRanking, InstanceConfig, InvalidConfig, QueryKind, RecommenderConfig,
+};
 pub use deployments::{
     DeployError, DeploymentStatus, MODEL_EXTENSION, SetConfigError, WEIGHTED, saved_config,
 };

@@ -1,9 +1,12 @@
 //! What may be changed while it runs, and the rules it must keep.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use millrace_index::{DEFAULT_BM25_WEIGHT, DEFAULT_VECTOR_WEIGHT};
 
+use super::query_kind::QueryKind;
 use crate::last_sweep::LastSweep;
 
 /// Beyond this weight of BM25 a change is answered with a warning.
@@ -19,6 +22,10 @@ pub struct InstanceConfig {
     pub semantic_recall: bool,
     /// Weights of text and vectors in hybrid recall.
     pub hybrid_ranking: HybridRanking,
+    /// Weights of BM25 in searches by what the query looks like; that of the vectors is the rest to 1. Other
+    /// queries have those of `hybrid_ranking`. Default: none.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub bm25_weight_by_query: BTreeMap<QueryKind, f64>,
 }
 
 /// Weights of text and vectors in hybrid recall; they sum to 1.
@@ -54,6 +61,14 @@ pub enum InvalidInstanceConfig {
         /// Its value.
         found: f64,
     },
+    /// The weight of a kind of query is negative, above 1 or no number.
+    #[error("bm25_weight_by_query has {found} for queries of {kind}; weights lie in 0 to 1")]
+    WeightByQuery {
+        /// Which queries'.
+        kind: QueryKind,
+        /// Its value.
+        found: f64,
+    },
     /// The weights do not sum to 1.
     #[error(
         "hybrid_ranking has bm25_weight {bm25_weight} and vector_weight {vector_weight}, which sum to \
@@ -72,6 +87,7 @@ impl Default for InstanceConfig {
         Self {
             semantic_recall: true,
             hybrid_ranking: HybridRanking::default(),
+            bm25_weight_by_query: BTreeMap::new(),
         }
     }
 }
@@ -111,24 +127,43 @@ impl InstanceConfig {
                 vector_weight,
             });
         }
+        for (&kind, &found) in &self.bm25_weight_by_query {
+            if !(0.0..=1.0).contains(&found) {
+                return Err(InvalidInstanceConfig::WeightByQuery { kind, found });
+            }
+        }
         Ok(())
+    }
+
+    /// The weights that a search for `query` has.
+    #[must_use]
+    pub fn weights_of(&self, query: &str) -> HybridRanking {
+        let of_kind = self.bm25_weight_by_query.get(&QueryKind::of(query));
+        of_kind.map_or(self.hybrid_ranking, |&bm25_weight| HybridRanking {
+            bm25_weight,
+            vector_weight: 1.0 - bm25_weight,
+        })
     }
 
     /// What is allowed and probably not wanted, with what was measured of it where something was.
     pub(crate) fn warnings(&self, measured: Option<&LastSweep>) -> Vec<String> {
-        let bm25_weight = self.hybrid_ranking.bm25_weight;
-        let mut warnings = Vec::new();
-        if bm25_weight > HIGH_BM25_WEIGHT {
+        let general = ("bm25_weight".to_owned(), self.hybrid_ranking.bm25_weight);
+        let by_query = self.bm25_weight_by_query.iter();
+        let by_query =
+            by_query.map(|(kind, weight)| (format!("bm25_weight of queries of {kind}"), *weight));
+        let high = [general].into_iter().chain(by_query);
+        let high = high.filter(|(_, weight)| *weight > HIGH_BM25_WEIGHT);
+        high.map(|(name, bm25_weight)| {
             let measured = measured.and_then(|sweep| sweep.told_of(bm25_weight));
             let measured = measured.unwrap_or_else(|| {
                 "Measure it on judged queries of this index before keeping it (`millrace sweep`)".to_owned()
             });
-            warnings.push(format!(
-                "bm25_weight is {bm25_weight}: above {HIGH_BM25_WEIGHT} exact words outweigh meaning, and \
+            format!(
+                "{name} is {bm25_weight}: above {HIGH_BM25_WEIGHT} exact words outweigh meaning, and \
                  what says the same in other words is found less. {measured}"
-            ));
-        }
-        warnings
+            )
+        })
+        .collect()
     }
 }
 
@@ -166,6 +201,31 @@ mod tests {
             "hybrid_ranking.bm25_weight is -0.5; weights lie in 0 to 1 and sum to 1"
         );
         assert!(complaint(f64::NAN, 1.0).contains("bm25_weight is NaN"));
+    }
+
+    #[test]
+    fn a_query_has_the_weights_of_its_kind() {
+        let mut config = weights(0.3, 0.7);
+        let none = serde_json::to_value(&config).unwrap();
+        assert!(none.get("bm25_weight_by_query").is_none(), "{none}");
+        config.bm25_weight_by_query = [(QueryKind::ShortLiteral, 0.75)].into();
+        let digits = config.weights_of("part 48151");
+        assert_eq!((digits.bm25_weight, digits.vector_weight), (0.75, 0.25));
+        assert_eq!(config.weights_of("bridges"), config.hybrid_ranking);
+        let warned = config.warnings(None);
+        assert!(
+            warned.len() == 1 && warned[0].contains("1–3 words, digits or quotes is 0.75"),
+            "{warned:?}"
+        );
+        let kept: InstanceConfig =
+            serde_json::from_value(serde_json::to_value(&config).unwrap()).unwrap();
+        assert_eq!(kept, config);
+        config.bm25_weight_by_query = [(QueryKind::Long, 1.5)].into();
+        let refused = config.validate().unwrap_err().to_string();
+        assert!(
+            refused.contains("1.5 for queries of 9 words or more"),
+            "{refused}"
+        );
     }
 
     #[test]

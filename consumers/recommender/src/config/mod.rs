@@ -17,6 +17,7 @@
 
 mod instance;
 mod pipeline;
+mod query_kind;
 mod scene;
 
 use std::collections::BTreeMap;
@@ -25,6 +26,7 @@ use serde::{Deserialize, Serialize};
 
 pub use instance::{ConfigChange, HybridRanking, InstanceConfig, InvalidInstanceConfig};
 pub use pipeline::{PipelineConfig, RankerChoice, SourceConfig};
+pub use query_kind::QueryKind;
 pub use scene::{BucketConfig, ExperimentConfig, Rules, SceneConfig};
 
 /// Name of the scene and the pipeline that are always there.

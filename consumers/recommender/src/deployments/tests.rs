@@ -135,6 +135,7 @@ fn a_restart_serves_what_was_deployed_and_can_roll_back() {
                 bm25_weight: 0.2,
                 vector_weight: 0.8,
             },
+            ..InstanceConfig::default()
         };
         deployments.set_config("shop", config).unwrap();
     }
@@ -221,6 +222,7 @@ fn an_instances_configuration_is_its_own() {
             bm25_weight,
             vector_weight: 1.0 - bm25_weight,
         },
+        ..InstanceConfig::default()
     };
     let deployments = open(folder.path(), "f1");
     deployments.set_config("shop", without(0.5)).unwrap();

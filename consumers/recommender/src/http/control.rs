@@ -1,5 +1,7 @@
 //! What serves, and how: models deployed and rolled back, the instance's configuration.
 
+use std::collections::BTreeMap;
+
 use axum::Json;
 use axum::extract::rejection::{JsonRejection, PathRejection};
 use axum::extract::{Path, State};
@@ -7,7 +9,9 @@ use serde::{Deserialize, Serialize};
 
 use super::HttpState;
 use super::error::HttpError;
-use crate::{ConfigChange, DeployError, DeploymentStatus, HybridRanking, InstanceConfig};
+use crate::{
+    ConfigChange, DeployError, DeploymentStatus, HybridRanking, InstanceConfig, QueryKind,
+};
 
 /// Which model is to serve what.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -75,11 +79,13 @@ pub(super) async fn config(
 #[derive(Clone, Debug, Deserialize)]
 #[serde(
     deny_unknown_fields,
-    expecting = "an object with `semantic_recall` and `hybrid_ranking`, or one of them"
+    expecting = "an object with `semantic_recall`, `hybrid_ranking` and `bm25_weight_by_query`, or some of them"
 )]
 pub(super) struct ConfigBody {
     semantic_recall: Option<bool>,
     hybrid_ranking: Option<HybridRanking>,
+    /// All of them: kinds that are left out have no weight of their own any more.
+    bm25_weight_by_query: Option<BTreeMap<QueryKind, f64>>,
 }
 
 /// `PUT /v1/instances/{instance}/config`.
@@ -97,6 +103,9 @@ pub(super) async fn set_config(
     }
     if let Some(hybrid_ranking) = body.hybrid_ranking {
         config.hybrid_ranking = hybrid_ranking;
+    }
+    if let Some(bm25_weight_by_query) = body.bm25_weight_by_query {
+        config.bm25_weight_by_query = bm25_weight_by_query;
     }
     // It writes a file.
     let recommender = state.recommender;

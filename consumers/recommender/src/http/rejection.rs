@@ -110,7 +110,7 @@ mod tests {
         for (text, complaint) in [
             (
                 "[]",
-                "expected an object with `semantic_recall` and `hybrid_ranking`",
+                "expected an object with `semantic_recall`, `hybrid_ranking` and `bm25_weight_by_query`",
             ),
             (
                 r#"{"hybrid_ranking":{"bm25_weight":"0.3","vector_weight":0.7}}"#,

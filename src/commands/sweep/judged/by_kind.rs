@@ -1,12 +1,9 @@
-//! A weight for each kind of query, learned from what a query looks like before it is searched: whether it
-//! holds digits or quotes, which want exact words, and how many words it has.
-//!
-//! Few kinds and one weight each, instead of a regression: some hundred judged queries are too few for more.
+//! A weight for each kind of query, learned from judged queries of that kind.
 
 use std::collections::BTreeMap;
-use std::fmt;
 
 use millrace_ranker::evaluation::Bootstrap;
+use millrace_recommender::QueryKind;
 use serde::Serialize;
 
 use super::super::weight::Weight;
@@ -16,55 +13,12 @@ use crate::evaluation::comparison::Difference;
 /// Kinds with fewer queries take the weight that is best for all: their own would be luck.
 const MIN_QUERIES: usize = 20;
 
-/// What a query looks like.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct Kind {
-    /// It holds a digit or a quotation mark.
-    is_literal: bool,
-    length: Length,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Length {
-    UpToThree,
-    UpToEight,
-    More,
-}
-
-impl Kind {
-    fn of(query: &str) -> Self {
-        let is_mark = |c: char| c.is_numeric() || matches!(c, '"' | '“' | '”' | '«' | '»');
-        Self {
-            is_literal: query.contains(is_mark),
-            length: match query.split_whitespace().count() {
-                0..=3 => Length::UpToThree,
-                4..=8 => Length::UpToEight,
-                9.. => Length::More,
-            },
-        }
-    }
-}
-
-impl fmt::Display for Kind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let length = match self.length {
-            Length::UpToThree => "1–3 words",
-            Length::UpToEight => "4–8 words",
-            Length::More => "9 words or more",
-        };
-        let marks = if self.is_literal {
-            ", digits or quotes"
-        } else {
-            ""
-        };
-        write!(f, "{length}{marks}")
-    }
-}
-
 /// A weight for each kind of query.
 #[derive(Debug, Serialize)]
 pub struct ByKind {
     kinds: Vec<KindReport>,
+    /// The weights of kinds with one of their own, as an instance's configuration takes them.
+    bm25_weight_by_query: BTreeMap<QueryKind, f64>,
     /// nDCG@10 on queries that did not choose, each with the weight of its kind.
     ndcg_at_10: f64,
     /// That less the weight in force.
@@ -76,7 +30,7 @@ pub struct ByKind {
 /// A kind of query and the weight that all judged queries of it would choose.
 #[derive(Debug, Serialize)]
 struct KindReport {
-    kind: String,
+    kind: QueryKind,
     queries: usize,
     bm25_weight: f64,
     /// It has too few queries for a weight of its own.
@@ -86,12 +40,12 @@ struct KindReport {
 /// The place of the weight of each kind that has enough queries among `choosing`, and of all others.
 fn learn(
     values: &[Vec<f64>],
-    kinds: &[Kind],
+    kinds: &[QueryKind],
     choosing: &[usize],
     in_force: usize,
-) -> (BTreeMap<Kind, usize>, usize) {
+) -> (BTreeMap<QueryKind, usize>, usize) {
     let for_all = best_of(values, choosing, in_force);
-    let mut of_kind: BTreeMap<Kind, Vec<usize>> = BTreeMap::new();
+    let mut of_kind: BTreeMap<QueryKind, Vec<usize>> = BTreeMap::new();
     for &query in choosing {
         of_kind.entry(kinds[query]).or_default().push(query);
     }
@@ -111,7 +65,7 @@ impl ByKind {
         texts: impl Iterator<Item = &'a str>,
         in_force: usize,
     ) -> anyhow::Result<Option<Self>> {
-        let kinds: Vec<Kind> = texts.map(Kind::of).collect();
+        let kinds: Vec<QueryKind> = texts.map(QueryKind::of).collect();
         let by_kind = cross_fitted_by(values, |choosing| {
             let (learned, for_all) = learn(values, &kinds, choosing, in_force);
             let kinds = &kinds;
@@ -130,12 +84,12 @@ impl ByKind {
         };
         let all: Vec<usize> = (0..kinds.len()).collect();
         let (learned, for_all) = learn(values, &kinds, &all, in_force);
-        let mut counts: BTreeMap<Kind, usize> = BTreeMap::new();
+        let mut counts: BTreeMap<QueryKind, usize> = BTreeMap::new();
         for kind in &kinds {
             *counts.entry(*kind).or_default() += 1;
         }
-        let report = |(kind, queries): (Kind, usize)| KindReport {
-            kind: kind.to_string(),
+        let report = |(kind, queries): (QueryKind, usize)| KindReport {
+            kind,
             queries,
             bm25_weight: weights[learned.get(&kind).copied().unwrap_or(for_all)].value(),
             as_all: !learned.contains_key(&kind),
@@ -145,15 +99,20 @@ impl ByKind {
             vs_in_force: less(&values[in_force])?,
             vs_one_weight: less(&one)?,
             kinds: counts.into_iter().map(report).collect(),
+            bm25_weight_by_query: learned
+                .iter()
+                .map(|(kind, place)| (*kind, weights[*place].value()))
+                .collect(),
         }))
     }
 
     /// What it is worth.
     pub fn summary(&self) -> String {
         let worth = if self.vs_one_weight.is_gain() {
-            "which is worth it"
+            let body = serde_json::json!({ "bm25_weight_by_query": self.bm25_weight_by_query });
+            format!("which is worth it: PUT …/config {body} searches so")
         } else {
-            "which is no sure gain"
+            "which is no sure gain".to_owned()
         };
         format!(
             "a weight for each kind of query, chosen by half of them and measured on the other half: nDCG@10 \
@@ -169,7 +128,7 @@ impl ByKind {
         rows.extend(self.kinds.iter().map(|of| {
             let as_all = if of.as_all { " (as all: too few)" } else { "" };
             vec![
-                of.kind.clone(),
+                of.kind.to_string(),
                 of.queries.to_string(),
                 format!("{}{as_all}", of.bm25_weight),
             ]
@@ -184,21 +143,6 @@ mod tests {
 
     fn weights() -> [Weight; 2] {
         [0.3, 0.8].map(|value| Weight::nearest(value).unwrap())
-    }
-
-    #[test]
-    fn a_query_s_kind_is_what_it_looks_like() {
-        for (query, kind) in [
-            ("part 48151", "1–3 words, digits or quotes"),
-            (
-                "who said “cogito ergo sum” first",
-                "4–8 words, digits or quotes",
-            ),
-            ("bridges", "1–3 words"),
-            ("a b c d e f g h i", "9 words or more"),
-        ] {
-            assert_eq!(Kind::of(query).to_string(), kind);
-        }
     }
 
     #[test]
@@ -221,19 +165,21 @@ mod tests {
         let by_kind = ByKind::of(&weights(), &values, texts(), 0)
             .unwrap()
             .unwrap();
-        let told: Vec<(&str, f64, bool)> = by_kind
+        let told: Vec<(QueryKind, f64, bool)> = by_kind
             .kinds
             .iter()
-            .map(|it| (it.kind.as_str(), it.bm25_weight, it.as_all))
+            .map(|it| (it.kind, it.bm25_weight, it.as_all))
             .collect();
         assert_eq!(
             told,
             [
-                ("1–3 words", 0.3, false),
-                ("4–8 words", 0.3, true),
-                ("1–3 words, digits or quotes", 0.8, false)
+                (QueryKind::Short, 0.3, false),
+                (QueryKind::Medium, 0.3, true),
+                (QueryKind::ShortLiteral, 0.8, false)
             ]
         );
+        let body = r#"{"bm25_weight_by_query":{"short":0.3,"short_literal":0.8}}"#;
+        assert!(by_kind.summary().contains(body), "{}", by_kind.summary());
         assert!(by_kind.vs_one_weight.is_gain() && by_kind.vs_in_force.is_gain());
         assert!(
             (by_kind.vs_in_force.diff - 0.1 * 98.0 / 200.0).abs() < 1e-9,
