@@ -73,12 +73,13 @@ pub(super) fn committed<C: ClientContext>(
     Ok(answers)
 }
 
-/// The offsets that `wanted` asks for, where there are such, by [`rdkafka::Offset::Beginning`] or [`rdkafka::Offset::End`].
+/// The offsets that `wanted` asks for by [`rdkafka::Offset::Beginning`] or [`rdkafka::Offset::End`], or the
+/// protocol's number of what keeps the broker from telling one.
 pub(super) fn offsets<C: ClientContext>(
     client: &Client<C>,
     wanted: &TopicPartitionList,
     timeout: Duration,
-) -> Result<Vec<(TopicPartition, Option<i64>)>, KafkaError> {
+) -> Result<Vec<(TopicPartition, Result<i64, i32>)>, KafkaError> {
     let kind = sys::rd_kafka_admin_op_t::RD_KAFKA_ADMIN_OP_LISTOFFSETS;
     let requests = Requests::new(client, kind, timeout)?;
     // SAFETY: the list outlives the call, which copies it.
@@ -102,7 +103,11 @@ pub(super) fn offsets<C: ClientContext>(
             // As a number: brokers may send a code that the enum does not have.
             let code = (&raw const (*element).err).cast::<i32>().read();
             let partition = (text((*element).topic), (*element).partition);
-            answers.push((partition, (code == 0).then_some((*element).offset)));
+            let offset = match code {
+                0 => Ok((*element).offset),
+                _ => Err(code),
+            };
+            answers.push((partition, offset));
         }
     }
     Ok(answers)

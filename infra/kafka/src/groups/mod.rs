@@ -40,6 +40,9 @@ pub struct GroupMember {
     pub assigned: Vec<TopicPartition>,
 }
 
+/// As the protocol numbers it.
+const UNKNOWN_TOPIC_OR_PARTITION: i32 = 3;
+
 /// Which end of a partition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum PartitionEnd {
@@ -90,8 +93,10 @@ impl Admin {
         &self,
         groups: &[String],
     ) -> Result<BTreeMap<String, BTreeMap<TopicPartition, i64>>, AdminError> {
-        let (admin, names) = (Arc::clone(&self.admin), names(groups)?);
-        let asked = blocking(move || ffi::committed(admin.inner(), &names, REQUEST_TIMEOUT));
+        // Not the admin client: where a coordinator has moved, librdkafka (2.12, `rd_kafka_handle_OffsetFetch`)
+        // tells the client's own group, and ends the process by a null pointer where the client has none.
+        let (reader, names) = (Arc::clone(&self.reader), names(groups)?);
+        let asked = blocking(move || ffi::committed(reader.client(), &names, REQUEST_TIMEOUT));
         let found = asked.await?;
         let found = found.map_err(failed("read the offsets of the groups"))?;
         let of = |(group, offsets): (String, Vec<_>)| (group, offsets.into_iter().collect());
@@ -142,25 +147,57 @@ impl Admin {
         partitions: impl IntoIterator<Item = &TopicPartition>,
         end: PartitionEnd,
     ) -> Result<BTreeMap<TopicPartition, i64>, AdminError> {
-        let action = "read the offsets of the topics";
-        let mut wanted = TopicPartitionList::new();
         let offset = match end {
             PartitionEnd::Oldest => Offset::Beginning,
             PartitionEnd::Next => Offset::End,
         };
+        let mut ends = BTreeMap::new();
+        let mut left: Vec<TopicPartition> = partitions.into_iter().cloned().collect();
+        for is_last in [false, true] {
+            let told = self.offsets(&left, offset).await?;
+            left.clear();
+            for (partition, offset) in told {
+                match offset {
+                    Ok(offset) => {
+                        ends.insert(partition, offset);
+                    }
+                    // There is no such partition, as the brokers have it.
+                    Err(UNKNOWN_TOPIC_OR_PARTITION) => {}
+                    Err(code) => {
+                        tracing::debug!(?partition, code, "its offset is not told");
+                        left.push(partition);
+                    }
+                }
+            }
+            if left.is_empty() || is_last {
+                break;
+            }
+            // Asked with the leader and epoch of before a restart, brokers refuse for as long as those are not
+            // looked up again.
+            self.all_partitions().await?;
+        }
+        Ok(ends)
+    }
+
+    async fn offsets(
+        &self,
+        partitions: &[TopicPartition],
+        offset: Offset,
+    ) -> Result<Vec<(TopicPartition, Result<i64, i32>)>, AdminError> {
+        let action = "read the offsets of the topics";
+        if partitions.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut wanted = TopicPartitionList::with_capacity(partitions.len());
         for (topic, partition) in partitions {
             wanted
                 .add_partition_offset(topic, *partition, offset)
                 .map_err(failed(action))?;
         }
-        if wanted.count() == 0 {
-            return Ok(BTreeMap::new());
-        }
-        let admin = Arc::clone(&self.admin);
-        let asked = blocking(move || ffi::offsets(admin.inner(), &wanted, REQUEST_TIMEOUT));
-        let found = asked.await?.map_err(failed(action))?;
-        let known = |(partition, offset): (TopicPartition, Option<i64>)| Some((partition, offset?));
-        Ok(found.into_iter().filter_map(known).collect())
+        // The client that also looks up topics, and so has the leaders as they are now.
+        let reader = Arc::clone(&self.reader);
+        let asked = blocking(move || ffi::offsets(reader.client(), &wanted, REQUEST_TIMEOUT));
+        asked.await?.map_err(failed(action))
     }
 }
 

@@ -5,6 +5,7 @@
 
 mod cluster;
 mod registry;
+mod restarts;
 mod scenarios;
 
 /// One test a scenario and target.

@@ -1,0 +1,48 @@
+//! What brokers answer after a restart or a move: librdkafka's mock cluster says it when it is told to.
+
+use anyhow::{Context as _, Result};
+use millrace_kafka::topics::DOCUMENTS;
+use millrace_kafka::{Admin, KafkaConfig};
+use rdkafka::mocking::MockCluster;
+use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr};
+
+/// One that has a topic, and requests to it.
+fn cluster() -> Result<(
+    MockCluster<'static, rdkafka::producer::DefaultProducerContext>,
+    Admin,
+)> {
+    let cluster = MockCluster::new(1)?;
+    let config = KafkaConfig {
+        bootstrap: cluster.bootstrap_servers(),
+        ..KafkaConfig::default()
+    };
+    cluster.create_topic(&config.topic(DOCUMENTS), 3, 1)?;
+    let admin = Admin::connect(&config)?;
+    Ok((cluster, admin))
+}
+
+#[tokio::test]
+async fn a_coordinator_that_has_moved_ends_no_process() -> Result<()> {
+    let (cluster, admin) = cluster()?;
+    let groups = ["g".to_owned()];
+    admin.committed(&groups).await.context("before")?;
+    let moved = [RDKafkaRespErr::RD_KAFKA_RESP_ERR_NOT_COORDINATOR; 3];
+    cluster.request_errors(RDKafkaApiKey::OffsetFetch, &moved);
+    // It may be told that nobody knows now; the next one is told.
+    let _ = admin.committed(&groups).await;
+    cluster.clear_request_errors(RDKafkaApiKey::OffsetFetch);
+    admin.committed(&groups).await.context("after")?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn leaders_of_before_a_restart_are_looked_up_again() -> Result<()> {
+    let (cluster, admin) = cluster()?;
+    // The oldest and the next offsets are asked for at once.
+    let fenced = [RDKafkaRespErr::RD_KAFKA_RESP_ERR_FENCED_LEADER_EPOCH; 2];
+    cluster.request_errors(RDKafkaApiKey::ListOffsets, &fenced);
+    let ends = admin.all_ends().await?;
+    let partitions = ends.values().map(std::collections::BTreeMap::len);
+    anyhow::ensure!(partitions.sum::<usize>() == 3, "{ends:?}");
+    Ok(())
+}
