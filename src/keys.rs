@@ -1,5 +1,7 @@
 //! Keys of records as flags name them.
 
+use std::path::Path;
+
 use millrace_objects::ObjectUri;
 
 /// How keys are to begin. Without any prefix every key is meant.
@@ -7,13 +9,13 @@ use millrace_objects::ObjectUri;
 pub struct KeyPrefixes(Vec<String>);
 
 impl KeyPrefixes {
-    /// `prefix` itself, and where it is a path the URI of that.
+    /// `prefix` itself, and where it is a path the URI of that: an absolute one, or one of what is there.
     pub fn of(prefix: Option<&str>) -> Self {
         let Some(prefix) = prefix else {
             return Self::default();
         };
         let mut prefixes = vec![prefix.to_owned()];
-        if prefix.starts_with('/')
+        if (prefix.starts_with('/') || Path::new(prefix).exists())
             && let Ok(uri) = ObjectUri::parse(prefix)
         {
             // A folder's URI has no slash at its end, and the folder beside it begins as it does.
@@ -48,5 +50,15 @@ mod tests {
         assert!(begins("/srv/docs", "file:///srv/docs/a") && begins("/srv/docs", "/srv/docs"));
         assert!(begins("/srv/docs", "file:///srv/docs-2/a"));
         assert!(!begins("/srv/docs/", "file:///srv/docs-2/a"));
+        // Relative to where the command runs, as in every other argument.
+        let here = std::env::current_dir().unwrap();
+        assert!(begins(
+            "src/",
+            &format!("file://{}/src/keys.rs", here.display())
+        ));
+        assert!(!begins(
+            "none/",
+            &format!("file://{}/none/a", here.display())
+        ));
     }
 }

@@ -8,6 +8,7 @@ use millrace_reconciler::DEFAULT_EVERY;
 use millrace_vectorizer::Outsiders;
 use serde_json::json;
 
+use crate::cli::UsageError;
 use crate::config::{Config, Profile};
 use crate::output::Output;
 use crate::stack::serving::Serving;
@@ -64,12 +65,15 @@ pub async fn run(args: Args, mut config: Config, output: Output) -> anyhow::Resu
     if let Role::LagExporter = args.role
         && config.lag.every().is_none()
     {
-        bail!("lag.every_seconds is 0, so there would be nothing to export");
+        let refusal = "lag.every_seconds is 0, so there would be nothing to export";
+        return Err(UsageError(refusal.to_owned()).into());
     }
     if let Role::Canary = args.role
         && config.canary.every().is_none()
     {
-        bail!("canary.every_seconds is 0, so nothing would be uploaded; 60 is a document a minute");
+        let refusal =
+            "canary.every_seconds is 0, so nothing would be uploaded; 60 is a document a minute";
+        return Err(UsageError(refusal.to_owned()).into());
     }
     let role = Needs {
         topics: true,
@@ -131,6 +135,7 @@ pub async fn run(args: Args, mut config: Config, output: Output) -> anyhow::Resu
         },
         Role::ModelServer => unreachable!("it is no part of a stack and was served above"),
     };
+    let is_console = needs.console;
     let mut stop = stop::signals()?;
     let Some(stack) = reach::start(&config, needs, &mut stop).await? else {
         return Ok(ExitCode::SUCCESS);
@@ -141,7 +146,11 @@ pub async fn run(args: Args, mut config: Config, output: Output) -> anyhow::Resu
     }
     let api = stack.address().api.clone();
     output.result(&json!({ "pid": std::process::id(), "api": api }), || {
-        format!("running; health and metrics at {api}")
+        let console = match is_console {
+            true => format!("the console at {api}/console/, "),
+            false => String::new(),
+        };
+        format!("running; {console}health and metrics at {api}")
     })?;
     let failed = stack.failed();
     let code = tokio::select! {

@@ -64,7 +64,7 @@ pub async fn page(
             }
             @if only.is_some() { p { a href="/console/groups" { "Partitions of all groups" } } }
             p.hint {
-                "OK has caught up or is about to; WARN goes on and falls behind; STALL has the partition and does not move; "
+                "OK has caught up or is about to; WARN goes on and falls behind; ERR: a partition is at STALL, STOP or REWIND; STALL has the partition and does not move; "
                 "STOP: records wait and nobody has the partition; REWIND went back. Paused: a consumer of this process has as much in hand as it may and fetches no more until it has done some. Rates need a second look."
             }
         }

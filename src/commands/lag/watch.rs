@@ -9,7 +9,7 @@ use ratatui::Frame;
 use ratatui::crossterm::event::{self, Event, KeyCode, KeyEventKind, KeyModifiers};
 use ratatui::layout::{Constraint, Layout};
 use ratatui::style::{Color, Modifier, Style};
-use ratatui::text::{Line, Span};
+use ratatui::text::Line;
 use ratatui::widgets::{Cell, Row, Table, TableState};
 use tokio::sync::mpsc;
 
@@ -25,13 +25,18 @@ const BARS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█']
 /// Looks until the user leaves, or for ever where a program reads.
 pub async fn run(watching: &mut Watching, every: Duration, output: Output) -> anyhow::Result<()> {
     if output.is_json() {
+        // The first look fails where nothing is right; a later one where the brokers are away for a while.
+        let mut looked = Ok(watching.look().await?);
         loop {
-            let report = watching.look().await?;
-            output.line(&serde_json::to_string(&report)?)?;
+            match looked {
+                Ok(report) => output.line(&serde_json::to_string(&report)?)?,
+                Err(error) => tracing::warn!("not seen: {error:#}"),
+            }
             tokio::select! {
                 () = tokio::time::sleep(every) => {}
                 _ = tokio::signal::ctrl_c() => return Ok(()),
             }
+            looked = watching.look().await;
         }
     }
     if !std::io::stdout().is_terminal() {
@@ -59,15 +64,25 @@ async fn draw_until_quit(
     looks.reset();
     loop {
         terminal.draw(|frame| screen.draw(frame))?;
-        tokio::select! {
-            _ = looks.tick() => match watching.look().await {
-                Ok(report) => screen.seen(report),
-                Err(error) => screen.failed = Some(format!("{error:#}")),
-            },
-            key = keys.recv() => match key {
-                Some(Key::Quit) | None => return Ok(()),
-                Some(key) => screen.press(&key),
-            },
+        let looking = async {
+            looks.tick().await;
+            watching.look().await
+        };
+        tokio::pin!(looking);
+        // A look at brokers that are away takes long; keys are not to wait for it.
+        let looked = loop {
+            tokio::select! {
+                looked = &mut looking => break looked,
+                key = keys.recv() => match key {
+                    Some(Key::Quit) | None => return Ok(()),
+                    Some(key) => screen.press(&key),
+                },
+            }
+            terminal.draw(|frame| screen.draw(frame))?;
+        };
+        match looked {
+            Ok(report) => screen.seen(report),
+            Err(error) => screen.failed = Some(format!("{error:#}")),
         }
     }
 }
@@ -185,37 +200,33 @@ impl Screen {
     }
 
     fn draw(&mut self, frame: &mut Frame<'_>) {
-        let [title, body, help] = Layout::vertical([
+        let [title, failed, body, help] = Layout::vertical([
             Constraint::Length(1),
+            Constraint::Length(u16::from(self.failed.is_some())),
             Constraint::Min(1),
             Constraint::Length(1),
         ])
         .areas(frame.area());
-        frame.render_widget(self.title(), title);
-        let header = Row::new([
-            "STATUS",
-            "GROUP",
-            "TOPIC",
-            "P",
-            "LAG",
-            "SECONDS",
-            "RECORDS/S",
-            "LEFT",
-            "LAG OVER TIME",
-        ])
-        .style(Style::new().add_modifier(Modifier::BOLD));
-        let rows: Vec<Row<'static>> = self.rows.iter().map(|row| self.row(row)).collect();
-        let widths = [
-            Constraint::Length(14),
-            Constraint::Fill(2),
-            Constraint::Fill(2),
-            Constraint::Length(4),
-            Constraint::Length(10),
-            Constraint::Length(8),
-            Constraint::Length(9),
-            Constraint::Length(8),
-            Constraint::Length(u16::try_from(SPARKS).unwrap_or(u16::MAX)),
-        ];
+        frame.render_widget(Line::raw(self.title()), title);
+        if let Some(text) = &self.failed {
+            frame.render_widget(
+                Line::styled(text.as_str(), self.style(LagStatus::Stop)),
+                failed,
+            );
+        }
+        let statuses = self
+            .rows
+            .iter()
+            .map(|row| row.status_text().chars().count());
+        let columns = Columns::of(body.width, statuses.max().unwrap_or(0));
+        let header = Row::new(columns.shown.iter().map(|column| column.name()))
+            .style(Style::new().add_modifier(Modifier::BOLD));
+        let rows: Vec<Row<'static>> = self
+            .rows
+            .iter()
+            .map(|row| self.row(row, &columns))
+            .collect();
+        let widths: Vec<Constraint> = columns.widths().map(Constraint::Length).collect();
         let table = Table::new(rows, widths)
             .header(header)
             .row_highlight_style(Style::new().add_modifier(Modifier::REVERSED));
@@ -223,38 +234,41 @@ impl Screen {
         frame.render_widget(Line::raw("q quit · s sort · ↑↓ move"), help);
     }
 
-    fn title(&self) -> Line<'_> {
+    fn title(&self) -> String {
         let by = match self.order {
             Order::Trouble => "by trouble",
             Order::Name => "by name",
         };
-        let text = format!(
-            "millrace lag · {} groups · every {:.1} s · seen {:.0} s ago · {by}",
-            self.groups,
+        let groups = match self.groups {
+            1 => "1 group".to_owned(),
+            groups => format!("{groups} groups"),
+        };
+        format!(
+            "millrace lag · {groups} · every {:.1} s · seen {:.0} s ago · {by}",
             self.every.as_secs_f64(),
             self.looked.elapsed().as_secs_f64(),
-        );
-        let mut line = Line::raw(text);
-        if let Some(failed) = &self.failed {
-            let failed = format!(" · {failed}");
-            line.push_span(Span::styled(failed, self.style(LagStatus::Stop)));
-        }
-        line
+        )
     }
 
-    fn row(&self, row: &Partition) -> Row<'static> {
-        let sparks = self.sparks.get(&key(row)).map(sparkline);
-        Row::new([
-            Cell::new(row.status_text()).style(self.style(row.status)),
-            Cell::new(printable(&row.group).into_owned()),
-            Cell::new(printable(&row.topic).into_owned()),
-            Cell::new(row.partition.to_string()),
-            Cell::new(row.lag.to_string()),
-            Cell::new(row.seconds()),
-            Cell::new(format!("{:.0}", row.rate_per_second)),
-            Cell::new(row.left()),
-            Cell::new(sparks.unwrap_or_default()),
-        ])
+    fn row(&self, row: &Partition, columns: &Columns) -> Row<'static> {
+        let cell = |column: &Column| match column {
+            Column::Status => Cell::new(row.status_text()).style(self.style(row.status)),
+            Column::Group => Cell::new(end_of(&printable(&row.group), columns.name)),
+            Column::Topic => Cell::new(end_of(&printable(&row.topic), columns.name)),
+            Column::Partition => Cell::new(row.partition.to_string()),
+            Column::Lag => Cell::new(row.lag.to_string()),
+            Column::Seconds => Cell::new(row.seconds()),
+            Column::Rate if row.rate_per_second < 10.0 => {
+                Cell::new(format!("{:.1}", row.rate_per_second))
+            }
+            Column::Rate => Cell::new(format!("{:.0}", row.rate_per_second)),
+            Column::Left => Cell::new(row.left()),
+            Column::Sparks => {
+                let sparks = self.sparks.get(&key(row)).map(sparkline);
+                Cell::new(sparks.unwrap_or_default())
+            }
+        };
+        Row::new(columns.shown.iter().map(cell))
     }
 
     fn style(&self, status: LagStatus) -> Style {
@@ -267,6 +281,111 @@ impl Screen {
             LagStatus::Rewind | LagStatus::Stall | LagStatus::Stop => Color::Red,
         })
     }
+}
+
+/// What a line tells, from left to right.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Column {
+    Status,
+    Group,
+    Topic,
+    Partition,
+    Lag,
+    Seconds,
+    Rate,
+    Left,
+    Sparks,
+}
+
+impl Column {
+    const ALWAYS: [Self; 5] = [
+        Self::Status,
+        Self::Group,
+        Self::Topic,
+        Self::Partition,
+        Self::Lag,
+    ];
+    /// Where there is room, the first ones first.
+    const WITH_ROOM: [Self; 4] = [Self::Seconds, Self::Left, Self::Rate, Self::Sparks];
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Status => "STATUS",
+            Self::Group => "GROUP",
+            Self::Topic => "TOPIC",
+            Self::Partition => "P",
+            Self::Lag => "LAG",
+            Self::Seconds => "SECONDS",
+            Self::Rate => "RECORDS/S",
+            Self::Left => "LEFT",
+            Self::Sparks => "LAG OVER TIME",
+        }
+    }
+}
+
+/// Characters of a group's or a topic's name for which something else is left out.
+const NAME_CHARS: usize = 16;
+
+/// What fits a terminal's width.
+struct Columns {
+    shown: Vec<Column>,
+    status: usize,
+    /// Characters of a group's and of a topic's name.
+    name: usize,
+}
+
+impl Columns {
+    fn of(width: u16, status: usize) -> Self {
+        let mut columns = Self {
+            shown: Column::ALWAYS.to_vec(),
+            status: status.max(Column::Status.name().len()),
+            name: NAME_CHARS,
+        };
+        for column in Column::WITH_ROOM {
+            columns.shown.push(column);
+            if columns.taken() > usize::from(width) {
+                columns.shown.pop();
+                break;
+            }
+        }
+        columns.shown.sort_unstable();
+        columns.name = 0;
+        let left = usize::from(width).saturating_sub(columns.taken());
+        columns.name = left / 2;
+        columns
+    }
+
+    fn width(&self, column: Column) -> usize {
+        match column {
+            Column::Status => self.status,
+            Column::Group | Column::Topic => self.name,
+            Column::Partition => 4,
+            Column::Lag | Column::Seconds | Column::Left => 8,
+            Column::Rate => 9,
+            Column::Sparks => SPARKS,
+        }
+    }
+
+    /// All widths, with the gaps between.
+    fn taken(&self) -> usize {
+        let widths = self.shown.iter().map(|column| self.width(*column));
+        widths.sum::<usize>() + self.shown.len() - 1
+    }
+
+    fn widths(&self) -> impl Iterator<Item = u16> {
+        let widths = self.shown.iter().map(|column| self.width(*column));
+        widths.map(|width| u16::try_from(width).unwrap_or(u16::MAX))
+    }
+}
+
+/// The end of a name that is too long: names of ours begin alike.
+fn end_of(name: &str, chars: usize) -> String {
+    let count = name.chars().count();
+    if count <= chars {
+        return name.to_owned();
+    }
+    let end = name.chars().skip(count + 1 - chars.max(1));
+    ['…'].into_iter().chain(end).collect()
 }
 
 fn key(partition: &Partition) -> (String, String, i32) {
@@ -316,7 +435,11 @@ mod tests {
     }
 
     fn drawn(screen: &mut Screen) -> String {
-        let mut terminal = Terminal::new(TestBackend::new(110, 8)).unwrap();
+        drawn_at(screen, 110)
+    }
+
+    fn drawn_at(screen: &mut Screen, width: u16) -> String {
+        let mut terminal = Terminal::new(TestBackend::new(width, 8)).unwrap();
         terminal.draw(|frame| screen.draw(frame)).unwrap();
         terminal.backend().to_string()
     }
@@ -349,6 +472,32 @@ mod tests {
                 .is_some_and(|line| line.contains("fine")),
             "{text}"
         );
+    }
+
+    #[test]
+    fn a_narrow_terminal_tells_who_it_is_before_all_else() {
+        let mut screen = Screen::new(Duration::from_secs(2));
+        screen.seen(Report {
+            partitions: vec![partition("millrace.vectorizer.new", 0, 7, LagStatus::Stall)],
+            groups: Vec::new(),
+        });
+        let text = drawn_at(&mut screen, 80);
+        assert!(
+            text.contains("vectorizer.new") && text.contains("SECONDS"),
+            "{text}"
+        );
+        assert!(!text.contains("OVER TIME"), "{text}");
+        let text = drawn_at(&mut screen, 40);
+        assert!(
+            text.contains("STALL") && text.contains("…izer.new"),
+            "{text}"
+        );
+        let text = drawn_at(&mut screen, 140);
+        assert!(
+            text.contains("millrace.vectorizer.new") && text.contains("OVER TIME"),
+            "{text}"
+        );
+        drawn_at(&mut screen, 5);
     }
 
     #[test]

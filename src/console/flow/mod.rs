@@ -239,7 +239,10 @@ impl Seen {
         };
         match letters {
             0 => format!("{consumers} There are no dead letters."),
-            _ => format!("{consumers} Dead letters on topics: {}.", grouped(letters)),
+            _ => format!(
+                "{consumers} Letters on dead-letter topics, settled ones included: {}.",
+                grouped(letters)
+            ),
         }
     }
 
@@ -358,7 +361,7 @@ mod tests {
         behind.topics.insert("documents.dlq".to_owned(), letters);
         assert_eq!(
             behind.summary(),
-            "Behind and not catching up: vectorizer (1\u{202f}234). Dead letters on topics: 3."
+            "Behind and not catching up: vectorizer (1\u{202f}234). Letters on dead-letter topics, settled ones included: 3."
         );
     }
 

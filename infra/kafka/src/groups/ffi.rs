@@ -73,13 +73,15 @@ pub(super) fn committed<C: ClientContext>(
     Ok(answers)
 }
 
-/// The offsets that `wanted` asks for by [`rdkafka::Offset::Beginning`] or [`rdkafka::Offset::End`], or the
-/// protocol's number of what keeps the broker from telling one.
+/// An offset of a partition, or the protocol's number of what keeps the broker from telling it.
+pub(super) type ToldOffset = (TopicPartition, Result<i64, i32>);
+
+/// The offsets that `wanted` asks for by [`rdkafka::Offset::Beginning`] or [`rdkafka::Offset::End`].
 pub(super) fn offsets<C: ClientContext>(
     client: &Client<C>,
     wanted: &TopicPartitionList,
     timeout: Duration,
-) -> Result<Vec<(TopicPartition, Result<i64, i32>)>, KafkaError> {
+) -> Result<Vec<ToldOffset>, KafkaError> {
     let kind = sys::rd_kafka_admin_op_t::RD_KAFKA_ADMIN_OP_LISTOFFSETS;
     let requests = Requests::new(client, kind, timeout)?;
     // SAFETY: the list outlives the call, which copies it.

@@ -67,7 +67,10 @@ impl Admin {
                 .map(|group| group.name().to_owned())
                 .collect())
         });
-        let mut names: Vec<String> = result.await?.map_err(failed("list the groups"))?;
+        let mut names: Vec<String> = result.await?.map_err(failed(format!(
+            "list the groups at {}",
+            self.config.bootstrap
+        )))?;
         names.sort_unstable();
         Ok(names)
     }
@@ -183,7 +186,7 @@ impl Admin {
         &self,
         partitions: &[TopicPartition],
         offset: Offset,
-    ) -> Result<Vec<(TopicPartition, Result<i64, i32>)>, AdminError> {
+    ) -> Result<Vec<ffi::ToldOffset>, AdminError> {
         let action = "read the offsets of the topics";
         if partitions.is_empty() {
             return Ok(Vec::new());

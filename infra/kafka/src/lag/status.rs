@@ -10,6 +10,8 @@ use serde::Serialize;
 
 /// A record that waits for so long, while its group does not move, is not waiting for the next commit.
 const STALLED_AFTER_SECONDS: f64 = 30.0;
+/// Looks over less time can't tell a group that stands from one that commits seldom.
+const STALLED_OVER: Duration = Duration::from_secs(5);
 /// A lag that grows is told of once its next record has waited for so long.
 const WARN_AFTER_SECONDS: f64 = 10.0;
 
@@ -32,7 +34,7 @@ pub(super) struct Look {
 pub enum LagStatus {
     /// It has caught up, or is catching up.
     Ok,
-    /// It goes on, and falls behind.
+    /// It goes on, and falls behind; or it stood for as long as it was looked at, which was too short to say more.
     Warn,
     /// It went back: somebody reset its offsets.
     Rewind,
@@ -106,6 +108,10 @@ fn status(looks: &[Look], first: &Look, last: &Look, has_member: bool) -> LagSta
     if looks.windows(2).any(went_back) {
         return LagStatus::Rewind;
     }
+    // Longer than it takes to hand a partition on. That it had caught up before says nothing then.
+    if !has_member && last.lag() > 0 && last.has_waited(WARN_AFTER_SECONDS) {
+        return LagStatus::Stop;
+    }
     if looks.iter().any(|look| look.lag() == 0) {
         return LagStatus::Ok;
     }
@@ -113,10 +119,12 @@ fn status(looks: &[Look], first: &Look, last: &Look, has_member: bool) -> LagSta
         return LagStatus::Stop;
     }
     if first.current == last.current {
-        if last.has_waited(STALLED_AFTER_SECONDS) {
-            return LagStatus::Stall;
-        }
-        return LagStatus::Ok;
+        let waits = last.has_waited(STALLED_AFTER_SECONDS);
+        return match last.at.saturating_sub(first.at) >= STALLED_OVER {
+            _ if !waits => LagStatus::Ok,
+            true => LagStatus::Stall,
+            false => LagStatus::Warn,
+        };
     }
     if last.lag() > first.lag() && last.has_waited(WARN_AFTER_SECONDS) {
         return LagStatus::Warn;
@@ -160,13 +168,20 @@ mod tests {
             // Once it had nothing to read.
             (status_of(&[(5, 5), (5, 90)], 60.0, true), LagStatus::Ok),
             (
-                status_of(&[(5, 9), (9, 9), (9, 20)], 60.0, false),
+                status_of(&[(5, 9), (9, 9), (9, 20)], 5.0, false),
                 LagStatus::Ok,
+            ),
+            // Nobody has it, and records wait: that it had caught up does not help them.
+            (
+                status_of(&[(5, 9), (9, 9), (9, 20)], 60.0, false),
+                LagStatus::Stop,
             ),
             (status_of(&[(5, 9)], 1.0, false), LagStatus::Stop),
             (status_of(&[(5, 9), (5, 9)], 1.0, true), LagStatus::Ok),
-            (status_of(&[(5, 9), (5, 9)], 31.0, true), LagStatus::Stall),
-            (status_of(&[(5, 9)], 31.0, true), LagStatus::Stall),
+            (status_of(&[(5, 9); 6], 31.0, true), LagStatus::Stall),
+            // Of one second nobody knows.
+            (status_of(&[(5, 9), (5, 9)], 31.0, true), LagStatus::Warn),
+            (status_of(&[(5, 9)], 31.0, true), LagStatus::Warn),
             (status_of(&[(5, 9), (6, 20)], 31.0, true), LagStatus::Warn),
             (status_of(&[(5, 9), (6, 20)], 1.0, true), LagStatus::Ok),
             (status_of(&[(5, 20), (9, 21)], 90.0, true), LagStatus::Ok),
