@@ -1,7 +1,7 @@
 //! Dead letters: how many, of which kind, one by one, and what can be done about them.
 
 use std::ops::ControlFlow;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use axum::Extension;
 use axum::extract::State;
@@ -39,26 +39,22 @@ pub async fn page(
         .map_err(anyhow::Error::new)?;
     let mut tally = Tally::default();
     let mut letters = Newest::default();
-    let began = Instant::now();
-    let mut is_whole = true;
-    visit(kafka, &filter, &resolved, |scanned| {
+    let visited = visit(kafka, &filter, &resolved, |scanned| {
         if all || scanned.resolved.is_none() {
             tally.add(&scanned);
             letters.add(scanned);
         }
-        is_whole = began.elapsed() < MAX_TIME;
-        Ok(match is_whole {
-            true => ControlFlow::Continue(()),
-            false => ControlFlow::Break(()),
-        })
-    })
-    .await?;
+        Ok(ControlFlow::Continue(()))
+    });
+    let visited = tokio::time::timeout(MAX_TIME, visited).await;
+    let is_whole = visited.is_ok();
+    visited.unwrap_or(Ok(()))?;
     let (summary, letters) = (tally.summary(), letters.taken());
     let content = html! {
         p { (counted(&summary)) }
         @if !is_whole {
             p.problem {
-                "There are more: these were counted in " (MAX_TIME.as_secs()) " s. A filter counts less, "
+                "There may be more: these were found in " (MAX_TIME.as_secs()) " s. A filter counts less, "
                 code { "millrace dlq list" } " all."
             }
         }
@@ -89,7 +85,7 @@ struct Newest(Vec<ScannedLetter>);
 impl Newest {
     fn add(&mut self, scanned: ScannedLetter) {
         self.0.push(scanned);
-        if self.0.len() >= 4 * SHOWN {
+        if self.0.len() >= 2 * SHOWN {
             self.shorten();
         }
     }

@@ -1,5 +1,6 @@
 //! `millrace lag`: how far the consumers are behind, and what that means.
 
+mod columns;
 mod watch;
 
 use std::process::ExitCode;
@@ -13,11 +14,12 @@ use crate::session::TopicsSession;
 
 /// Show how far each consumer group is behind, in records and in seconds, and what that means.
 ///
-/// Status by Burrow's rules: OK has caught up or is about to; WARN goes on and falls behind, or has not moved while
-/// it was looked at, for less than 5 seconds (`--over`, `--watch` look longer); STALL has the partition and does
-/// not move; STOP: records wait and nobody has the partition; REWIND went back. A group is ERR where one of its
-/// partitions is at STALL, STOP or REWIND. Seconds are the age of the next unread record. Paused: a consumer of the running `up` has as much in hand as it
-/// may, and fetches no more until it has done some. Rate and time left need two looks.
+/// Status by Burrow's rules: OK has caught up or is about to; WARN goes on and falls behind, or has not moved
+/// while it was looked at, for less than 5 seconds (`--over` and `--watch` look longer); STALL has the partition
+/// and does not move; STOP: records wait and nobody has the partition; REWIND went back. A group is ERR where one
+/// of its partitions is at STALL, STOP or REWIND. Seconds are the age of the next unread record. Paused: a
+/// consumer of the running `up` has as much in hand as it may, and fetches no more until it has done some. Rate
+/// and time left need two looks.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// Only these groups. Default: all whose name begins with `kafka.topic_prefix`.
