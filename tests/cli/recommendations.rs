@@ -407,11 +407,11 @@ fn weights_are_changed_for_good_by_those_who_may() -> anyhow::Result<()> {
     ensure!(answer["config"]["semantic_recall"] == true, "{answer}");
     let warnings = answer["warnings"].as_array().context("warnings")?;
     ensure!(warnings.len() == 1, "{answer}");
-    for (kind, weight) in [("literal", 0.5), ("short", 1.5)] {
+    for (kind, weight, told) in [("literal", 0.5, "literal"), ("short", 1.5, "1–3 words")] {
         let by_query = json!({"bm25_weight_by_query": {kind: weight}});
         let (status, answer) = put(&up, &by_query, "right")?;
         ensure!(
-            status == 400 && answer.to_string().contains(kind),
+            status == 400 && answer.to_string().contains(told),
             "{answer}"
         );
     }
