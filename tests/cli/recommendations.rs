@@ -430,7 +430,7 @@ fn weights_are_changed_for_good_by_those_who_may() -> anyhow::Result<()> {
     ensure!(other["hybrid_ranking"]["bm25_weight"] == 0.3, "{other}");
     // A query with digits has the weights of its kind, others those of all, other instances theirs.
     for (instance, query, bm25_weight) in [
-        ("shop", "part%2048151", 0.9_f32),
+        ("shop", "part%2048151", 0.9),
         ("shop", "bridges", 0.6),
         ("press", "part%2048151", 0.3),
     ] {
