@@ -328,6 +328,13 @@ mod tests {
         }
     }
 
+    fn report(partitions: Vec<Partition>) -> Report {
+        Report {
+            partitions,
+            groups: Vec::new(),
+        }
+    }
+
     fn drawn(screen: &mut Screen) -> String {
         drawn_at(screen, 110)
     }
@@ -342,13 +349,10 @@ mod tests {
     fn trouble_comes_first_and_a_partition_keeps_its_line_over_time() {
         let mut screen = Screen::new(Duration::from_secs(2));
         for lag in [0, 40, 80] {
-            screen.seen(Report {
-                partitions: vec![
-                    partition("fine", 0, 0, LagStatus::Ok),
-                    partition("gone", 1, lag, LagStatus::Stop),
-                ],
-                groups: Vec::new(),
-            });
+            screen.seen(report(vec![
+                partition("fine", 0, 0, LagStatus::Ok),
+                partition("gone", 1, lag, LagStatus::Stop),
+            ]));
         }
         let text = drawn(&mut screen);
         let lines: Vec<&str> = text.lines().collect();
@@ -371,10 +375,12 @@ mod tests {
     #[test]
     fn a_narrow_terminal_tells_who_it_is_before_all_else() {
         let mut screen = Screen::new(Duration::from_secs(2));
-        screen.seen(Report {
-            partitions: vec![partition("millrace.vectorizer.new", 0, 7, LagStatus::Stall)],
-            groups: Vec::new(),
-        });
+        screen.seen(report(vec![partition(
+            "millrace.vectorizer.new",
+            0,
+            7,
+            LagStatus::Stall,
+        )]));
         let text = drawn_at(&mut screen, 80);
         assert!(
             text.contains("vectorizer.new") && text.contains("SECONDS"),
@@ -397,10 +403,7 @@ mod tests {
     #[test]
     fn a_look_that_failed_is_told_and_the_last_one_stays() {
         let mut screen = Screen::new(Duration::from_secs(2));
-        screen.seen(Report {
-            partitions: vec![partition("fine", 0, 0, LagStatus::Ok)],
-            groups: Vec::new(),
-        });
+        screen.seen(report(vec![partition("fine", 0, 0, LagStatus::Ok)]));
         screen.failed = Some("brokers away".to_owned());
         let text = drawn(&mut screen);
         assert!(

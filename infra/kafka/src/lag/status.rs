@@ -12,7 +12,8 @@ use serde::Serialize;
 const STALLED_AFTER_SECONDS: f64 = 30.0;
 /// Looks over less time can't tell a group that stands from one that commits seldom.
 const STALLED_OVER: Duration = Duration::from_secs(5);
-/// A lag that grows is told of once its next record has waited for so long.
+/// A lag that grows, or that nobody of the group has, is told of once its next record has waited for so long:
+/// longer than it takes to hand a partition on.
 const WARN_AFTER_SECONDS: f64 = 10.0;
 
 /// A partition of a group at one moment.
@@ -108,7 +109,7 @@ fn status(looks: &[Look], first: &Look, last: &Look, has_member: bool) -> LagSta
     if looks.windows(2).any(went_back) {
         return LagStatus::Rewind;
     }
-    // Longer than it takes to hand a partition on. That it had caught up before says nothing then.
+    // That it had caught up before says nothing then.
     if !has_member && last.lag() > 0 && last.has_waited(WARN_AFTER_SECONDS) {
         return LagStatus::Stop;
     }
@@ -119,11 +120,14 @@ fn status(looks: &[Look], first: &Look, last: &Look, has_member: bool) -> LagSta
         return LagStatus::Stop;
     }
     if first.current == last.current {
-        let waits = last.has_waited(STALLED_AFTER_SECONDS);
-        return match last.at.saturating_sub(first.at) >= STALLED_OVER {
-            _ if !waits => LagStatus::Ok,
-            true => LagStatus::Stall,
-            false => LagStatus::Warn,
+        if !last.has_waited(STALLED_AFTER_SECONDS) {
+            return LagStatus::Ok;
+        }
+        let is_sure = last.at.saturating_sub(first.at) >= STALLED_OVER;
+        return if is_sure {
+            LagStatus::Stall
+        } else {
+            LagStatus::Warn
         };
     }
     if last.lag() > first.lag() && last.has_waited(WARN_AFTER_SECONDS) {
