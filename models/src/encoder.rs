@@ -5,23 +5,17 @@ use std::num::NonZeroUsize;
 use std::path::Path;
 
 use rayon::prelude::*;
-use rayon::{ThreadPool, ThreadPoolBuilder};
 use tokio::runtime::Handle;
 
 use crate::config::ModelConfig;
-use crate::cpu::{CpuBert, Parallelism};
+use crate::cpu::{CpuBert, CpuWorkers, Head};
 use crate::error::ModelError;
 use crate::fingerprint::ModelFingerprint;
-use crate::packing::{micro_batch_count, micro_batches};
 use crate::remote::{Remote, RemoteConfig};
+use crate::sequence::Segments;
 use crate::store::name_in;
 use crate::tokenizer::Tokenizer;
 use crate::weights::WeightsFile;
-
-/// Tokens of a CPU micro-batch: its matrices stay in the cache (256–4,096 are within 7 %).
-const CPU_BATCH_TOKENS: usize = 512;
-/// Below this many tokens a worker, a batch is better cut within the matrix products.
-const MIN_BATCH_TOKENS: usize = 64;
 
 /// What a server that does not tell its model is compared by.
 const PROBES: [&str; 3] = [
@@ -64,7 +58,7 @@ pub struct Encoder {
     fingerprint: ModelFingerprint,
     version: String,
     backend: Backend,
-    workers: ThreadPool,
+    workers: CpuWorkers,
 }
 
 enum Backend {
@@ -107,12 +101,7 @@ impl Encoder {
         let fingerprint = ModelFingerprint::of_folder(folder)?;
         let weights = WeightsFile::read(folder.join("model.safetensors"))?;
         let backend = Backend::load(&weights, &config, options.device)?;
-        let threads = options.threads.map_or(0, NonZeroUsize::get);
-        let workers = ThreadPoolBuilder::new()
-            .num_threads(threads)
-            .thread_name(|index| format!("encoder-{index}"))
-            .build()
-            .map_err(|source| ModelError::Threads { threads, source })?;
+        let workers = CpuWorkers::start(options.threads, "encoder")?;
         let version = fingerprint.version(&folder_name(folder));
         Ok(Self {
             tokenizer,
@@ -175,11 +164,7 @@ impl Encoder {
                  once, and another model in its place would not be noticed"
             );
         }
-        let workers = ThreadPoolBuilder::new()
-            .num_threads(1)
-            .thread_name(|index| format!("tokenizer-{index}"))
-            .build()
-            .map_err(|source| ModelError::Threads { threads: 1, source })?;
+        let workers = CpuWorkers::start(Some(NonZeroUsize::MIN), "tokenizer")?;
         Ok(Self {
             tokenizer,
             config,
@@ -229,7 +214,7 @@ impl Encoder {
     /// Worker threads that the encoder computes on.
     #[must_use]
     pub fn threads(&self) -> usize {
-        self.workers.current_num_threads()
+        self.workers.threads()
     }
 
     /// The vectors of texts, each of [`Self::dimension`] values with Euclidean norm 1, in order.
@@ -278,84 +263,34 @@ impl Encoder {
     /// # Errors
     /// As [`Self::encode_tokens`].
     pub fn pool_tokens(&self, sequences: &[&[u32]]) -> Result<Vec<Vec<f32>>, ModelError> {
-        for (index, sequence) in sequences.iter().enumerate() {
-            let (length, limit) = (sequence.len(), self.config.max_tokens);
-            let refuse = |reason| Err(ModelError::Sequence { index, reason });
-            if length == 0 {
-                return refuse("is empty".to_owned());
-            }
-            if length > limit {
-                return refuse(format!(
-                    "has {length} tokens; the model reads at most {limit}"
-                ));
-            }
-            let vocabulary = self.config.vocab_size;
-            if let Some(id) = sequence.iter().find(|id| **id as usize >= vocabulary) {
-                return refuse(format!(
-                    "holds id {id}; the vocabulary ends at {}",
-                    vocabulary - 1
-                ));
-            }
-        }
+        check_sequences(sequences.iter().copied(), &self.config)?;
         self.compute(sequences)
     }
 
     fn compute(&self, sequences: &[&[u32]]) -> Result<Vec<Vec<f32>>, ModelError> {
-        let lengths: Vec<usize> = sequences.iter().map(|sequence| sequence.len()).collect();
         match &self.backend {
-            Backend::Cpu(model) => Ok(self.compute_on_cpu(model, sequences, &lengths)),
+            Backend::Cpu(model) => {
+                let alone: Vec<_> = sequences.iter().map(|ids| Segments::alone(ids)).collect();
+                Ok(self.workers.forward(model, &alone))
+            }
             Backend::Remote(server) => {
                 let own = sequences.iter().map(|ids| self.tokenizer.unframe(ids));
                 Ok(server.embed(&own.collect::<Vec<_>>())?.vectors)
             }
             #[cfg(feature = "cuda")]
             Backend::Cuda(model) => {
+                let lengths: Vec<usize> = sequences.iter().map(|ids| ids.len()).collect();
                 let mut vectors = Vec::with_capacity(sequences.len());
                 let count = lengths
                     .iter()
                     .sum::<usize>()
                     .div_ceil(crate::gpu::BATCH_TOKENS);
-                for batch in micro_batches(&lengths, count.max(1)) {
+                for batch in crate::packing::micro_batches(&lengths, count.max(1)) {
                     vectors.extend(model.forward(&sequences[batch])?);
                 }
                 Ok(vectors)
             }
         }
-    }
-
-    fn compute_on_cpu(
-        &self,
-        model: &CpuBert,
-        sequences: &[&[u32]],
-        lengths: &[usize],
-    ) -> Vec<Vec<f32>> {
-        let count = micro_batch_count(
-            lengths.iter().sum(),
-            self.threads(),
-            MIN_BATCH_TOKENS,
-            CPU_BATCH_TOKENS,
-        );
-        let batches = micro_batches(lengths, count);
-        if batches.len() < 2 {
-            // A query: the only work there is to share lies inside the matrix products.
-            let parallelism = match self.threads() {
-                1 => Parallelism::None,
-                threads => Parallelism::Rayon(threads),
-            };
-            return self.workers.install(|| {
-                batches
-                    .into_iter()
-                    .flat_map(|batch| model.forward(&sequences[batch], parallelism))
-                    .collect()
-            });
-        }
-        self.workers.install(|| {
-            batches
-                .into_par_iter()
-                .with_max_len(1)
-                .flat_map_iter(|batch| model.forward(&sequences[batch], Parallelism::None))
-                .collect()
-        })
     }
 }
 
@@ -367,7 +302,7 @@ impl Backend {
     ) -> Result<Self, ModelError> {
         let weights = weights.tensors()?;
         match device {
-            Device::Cpu => CpuBert::load(&weights, config).map(Self::Cpu),
+            Device::Cpu => CpuBert::load(&weights, config, Head::Mean).map(Self::Cpu),
             #[cfg(feature = "cuda")]
             Device::Cuda(ordinal) => {
                 crate::gpu::GpuBert::load(&weights, config, ordinal).map(Self::Cuda)
@@ -401,6 +336,33 @@ impl fmt::Debug for Encoder {
     }
 }
 
+/// Refuses what the model's tables have no rows for.
+pub(crate) fn check_sequences<'a>(
+    sequences: impl Iterator<Item = &'a [u32]>,
+    config: &ModelConfig,
+) -> Result<(), ModelError> {
+    for (index, sequence) in sequences.enumerate() {
+        let (length, limit) = (sequence.len(), config.max_tokens);
+        let refuse = |reason| Err(ModelError::Sequence { index, reason });
+        if length == 0 {
+            return refuse("is empty".to_owned());
+        }
+        if length > limit {
+            return refuse(format!(
+                "has {length} tokens; the model reads at most {limit}"
+            ));
+        }
+        let vocabulary = config.vocab_size;
+        if let Some(id) = sequence.iter().find(|id| **id as usize >= vocabulary) {
+            return refuse(format!(
+                "holds id {id}; the vocabulary ends at {}",
+                vocabulary - 1
+            ));
+        }
+    }
+    Ok(())
+}
+
 /// Divides a vector by its Euclidean norm; one of zeros stays as it is.
 pub fn normalise(vector: &mut [f32]) {
     let squares: f32 = vector.iter().map(|value| value * value).sum();
@@ -422,7 +384,7 @@ fn other_cosine(wanted: &[Vec<f32>], found: Vec<Vec<f32>>) -> Option<f32> {
 }
 
 /// The model's name: the folder's own, also where the path is `.` or a link.
-fn folder_name(folder: &Path) -> String {
+pub(crate) fn folder_name(folder: &Path) -> String {
     let real = folder.canonicalize().unwrap_or_else(|_| folder.to_owned());
     real.file_name().map_or_else(
         || "model".to_owned(),

@@ -1,9 +1,9 @@
-//! The sentence encoder, its tokenizer and the model store.
+//! The sentence encoder, the cross-encoder, their tokenizer and the model store.
 //!
 //! A text becomes a vector here and nowhere else: [`Encoder`] reads a sentence-transformers folder
 //! (safetensors weights, `tokenizer.json`, `config.json`) of the BERT family with mean pooling and
 //! turns texts into L2-normalised vectors on the CPU (packed and fused) or, with the feature `cuda`,
-//! on a GPU. [`Tokenizer`] is the model's own, for whoever must count or cut in tokens.
+//! on a GPU. [`CrossEncoder`] reads a query and a text together and scores the pair, on the CPU. [`Tokenizer`] is the model's own, for whoever must count or cut in tokens.
 //! [`ModelStore`] fetches such folders, checks them and keeps them per user.
 //!
 //! Promises:
@@ -21,6 +21,7 @@
 
 mod config;
 pub mod cpu;
+mod cross_encoder;
 mod encoder;
 mod error;
 mod fingerprint;
@@ -29,15 +30,18 @@ mod gpu;
 pub mod layout;
 pub mod packing;
 mod remote;
+mod sequence;
 pub mod store;
 mod tokenizer;
 mod weights;
 
-pub use config::ModelConfig;
+pub use config::{ModelConfig, ModelKind};
+pub use cross_encoder::CrossEncoder;
 pub use encoder::{Device, Encoder, EncoderOptions, normalise, version_of};
 pub use error::ModelError;
 pub use fingerprint::ModelFingerprint;
 pub use remote::{RemoteConfig, RemoteDialect};
+pub use sequence::{Segments, TokenSequence};
 pub use store::{ModelStore, StoreError};
 pub use tokenizer::{SequenceToken, Token, Tokenizer};
 pub use weights::{Weights, WeightsFile};

@@ -3,9 +3,13 @@
 use std::ops::Range;
 use std::path::Path;
 
-use tokenizers::utils::truncation::TruncationDirection;
+use tokenizers::PostProcessor;
+use tokenizers::utils::truncation::{
+    TruncationDirection, TruncationParams, TruncationStrategy, truncate_encodings,
+};
 
 use crate::error::ModelError;
+use crate::sequence::TokenSequence;
 
 /// One token of a text, without the special ones that the model adds.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -123,6 +127,40 @@ impl Tokenizer {
     /// As [`Self::encode`].
     pub fn encode_uncut(&self, text: &str) -> Result<Vec<u32>, Failure> {
         Ok(self.inner.encode_fast(text, true)?.get_ids().to_vec())
+    }
+
+    /// Two texts as a cross-encoder reads them: where `cut`, the longer one is cut until both have
+    /// room (`longest_first`, as sentence-transformers cuts pairs).
+    ///
+    /// # Errors
+    /// As [`Self::encode`].
+    pub fn encode_pair(
+        &self,
+        first: &str,
+        second: &str,
+        cut: bool,
+    ) -> Result<TokenSequence, Failure> {
+        let first = self.inner.encode_fast(first, false)?;
+        let second = self.inner.encode_fast(second, false)?;
+        let added = self.inner.get_post_processor();
+        let added = added.map_or(0, |processor| processor.added_tokens(true));
+        let room = TruncationParams {
+            max_length: if cut {
+                self.max_tokens.saturating_sub(added)
+            } else {
+                usize::MAX
+            },
+            strategy: TruncationStrategy::LongestFirst,
+            ..TruncationParams::default()
+        };
+        let (first, second) = truncate_encodings(first, Some(second), &room)?;
+        let pair = self.inner.post_process(first, second, true)?;
+        let types = pair.get_type_ids();
+        let second_from = types.iter().position(|kind| *kind == 1);
+        Ok(TokenSequence {
+            second_from: second_from.unwrap_or(types.len()),
+            ids: pair.get_ids().to_vec(),
+        })
     }
 
     /// All tokens of a text, uncut, with those that the model adds where `framed`.

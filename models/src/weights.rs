@@ -63,14 +63,18 @@ impl Weights<'_> {
     /// # Errors
     /// [`ModelError::Weights`] when it is missing or of another shape.
     pub fn tensor(&self, name: &str, shape: &[usize]) -> Result<Tensor, ModelError> {
-        let name = format!("{}{name}", self.prefix);
+        self.stored(&format!("{}{name}", self.prefix), shape)
+    }
+
+    /// The tensor that the file has under this very name.
+    fn stored(&self, name: &str, shape: &[usize]) -> Result<Tensor, ModelError> {
         let wrong = |reason: String| ModelError::Weights {
             path: self.path.to_owned(),
             reason,
         };
         let view = self
             .tensors
-            .tensor(&name)
+            .tensor(name)
             .map_err(|_| wrong(format!("tensor `{name}` is missing")))?;
         if view.shape() != shape {
             let found = view.shape();
@@ -89,7 +93,19 @@ impl Weights<'_> {
     /// # Errors
     /// As [`Self::tensor`].
     pub fn values(&self, name: &str, shape: &[usize]) -> Result<Vec<f32>, ModelError> {
-        self.tensor(name, shape)?
+        self.flat(name, &self.tensor(name, shape)?)
+    }
+
+    /// As [`Self::values`], of the task head, which lies beside the encoder and not in it.
+    ///
+    /// # Errors
+    /// As [`Self::tensor`].
+    pub fn head_values(&self, name: &str, shape: &[usize]) -> Result<Vec<f32>, ModelError> {
+        self.flat(name, &self.stored(name, shape)?)
+    }
+
+    fn flat(&self, name: &str, tensor: &Tensor) -> Result<Vec<f32>, ModelError> {
+        tensor
             .flatten_all()
             .and_then(|flat| flat.to_vec1())
             .map_err(|error| ModelError::Weights {

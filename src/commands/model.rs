@@ -12,7 +12,7 @@ use crate::cli::UsageError;
 use crate::config::Config;
 use crate::output::{Output, table};
 
-/// Fetch and inspect sentence encoders.
+/// Fetch, inspect, import and export models.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     #[command(subcommand)]
@@ -35,7 +35,8 @@ enum Action {
     },
     /// Bring a version into the store: checked, tried, and there whole or not at all.
     Import {
-        /// A sentence-transformers folder, or a `.mar` archive that holds one with safetensors weights.
+        /// A sentence-transformers or cross-encoder folder, or a `.mar` archive that holds one, with
+        /// safetensors weights.
         source: PathBuf,
         /// Its name and version there. Default: its own, with the fingerprint as version.
         #[arg(long = "as", value_name = "NAME[:VERSION]")]
@@ -130,7 +131,7 @@ fn list(store: &ModelStore, output: Output) -> anyhow::Result<()> {
             vec![
                 model.name.clone(),
                 model.version.clone(),
-                model.dimension.to_string(),
+                dimension(model),
                 model.max_tokens.to_string(),
                 model.architecture.clone(),
             ]
@@ -146,6 +147,12 @@ fn list(store: &ModelStore, output: Output) -> anyhow::Result<()> {
         }));
         table(&rows)
     })
+}
+
+/// Of its vectors; a cross-encoder has none.
+fn dimension(card: &ModelCard) -> String {
+    card.dimension
+        .map_or_else(|| "–".to_owned(), |length| length.to_string())
 }
 
 fn describe(card: &ModelCard) -> String {
@@ -170,10 +177,11 @@ fn describe(card: &ModelCard) -> String {
         )
     });
     format!(
-        "{}\n  {}\n  dimension {}, cut at {} tokens\n  {}{release}\n{}",
+        "{}\n  {}\n  {}cut at {} tokens\n  {}{release}\n{}",
         card.version,
         card.architecture,
-        card.dimension,
+        card.dimension
+            .map_or(String::new(), |length| format!("dimension {length}, ")),
         card.max_tokens,
         card.folder.display(),
         files.join("\n")

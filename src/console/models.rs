@@ -109,7 +109,7 @@ fn versions(cards: &[ModelCard], in_use: Option<&str>) -> Markup {
                 th scope="row" { (shown(&card.name)) }
                 td { code { (shown(&card.version)) } @if in_use == Some(card.version.as_str()) { " in use" } }
                 td { (shown(&card.architecture)) }
-                td.n { (card.dimension) }
+                td.n { (card.dimension.map_or_else(|| "–".to_owned(), |length| length.to_string())) }
                 td.n { (bytes(size)) }
                 td.n { (time(imported.and_then(|at| i64::try_from(at).ok()))) }
                 td.wide { (card.release.as_ref().map_or(String::new(), |release| metrics(&release.metrics))) }

@@ -92,6 +92,13 @@ impl Serving {
                 }
             }
         }
+        if let Some(model) = &config.model_server.reranker {
+            self.part.not_ready(format!("loading {model}"));
+            let (server, model) = (Arc::clone(&self.server), model.clone());
+            let load = tokio::task::spawn_blocking(move || server.load_reranker(&model));
+            load.await
+                .context("loading the cross-encoder was cut off")??;
+        }
         self.server.loaded();
         self.part.ready();
         Ok(())

@@ -1,4 +1,4 @@
-//! Threads that take batches to the encoders.
+//! Threads that take batches to the models.
 //!
 //! Threads of our own and not `spawn_blocking`: they live as long as the server and do nothing but
 //! wait for the encoder's workers, and the runtime's blocking threads stay free for tokenizing.
@@ -8,7 +8,10 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Instant;
 
+use millrace_models::Segments;
+
 use crate::metrics::Metrics;
+use crate::network::Network;
 use crate::queue::{Batch, Dropped, Queue, Reply, RowError};
 
 /// Starts `batches` threads; they end when the queue is closed and empty.
@@ -47,12 +50,12 @@ fn compute(batch: Batch) -> Dropped {
         tokens,
         full,
     } = batch;
-    let sequences: Vec<&[u32]> = rows.iter().map(|row| row.sequence.as_slice()).collect();
+    let sequences: Vec<Segments<'_>> = rows.iter().map(|row| row.sequence.segments()).collect();
     let start = Instant::now();
-    let pooled = pool(&model, &sequences);
+    let computed = run(&*model, &sequences);
     let mut dropped = Dropped::default();
     // Below, a reply that nobody waits for any more is no error: its caller left meanwhile.
-    match pooled {
+    match computed {
         Ok(vectors) => {
             // How soon a batch fails says nothing of how fast others are computed.
             model.rate().batch_ended(tokens, start, full);
@@ -69,7 +72,7 @@ fn compute(batch: Batch) -> Dropped {
             );
             for row in rows {
                 let computed = answered(row.reply, || {
-                    let vectors = pool(&model, &[&row.sequence])?;
+                    let vectors = run(&*model, &[row.sequence.segments()])?;
                     Ok(vectors.into_iter().next().unwrap_or_default())
                 });
                 dropped.abandoned += u64::from(!computed);
@@ -94,8 +97,8 @@ fn answered(reply: Reply, compute: impl FnOnce() -> Result<Vec<f32>, String>) ->
     awaited
 }
 
-fn pool(model: &crate::registry::Served, sequences: &[&[u32]]) -> Result<Vec<Vec<f32>>, String> {
-    catch_unwind(AssertUnwindSafe(|| model.encoder().pool_tokens(sequences)))
+fn run(model: &dyn Network, sequences: &[Segments<'_>]) -> Result<Vec<Vec<f32>>, String> {
+    catch_unwind(AssertUnwindSafe(|| model.compute(sequences)))
         .map_err(|_| "it panicked".to_owned())?
         .map_err(|error| millrace_retry::error_chain(&error))
 }

@@ -13,7 +13,10 @@ pub struct ModelServerConfig {
     /// Models of the store, `NAME` or `NAME:VERSION`; the first is the default, and the first
     /// version of a name is that name's. Default: the configured `model.name`.
     pub models: Vec<String>,
-    /// Bearer token of requests for vectors. Default: none.
+    /// Cross-encoder of the store that ranks texts for a query, `NAME` or `NAME:VERSION`. Default:
+    /// none; then requests to rank are refused.
+    pub reranker: Option<String>,
+    /// Bearer token of requests for vectors and scores. Default: none.
     pub api_key: Option<String>,
     /// Bearer token of the calls that change what serves. Default: none; then they are open on
     /// loopback, and closed elsewhere.
@@ -44,6 +47,7 @@ impl Default for ModelServerConfig {
         Self {
             listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 7080)),
             models: Vec::new(),
+            reranker: None,
             api_key: None,
             admin_token: None,
             timeout_ms: 5_000,

@@ -1,4 +1,4 @@
-//! Why a request has no vectors. Each dialect says it in its own words.
+//! Why a request has no vectors or scores. Each dialect says it in its own words.
 
 use std::time::Duration;
 
@@ -78,8 +78,8 @@ pub(crate) enum ServeError {
     /// Models are still being loaded, or the process is stopping.
     #[error("{reason}")]
     NotReady { reason: String },
-    /// Only a cross-encoder ranks.
-    #[error("model is not a re-ranker model")]
+    /// Only a cross-encoder ranks, and none is configured. TEI's words, and what to do.
+    #[error("model is not a re-ranker model; name a cross-encoder in model_server.reranker")]
     NotAReranker,
     /// No token, or a wrong one.
     #[error("this call needs a token, as `Authorization: Bearer …`")]

@@ -1,11 +1,13 @@
-//! Sentence encoders over HTTP, in the interfaces that OpenAI, text-embeddings-inference (TEI) and
+//! Sentence encoders, and a cross-encoder that ranks, over HTTP, in the interfaces that OpenAI, text-embeddings-inference (TEI) and
 //! TorchServe have made known.
 //!
 //! The dataflow of a request:
 //! [`dialects`] (what is asked, in whose words) → `admission` (can it be done in its time?) →
 //! `prepare` (texts to token sequences, within the limits) → `queue` (rows of all requests) → `compute`
 //! (batches by a budget of tokens, on threads of their own) → `answer` (normalised, cut to the
-//! dimensions) → the dialect's words again. `registry` holds the models and versions that serve.
+//! dimensions) → the dialect's words again. `registry` holds the models and versions that serve,
+//! `reranker` the cross-encoder; to the queue both are a `network`. `ranking` makes pairs of a query and
+//! its texts, which go the same way.
 //!
 //! Promises:
 //! - A vector is the one that the encoder gives in this process, to rounding, whatever it was
@@ -27,10 +29,13 @@ pub mod dialects;
 mod error;
 mod inputs;
 mod metrics;
+mod network;
 mod prepare;
 mod queue;
+mod ranking;
 mod rate;
 mod registry;
+mod reranker;
 mod server;
 mod service;
 

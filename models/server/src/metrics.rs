@@ -1,6 +1,6 @@
 //! What is counted. The names are in `docs/metrics.md`.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use millrace_telemetry::prometheus_client::collector::Collector;
@@ -13,8 +13,11 @@ use millrace_telemetry::prometheus_client::registry::Registry as MetricsRegistry
 
 use crate::admission::Admission;
 use crate::dialects;
+use crate::network::Network;
 use crate::queue::Dropped;
+use crate::rate::Rate;
 use crate::registry::Registry;
+use crate::reranker::Reranker;
 
 type Labels<const N: usize> = [(&'static str, &'static str); N];
 
@@ -57,13 +60,13 @@ impl Metrics {
         self.requests.get_or_create(&labels).inc();
     }
 
-    /// A request has its vectors.
-    pub fn embedded(&self, inputs: usize, time: Duration) {
+    /// A request has its vectors or scores.
+    pub fn computed(&self, inputs: usize, time: Duration) {
         self.inputs.inc_by(inputs as u64);
         self.seconds.observe(time.as_secs_f64());
     }
 
-    /// A batch goes to an encoder.
+    /// A batch goes to a model.
     pub fn batch(&self, tokens: usize) {
         self.batches.inc();
         self.tokens.inc_by(tokens as u64);
@@ -84,30 +87,31 @@ impl Metrics {
         metrics: &mut MetricsRegistry,
         admission: Arc<Admission>,
         registry: Arc<Registry>,
+        reranker: Arc<OnceLock<Arc<Reranker>>>,
     ) {
         metrics.register(
             "millrace_model_server_requests",
-            "Requests for vectors and tokens, by interface and result",
+            "Requests for vectors, scores and tokens, by interface and result",
             self.requests.clone(),
         );
         metrics.register(
             "millrace_model_server_request_seconds",
-            "From the request's head to its vectors",
+            "From the request's head to its vectors or scores",
             self.seconds.clone(),
         );
         metrics.register(
             "millrace_model_server_inputs",
-            "Inputs that have their vectors",
+            "Inputs that have their vectors or scores",
             self.inputs.clone(),
         );
         metrics.register(
             "millrace_model_server_tokens",
-            "Tokens given to encoders",
+            "Tokens given to models",
             self.tokens.clone(),
         );
         metrics.register(
             "millrace_model_server_batches",
-            "Batches given to encoders",
+            "Batches given to models",
             self.batches.clone(),
         );
         metrics.register(
@@ -118,6 +122,7 @@ impl Metrics {
         metrics.register_collector(Box::new(Present {
             admission,
             registry,
+            reranker,
         }));
     }
 }
@@ -127,6 +132,7 @@ impl Metrics {
 struct Present {
     admission: Arc<Admission>,
     registry: Arc<Registry>,
+    reranker: Arc<OnceLock<Arc<Reranker>>>,
 }
 
 impl Collector for Present {
@@ -146,10 +152,16 @@ impl Collector for Present {
             None,
             zero.metric_type(),
         )?;
+        let mut rate = |name: &str, version: &str, rate: &Rate| {
+            let labels = [("model", name), ("version", version)];
+            let rate = ConstGauge::new(rate.tokens_per_second());
+            rate.encode(family.encode_family(&labels)?)
+        };
         for served in self.registry.all() {
-            let labels = [("model", served.name()), ("version", served.version())];
-            let rate = ConstGauge::new(served.rate().tokens_per_second());
-            rate.encode(family.encode_family(&labels)?)?;
+            rate(served.name(), served.version(), served.rate())?;
+        }
+        if let Some(reranker) = self.reranker.get() {
+            rate(reranker.name(), reranker.version(), reranker.rate())?;
         }
         Ok(())
     }

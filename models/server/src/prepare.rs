@@ -8,10 +8,10 @@ use crate::registry::Served;
 
 /// No ordinary text has tokens of this many bytes on average, so what a model can see of a text is
 /// within its tokens times this.
-const MAX_BYTES_PER_TOKEN: usize = 64;
+pub(crate) const MAX_BYTES_PER_TOKEN: usize = 64;
 
 /// Bytes of a token in ordinary English, about.
-const USUAL_BYTES_PER_TOKEN: usize = 4;
+pub(crate) const USUAL_BYTES_PER_TOKEN: usize = 4;
 
 /// About how many tokens each input has, before any is read: where there is no room for them, it is
 /// not worth reading.

@@ -1,6 +1,6 @@
 //! Rows of all requests, and the batches that are cut from them.
 //!
-//! A row is one text. The rows of a model wait in the order in which they came; a batch is of one
+//! A row is one text, or one pair of them. The rows of a model wait in the order in which they came; a batch is of one
 //! model, of the one whose first row has waited longest. There is no timer: whoever is free takes
 //! what is there, so that a lone query goes at once and a busy server has full batches.
 
@@ -8,12 +8,13 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
+use millrace_models::TokenSequence;
 use tokio::sync::oneshot;
 
 use crate::admission::Room;
-use crate::registry::Served;
+use crate::network::Network;
 
-/// Why a row has no vector.
+/// Why a row was not computed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum RowError {
     /// Its time was over before it was computed.
@@ -24,15 +25,15 @@ pub(crate) enum RowError {
     Stopped,
 }
 
-/// Where a row's vector goes.
+/// Where a row's vector, or its one score, goes.
 pub(crate) type Reply = oneshot::Sender<Result<Vec<f32>, RowError>>;
 
-/// One text on its way to a vector.
+/// One text on its way to a vector, or one pair on its way to a score.
 #[derive(Debug)]
 pub(crate) struct Row {
-    pub model: Arc<Served>,
-    /// What the encoder reads.
-    pub sequence: Vec<u32>,
+    pub model: Arc<dyn Network>,
+    /// What the model reads.
+    pub sequence: TokenSequence,
     pub deadline: Instant,
     pub reply: Reply,
     /// Given back with the row, whatever becomes of it.
@@ -42,7 +43,7 @@ pub(crate) struct Row {
 /// Rows of one model, to be computed together.
 #[derive(Debug)]
 pub(crate) struct Batch {
-    pub model: Arc<Served>,
+    pub model: Arc<dyn Network>,
     pub rows: Vec<Row>,
     pub tokens: usize,
     /// Whether rows of this model were left waiting.
@@ -126,10 +127,10 @@ impl Queue {
                 }
                 continue;
             }
-            if tokens > 0 && tokens + row.sequence.len() > budget {
+            if tokens > 0 && tokens + row.sequence.ids.len() > budget {
                 break;
             }
-            tokens += row.sequence.len();
+            tokens += row.sequence.ids.len();
             rows.extend(of_model.pop_front().map(|(_, row)| row));
         }
         let full = !of_model.is_empty();

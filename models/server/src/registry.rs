@@ -3,16 +3,15 @@
 use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, PoisonError, RwLock};
-use std::time::Instant;
 
 use jiff::Timestamp;
 use millrace_models::store::{InvalidReference, ModelReference, UNVERSIONED};
-use millrace_models::{Encoder, EncoderOptions, ModelError, ModelStore, StoreError};
+use millrace_models::{Encoder, EncoderOptions, ModelError, ModelStore, Segments, StoreError};
 use serde::Deserialize;
 
 use crate::error::ServeError;
+use crate::network::{Network, next_id, warm_up};
 use crate::rate::Rate;
 
 /// One version of a model, warm.
@@ -37,11 +36,6 @@ struct SentenceTransformers {
 }
 
 impl Served {
-    /// Tells one load of a model from another.
-    pub fn id(&self) -> u64 {
-        self.id
-    }
-
     pub fn name(&self) -> &str {
         &self.name
     }
@@ -56,10 +50,6 @@ impl Served {
 
     pub fn encoder(&self) -> &Encoder {
         &self.encoder
-    }
-
-    pub fn rate(&self) -> &Rate {
-        &self.rate
     }
 
     pub fn loaded_at(&self) -> Timestamp {
@@ -78,6 +68,21 @@ impl Served {
         };
         let prompt = self.prompts.get(name).ok_or_else(unknown)?;
         Ok(prompt)
+    }
+}
+
+impl Network for Served {
+    fn id(&self) -> u64 {
+        self.id
+    }
+
+    fn rate(&self) -> &Rate {
+        &self.rate
+    }
+
+    fn compute(&self, texts: &[Segments<'_>]) -> Result<Vec<Vec<f32>>, ModelError> {
+        let sequences: Vec<&[u32]> = texts.iter().map(|text| text.ids).collect();
+        self.encoder.pool_tokens(&sequences)
     }
 }
 
@@ -131,7 +136,6 @@ pub(crate) struct Registry {
     store: ModelStore,
     threads: Option<NonZeroUsize>,
     models: RwLock<Models>,
-    loads: AtomicU64,
 }
 
 impl Registry {
@@ -140,7 +144,6 @@ impl Registry {
             store,
             threads,
             models: RwLock::default(),
-            loads: AtomicU64::new(0),
         }
     }
 
@@ -150,14 +153,7 @@ impl Registry {
         reference: &str,
         at_startup: bool,
     ) -> Result<Arc<Served>, RegisterError> {
-        let reference: ModelReference = reference.parse()?;
-        let folder = self.store.locate(&reference)?;
-        let stored: ModelReference = folder
-            .file_name()
-            .unwrap_or_default()
-            .to_string_lossy()
-            .parse()?;
-        self.register_folder(stored, folder, at_startup)
+        self.register_version(VersionFolder::find(&self.store, reference)?, at_startup)
     }
 
     /// As [`Self::register`], for a folder anywhere.
@@ -167,8 +163,19 @@ impl Registry {
         folder: PathBuf,
         at_startup: bool,
     ) -> Result<Arc<Served>, RegisterError> {
-        let name = reference.name;
-        let version = reference.version.unwrap_or_else(|| UNVERSIONED.to_owned());
+        self.register_version(VersionFolder::new(reference, folder), at_startup)
+    }
+
+    fn register_version(
+        &self,
+        found: VersionFolder,
+        at_startup: bool,
+    ) -> Result<Arc<Served>, RegisterError> {
+        let VersionFolder {
+            name,
+            version,
+            folder,
+        } = found;
         let already = || RegisterError::AlreadyServes {
             name: name.clone(),
             version: version.clone(),
@@ -182,9 +189,12 @@ impl Registry {
         };
         let encoder = Encoder::load(&folder, options)?;
         let prompts = prompts(&folder)?;
-        let rate = warm_up(&encoder)?;
+        let rate = warm_up(encoder.max_tokens(), encoder.vocabulary(), |batch| {
+            let sequences: Vec<&[u32]> = batch.iter().map(|text| text.ids).collect();
+            encoder.pool_tokens(&sequences).map(drop)
+        })?;
         let served = Arc::new(Served {
-            id: self.loads.fetch_add(1, Relaxed),
+            id: next_id(),
             name: name.clone(),
             version: version.clone(),
             folder,
@@ -352,6 +362,31 @@ fn listed<'a>(names: impl Iterator<Item = &'a String>) -> String {
     }
 }
 
+/// A version of a model, and where it lies.
+#[derive(Debug)]
+pub(crate) struct VersionFolder {
+    pub name: String,
+    pub version: String,
+    pub folder: PathBuf,
+}
+
+impl VersionFolder {
+    fn new(reference: ModelReference, folder: PathBuf) -> Self {
+        Self {
+            name: reference.name,
+            version: reference.version.unwrap_or_else(|| UNVERSIONED.to_owned()),
+            folder,
+        }
+    }
+
+    /// Of the store, by `NAME` or `NAME:VERSION`; a name alone may stand for its only version.
+    pub fn find(store: &ModelStore, reference: &str) -> Result<Self, RegisterError> {
+        let folder = store.locate(&reference.parse()?)?;
+        let stored = folder.file_name().unwrap_or_default().to_string_lossy();
+        Ok(Self::new(stored.parse()?, folder))
+    }
+}
+
 fn prompts(folder: &Path) -> Result<BTreeMap<String, String>, RegisterError> {
     let path = folder.join("config_sentence_transformers.json");
     let bytes = match std::fs::read(&path) {
@@ -362,17 +397,4 @@ fn prompts(folder: &Path) -> Result<BTreeMap<String, String>, RegisterError> {
     serde_json::from_slice::<SentenceTransformers>(&bytes)
         .map(|config| config.prompts)
         .map_err(|source| RegisterError::Prompts { path, source })
-}
-
-/// Brings the weights into the caches and the workers to life, and measures. Half of what the model
-/// reads at most, which is about what texts have.
-fn warm_up(encoder: &Encoder) -> Result<Rate, ModelError> {
-    let length = (encoder.max_tokens() / 2).max(1);
-    let ids = (0..length).map(|index| (index % encoder.vocabulary()) as u32);
-    let sequence: Vec<u32> = ids.collect();
-    let batch = vec![sequence.as_slice(); 8];
-    encoder.pool_tokens(&batch)?;
-    let start = Instant::now();
-    encoder.pool_tokens(&batch)?;
-    Ok(Rate::measured(length * batch.len(), start.elapsed()))
 }

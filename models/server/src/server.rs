@@ -18,6 +18,7 @@ use crate::dialects;
 use crate::metrics::Metrics;
 use crate::queue::Queue;
 use crate::registry::{RegisterError, Registry};
+use crate::reranker::Reranker;
 use crate::service::{Service, State};
 
 /// Why a model server does not start.
@@ -31,9 +32,11 @@ pub enum StartError {
     Thread(#[source] std::io::Error),
 }
 
-/// Sentence encoders over HTTP.
+/// Sentence encoders, and one cross-encoder, over HTTP.
 #[derive(Debug)]
 pub struct ModelServer {
+    store: ModelStore,
+    encoder_threads: Option<NonZeroUsize>,
     service: Arc<Service>,
     threads: Mutex<Vec<JoinHandle<()>>>,
 }
@@ -56,7 +59,7 @@ impl ModelServer {
             .map_err(StartError::Thread)?;
         let (state, _) = watch::channel(State::Loading);
         let service = Service {
-            registry: Arc::new(Registry::new(store, threads)),
+            registry: Arc::new(Registry::new(store.clone(), threads)),
             admission: Admission::new(config.max_queued_tokens),
             bodies: Arc::new(Semaphore::new(
                 config.max_in_flight_bytes.min(Semaphore::MAX_PERMITS),
@@ -64,12 +67,15 @@ impl ModelServer {
             readers: Arc::new(Semaphore::new(
                 std::thread::available_parallelism().map_or(2, NonZeroUsize::get),
             )),
+            reranker: Arc::default(),
             queue,
             metrics,
             state,
             config,
         };
         Ok(Self {
+            store,
+            encoder_threads: threads,
             service: Arc::new(service),
             threads: Mutex::new(started),
         })
@@ -98,6 +104,17 @@ impl ModelServer {
         Ok(())
     }
 
+    /// Loads the cross-encoder of the store that ranks, and warms it up. Blocks for seconds. One that
+    /// ranks already stays.
+    ///
+    /// # Errors
+    /// [`RegisterError`].
+    pub fn load_reranker(&self, reference: &str) -> Result<(), RegisterError> {
+        let reranker = Reranker::load(&self.store, reference, self.encoder_threads)?;
+        self.service.reranker.get_or_init(|| Arc::new(reranker));
+        Ok(())
+    }
+
     /// All models that there are at the start serve: requests are taken.
     pub fn loaded(&self) {
         self.service.state.send_replace(State::Ready);
@@ -116,6 +133,7 @@ impl ModelServer {
             metrics,
             Arc::clone(&service.admission),
             Arc::clone(&service.registry),
+            Arc::clone(&service.reranker),
         );
     }
 

@@ -1,8 +1,10 @@
-//! One request from its inputs to its vectors, whatever the dialect.
+//! One request from its inputs to its vectors, whatever the dialect; how rows are computed, whatever
+//! they are for.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
+use millrace_models::TokenSequence;
 use tokio::sync::{Semaphore, oneshot, watch};
 
 use crate::admission::Admission;
@@ -11,9 +13,11 @@ use crate::config::ModelServerConfig;
 use crate::error::ServeError;
 use crate::inputs::Inputs;
 use crate::metrics::Metrics;
+use crate::network::Network;
 use crate::prepare::{Reading, estimate, prepare};
 use crate::queue::{Queue, Row, RowError};
 use crate::registry::{Registry, Served};
+use crate::reranker::Reranker;
 
 /// When a request's answer is worth nothing any more.
 #[derive(Clone, Copy, Debug)]
@@ -60,6 +64,15 @@ pub(crate) struct Embedded {
     pub tokens: usize,
 }
 
+/// What a model made of the rows of a request, in their order.
+#[derive(Debug)]
+pub(crate) struct Computed {
+    /// A vector each, or one score.
+    pub rows: Vec<Vec<f32>>,
+    /// Tokens computed, those that the model adds included.
+    pub tokens: usize,
+}
+
 /// Whether requests are taken.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum State {
@@ -73,6 +86,8 @@ pub(crate) enum State {
 pub(crate) struct Service {
     pub config: ModelServerConfig,
     pub registry: Arc<Registry>,
+    /// Set once, where one is configured.
+    pub reranker: Arc<OnceLock<Arc<Reranker>>>,
     pub admission: Arc<Admission>,
     pub queue: Arc<Queue>,
     pub metrics: Metrics,
@@ -115,15 +130,34 @@ impl Service {
             prompt: prompt.transpose()?,
             max_text_bytes: self.config.max_text_bytes,
         };
-        // Before the texts are read: where there is no room, being told so costs nearly nothing.
         let guessed = estimate(&model, &inputs);
-        let mut rooms = self
-            .admission
-            .admit(&guessed, model.rate(), deadline.at())?;
         let reader = Arc::clone(&model);
-        let read = move || prepare(&reader, &inputs, &reading);
+        let read = move || {
+            let sequences = prepare(&reader, &inputs, &reading)?;
+            Ok(sequences.into_iter().map(TokenSequence::alone).collect())
+        };
+        let Computed {
+            rows: mut vectors,
+            tokens,
+        } = self.compute(model, &guessed, deadline, read).await?;
+        for vector in &mut vectors {
+            shape.apply(vector);
+        }
+        Ok(Embedded { vectors, tokens })
+    }
+
+    /// Admits rows of about `guessed` tokens each, lets `read` make them, and has them computed.
+    pub async fn compute(
+        &self,
+        model: Arc<dyn Network>,
+        guessed: &[usize],
+        deadline: Deadline,
+        read: impl FnOnce() -> Result<Vec<TokenSequence>, ServeError> + Send + 'static,
+    ) -> Result<Computed, ServeError> {
+        // Before the texts are read: where there is no room, being told so costs nearly nothing.
+        let mut rooms = self.admission.admit(guessed, model.rate(), deadline.at())?;
         let sequences = self.read(deadline, read).await?;
-        let lengths: Vec<usize> = sequences.iter().map(Vec::len).collect();
+        let lengths: Vec<usize> = sequences.iter().map(|row| row.ids.len()).collect();
         let tokens: usize = lengths.iter().sum();
         let limit = self.config.max_queued_tokens;
         if tokens > limit {
@@ -134,8 +168,8 @@ impl Service {
         }
         let mut replies = Vec::with_capacity(sequences.len());
         let rows = sequences.into_iter().zip(rooms).map(|(sequence, room)| {
-            let (reply, vector) = oneshot::channel();
-            replies.push(vector);
+            let (reply, computed) = oneshot::channel();
+            replies.push(computed);
             Row {
                 model: Arc::clone(&model),
                 sequence,
@@ -146,8 +180,8 @@ impl Service {
         });
         self.queue.push(rows.collect());
         // Dropped when the time is over: rows whose reply nobody waits for are not computed.
-        let vectors = match deadline.within(collect(replies)).await? {
-            Ok(vectors) => vectors,
+        let rows = match deadline.within(collect(replies)).await? {
+            Ok(rows) => rows,
             Err(RowError::Late) => return Err(deadline.late()),
             Err(RowError::Failed(reason)) => return Err(ServeError::Encoder { reason }),
             Err(RowError::Stopped) => {
@@ -156,17 +190,9 @@ impl Service {
                 });
             }
         };
-        let shaped = vectors.into_iter().map(|mut vector| {
-            shape.apply(&mut vector);
-            vector
-        });
-        let embedded = Embedded {
-            vectors: shaped.collect(),
-            tokens,
-        };
         self.metrics
-            .embedded(embedded.vectors.len(), deadline.started.elapsed());
-        Ok(embedded)
+            .computed(rows.len(), deadline.started.elapsed());
+        Ok(Computed { rows, tokens })
     }
 
     /// What `work` makes of texts, on a blocking thread, for as many requests at a time as there are
@@ -200,7 +226,9 @@ async fn collect(
     for reply in replies {
         let vector = reply.await.unwrap_or(Err(RowError::Stopped))?;
         if vector.is_empty() || !vector.iter().all(|component| component.is_finite()) {
-            return Err(RowError::Failed("a vector is not finite".to_owned()));
+            return Err(RowError::Failed(
+                "what it computed is not finite".to_owned(),
+            ));
         }
         vectors.push(vector);
     }
@@ -221,6 +249,7 @@ mod tests {
         let store = ModelStore::at(Path::new("nowhere"));
         Service {
             registry: Arc::new(Registry::new(store, None)),
+            reranker: Arc::default(),
             admission: Admission::new(config.max_queued_tokens),
             queue: Arc::default(),
             metrics: Metrics::new(),

@@ -3,17 +3,24 @@
 use std::sync::{Mutex, PoisonError};
 
 use crate::config::ModelConfig;
+use crate::cpu::head::Head;
 use crate::cpu::kernels::Kernels;
+use crate::cpu::layers::{LayerNorm, Linear, add};
 use crate::cpu::matmul::{Matrix, MatrixMut, Parallelism, multiply};
 use crate::error::ModelError;
-use crate::layout::{EMBEDDING_NORM, LayerLayout, LinearLayout, embedding_table};
+use crate::layout::{EMBEDDING_NORM, LayerLayout, embedding_table};
+use crate::sequence::Segments;
 use crate::weights::Weights;
 
 /// A BERT-family encoder in f32 on the CPU.
 pub(crate) struct CpuBert {
     words: Vec<f32>,
-    /// Position embeddings with the first token type's already added: a text alone has no second.
+    /// Position embeddings with the first token type's already added: a text alone has no other.
     positions: Vec<f32>,
+    /// What the second token type's embedding is more than the first one's; empty where the model
+    /// knows one type.
+    second_type: Vec<f32>,
+    head: Head,
     embedding_norm: LayerNorm,
     layers: Vec<Layer>,
     hidden_size: usize,
@@ -33,21 +40,6 @@ struct Layer {
     output_norm: LayerNorm,
 }
 
-/// `y = x·W + b`
-struct Linear {
-    /// `[inputs, outputs]`, row-major.
-    weight: Vec<f32>,
-    bias: Vec<f32>,
-    inputs: usize,
-    outputs: usize,
-}
-
-struct LayerNorm {
-    gain: Vec<f32>,
-    bias: Vec<f32>,
-    epsilon: f32,
-}
-
 /// What one micro-batch is computed in. Grows to the largest micro-batch seen.
 #[derive(Default)]
 struct Workspace {
@@ -62,7 +54,12 @@ struct Workspace {
 }
 
 impl CpuBert {
-    pub fn load(weights: &Weights<'_>, config: &ModelConfig) -> Result<Self, ModelError> {
+    /// With what its last layer goes through.
+    pub fn load(
+        weights: &Weights<'_>,
+        config: &ModelConfig,
+        head: Head,
+    ) -> Result<Self, ModelError> {
         let hidden = config.hidden_size;
         let table =
             |kind: &str, rows: usize| weights.values(&embedding_table(kind), &[rows, hidden]);
@@ -71,7 +68,14 @@ impl CpuBert {
         for row in positions.chunks_exact_mut(hidden) {
             add(row, &types[..hidden]);
         }
+        let (first, others) = types.split_at(hidden);
+        let second_type = others
+            .iter()
+            .zip(first)
+            .map(|(second, first)| second - first);
         Ok(Self {
+            second_type: second_type.collect(),
+            head,
             words: table("word", config.vocab_size)?,
             positions,
             embedding_norm: LayerNorm::load(weights, EMBEDDING_NORM, config)?,
@@ -86,11 +90,11 @@ impl CpuBert {
         })
     }
 
-    /// Mean-pooled vectors, one a sequence.
+    /// What the head makes of each sequence: a mean vector, or a score.
     ///
-    /// The sequences are not empty, no longer than the position table and their ids are in the
-    /// vocabulary: the encoder checked that.
-    pub fn forward(&self, sequences: &[&[u32]], parallelism: Parallelism) -> Vec<Vec<f32>> {
+    /// The sequences are not empty, no longer than the position table, their ids are in the
+    /// vocabulary, and a second segment has a token type: the caller checked that.
+    pub fn forward(&self, sequences: &[Segments<'_>], parallelism: Parallelism) -> Vec<Vec<f32>> {
         // A panic elsewhere leaves the list itself whole: it only ever holds finished workspaces.
         let idle = || self.idle.lock().unwrap_or_else(PoisonError::into_inner);
         let mut workspace = idle().pop().unwrap_or_default();
@@ -103,10 +107,10 @@ impl CpuBert {
     fn forward_in(
         &self,
         workspace: &mut Workspace,
-        sequences: &[&[u32]],
+        sequences: &[Segments<'_>],
         parallelism: Parallelism,
     ) -> Vec<Vec<f32>> {
-        let tokens: usize = sequences.iter().map(|sequence| sequence.len()).sum();
+        let tokens: usize = sequences.iter().map(|sequence| sequence.ids.len()).sum();
         let (hidden_size, wide_size) = (self.hidden_size, self.intermediate_size);
         let Workspace {
             hidden,
@@ -131,27 +135,37 @@ impl CpuBert {
             layer.output.add_to(intermediate, hidden, parallelism);
             layer.output_norm.apply(hidden, self.kernels);
         }
-        self.pool(sequences, hidden)
+        self.head.apply(sequences, hidden)
     }
 
-    fn embed(&self, sequences: &[&[u32]], hidden: &mut [f32]) {
+    fn embed(&self, sequences: &[Segments<'_>], hidden: &mut [f32]) {
         let width = self.hidden_size;
-        let ids = sequences
-            .iter()
-            .flat_map(|sequence| sequence.iter().enumerate());
-        for (row, (position, id)) in hidden.chunks_exact_mut(width).zip(ids) {
-            row.copy_from_slice(&self.words[*id as usize * width..][..width]);
+        let tokens = sequences.iter().flat_map(|sequence| {
+            let ids = sequence.ids.iter().enumerate();
+            ids.map(|(position, id)| (position, *id, position >= sequence.second_from))
+        });
+        for (row, (position, id, is_second)) in hidden.chunks_exact_mut(width).zip(tokens) {
+            row.copy_from_slice(&self.words[id as usize * width..][..width]);
             add(row, &self.positions[position * width..][..width]);
+            if is_second {
+                add(row, &self.second_type);
+            }
         }
         self.embedding_norm.apply(hidden, self.kernels);
     }
 
     /// `softmax(Q·Kᵀ)·V` of each head of each sequence; the scale is already in Q.
-    fn attend(&self, sequences: &[&[u32]], qkv: &[f32], scores: &mut [f32], context: &mut [f32]) {
+    fn attend(
+        &self,
+        sequences: &[Segments<'_>],
+        qkv: &[f32],
+        scores: &mut [f32],
+        context: &mut [f32],
+    ) {
         let (width, size) = (self.hidden_size, self.head_size);
         let stride = 3 * width;
         let mut first = 0;
-        for length in sequences.iter().map(|sequence| sequence.len()) {
+        for length in sequences.iter().map(|sequence| sequence.ids.len()) {
             let scores = &mut scores[..length * length];
             for column in (0..width).step_by(size) {
                 let part = |third: usize| {
@@ -178,24 +192,6 @@ impl CpuBert {
             first += length;
         }
     }
-
-    fn pool(&self, sequences: &[&[u32]], mut hidden: &[f32]) -> Vec<Vec<f32>> {
-        let mut vectors = Vec::with_capacity(sequences.len());
-        for sequence in sequences {
-            let (rows, rest) = hidden.split_at(sequence.len() * self.hidden_size);
-            hidden = rest;
-            let mut vector = vec![0.0; self.hidden_size];
-            for row in rows.chunks_exact(self.hidden_size) {
-                add(&mut vector, row);
-            }
-            let length = sequence.len() as f32;
-            for value in &mut vector {
-                *value /= length;
-            }
-            vectors.push(vector);
-        }
-        vectors
-    }
 }
 
 impl Layer {
@@ -215,87 +211,12 @@ impl Layer {
     }
 }
 
-impl Linear {
-    /// Puts the parts side by side, each multiplied by its scale.
-    fn load(weights: &Weights<'_>, layout: &LinearLayout) -> Result<Self, ModelError> {
-        let LinearLayout {
-            parts,
-            inputs,
-            outputs_each,
-        } = layout;
-        let (inputs, outputs_each) = (*inputs, *outputs_each);
-        let outputs = parts.len() * outputs_each;
-        let mut weight = vec![0.0; inputs * outputs];
-        let mut bias = Vec::with_capacity(outputs);
-        for (part, (name, scale)) in parts.iter().enumerate() {
-            let scale = *scale as f32;
-            // Stored as [outputs, inputs].
-            let stored = weights.values(&format!("{name}.weight"), &[outputs_each, inputs])?;
-            for (output, row) in stored.chunks_exact(inputs).enumerate() {
-                for (input, value) in row.iter().enumerate() {
-                    weight[input * outputs + part * outputs_each + output] = value * scale;
-                }
-            }
-            let stored = weights.values(&format!("{name}.bias"), &[outputs_each])?;
-            bias.extend(stored.iter().map(|value| value * scale));
-        }
-        Ok(Self {
-            weight,
-            bias,
-            inputs,
-            outputs,
-        })
-    }
-
-    /// `y = x·W + b`
-    fn apply(&self, x: &[f32], y: &mut [f32], parallelism: Parallelism) {
-        for row in y.chunks_exact_mut(self.outputs) {
-            row.copy_from_slice(&self.bias);
-        }
-        self.accumulate(x, y, parallelism);
-    }
-
-    /// `y += x·W + b`
-    fn add_to(&self, x: &[f32], y: &mut [f32], parallelism: Parallelism) {
-        for row in y.chunks_exact_mut(self.outputs) {
-            add(row, &self.bias);
-        }
-        self.accumulate(x, y, parallelism);
-    }
-
-    fn accumulate(&self, x: &[f32], y: &mut [f32], parallelism: Parallelism) {
-        let rows = x.len() / self.inputs;
-        multiply(
-            &mut MatrixMut::new(y, rows, self.outputs, self.outputs),
-            true,
-            Matrix::new(x, rows, self.inputs, self.inputs),
-            Matrix::new(&self.weight, self.inputs, self.outputs, self.outputs),
-            parallelism,
-        );
-    }
-}
-
-impl LayerNorm {
-    fn load(weights: &Weights<'_>, path: &str, config: &ModelConfig) -> Result<Self, ModelError> {
-        let shape = [config.hidden_size];
-        Ok(Self {
-            gain: weights.values(&format!("{path}.weight"), &shape)?,
-            bias: weights.values(&format!("{path}.bias"), &shape)?,
-            epsilon: config.layer_norm_eps as f32,
-        })
-    }
-
-    fn apply(&self, rows: &mut [f32], kernels: Kernels) {
-        kernels.layer_norm(rows, &self.gain, &self.bias, self.epsilon);
-    }
-}
-
 impl Workspace {
-    fn fit(&mut self, model: &CpuBert, sequences: &[&[u32]]) {
-        let tokens: usize = sequences.iter().map(|sequence| sequence.len()).sum();
+    fn fit(&mut self, model: &CpuBert, sequences: &[Segments<'_>]) {
+        let tokens: usize = sequences.iter().map(|sequence| sequence.ids.len()).sum();
         let longest = sequences
             .iter()
-            .map(|sequence| sequence.len())
+            .map(|sequence| sequence.ids.len())
             .max()
             .unwrap_or(0);
         let grow = |values: &mut Vec<f32>, length: usize| {
@@ -310,11 +231,5 @@ impl Workspace {
         );
         grow(&mut self.context, tokens * model.hidden_size);
         grow(&mut self.scores, longest * longest);
-    }
-}
-
-fn add(row: &mut [f32], other: &[f32]) {
-    for (value, other) in row.iter_mut().zip(other) {
-        *value += other;
     }
 }

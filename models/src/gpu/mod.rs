@@ -228,7 +228,8 @@ mod tests {
     use gemm::Parallelism;
 
     use super::*;
-    use crate::cpu::CpuBert;
+    use crate::cpu::{CpuBert, Head};
+    use crate::sequence::Segments;
     use crate::weights::WeightsFile;
 
     const CONFIG: ModelConfig = ModelConfig {
@@ -314,7 +315,7 @@ mod tests {
         let weights = file.tensors().unwrap();
         let gpu =
             GpuBert::load_to(&weights, &CONFIG, Device::Cpu, DType::F32, "cpu".to_owned()).unwrap();
-        let cpu = CpuBert::load(&weights, &CONFIG).unwrap();
+        let cpu = CpuBert::load(&weights, &CONFIG, Head::Mean).unwrap();
         // One alone, equal ones, ones that share a group with padding, and ones that don't.
         for lengths in [&[1][..], &[7, 7, 7], &[40, 3, 37, 80, 35, 1, 79, 12, 10]] {
             let sequences: Vec<Vec<u32>> = lengths
@@ -327,7 +328,8 @@ mod tests {
                 })
                 .collect();
             let sequences: Vec<&[u32]> = sequences.iter().map(Vec::as_slice).collect();
-            let wanted = cpu.forward(&sequences, Parallelism::None);
+            let alone: Vec<_> = sequences.iter().map(|ids| Segments::alone(ids)).collect();
+            let wanted = cpu.forward(&alone, Parallelism::None);
             let found = gpu.forward(&sequences).unwrap();
             assert_eq!(found.len(), lengths.len());
             for (wanted, found) in wanted.iter().zip(&found) {

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use crate::config::ModelConfig;
+use crate::config::{ModelConfig, ModelKind};
 use crate::error::ModelError;
 use crate::fingerprint::{ModelFingerprint, sha256_of};
 use crate::store::error::StoreError;
@@ -20,12 +20,14 @@ pub struct ModelCard {
     pub folder: PathBuf,
     /// Name and short fingerprint, as records and indexes carry it.
     pub version: String,
-    /// Who makes its vectors.
+    /// Who makes its vectors or scores.
     pub fingerprint: ModelFingerprint,
+    /// What it makes of texts.
+    pub kind: ModelKind,
     /// Such as `bert, 6 layers, 12 heads, mean pooling`.
     pub architecture: String,
-    /// Length of a vector.
-    pub dimension: usize,
+    /// Length of a vector; a cross-encoder makes none.
+    pub dimension: Option<usize>,
     /// Where texts are cut, in tokens, special ones included.
     pub max_tokens: usize,
     /// The files, by path.
@@ -46,12 +48,16 @@ pub struct ModelFile {
 }
 
 impl ModelCard {
-    /// Reads and hashes a sentence-transformers folder; it need not be in a store.
+    /// Reads and hashes a model's folder; it need not be in a store.
     ///
     /// # Errors
     /// [`StoreError::Model`] when it is missing, incomplete or of another architecture.
     pub fn read(folder: &Path) -> Result<Self, StoreError> {
-        let config = ModelConfig::read(folder).map_err(StoreError::Model)?;
+        let (kind, config) = ModelConfig::read_any(folder).map_err(StoreError::Model)?;
+        let (head, dimension) = match kind {
+            ModelKind::SentenceEncoder => ("mean pooling", Some(config.hidden_size)),
+            ModelKind::CrossEncoder => ("cross-encoder", None),
+        };
         let mut files = Vec::new();
         collect(folder, "", &mut files).map_err(StoreError::Model)?;
         // It tells of the others, and is no part of the model.
@@ -72,11 +78,12 @@ impl ModelCard {
             name,
             folder: folder.to_owned(),
             fingerprint,
+            kind,
             architecture: format!(
-                "bert, {} layers, {} heads, mean pooling",
+                "bert, {} layers, {} heads, {head}",
                 config.layers, config.heads
             ),
-            dimension: config.hidden_size,
+            dimension,
             max_tokens: config.max_tokens,
             files,
             release: Release::read(folder).map_err(StoreError::Model)?,

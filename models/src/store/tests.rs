@@ -142,7 +142,7 @@ async fn pulls_from_the_hub_with_progress_and_lists() -> Result<()> {
     let card = store.show(&"tiny".parse()?)?;
     assert_eq!(
         (card.dimension, card.max_tokens, card.files.len()),
-        (4, 16, FILES.len())
+        (Some(4), 16, FILES.len())
     );
     assert_eq!(card.fingerprint, ModelFingerprint::of_folder(&folder)?);
     assert!(card.version.starts_with("tiny@"));

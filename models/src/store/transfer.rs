@@ -15,14 +15,16 @@ use super::files;
 use super::reference::{ModelReference, UNVERSIONED};
 use super::release::{RELEASE_FILE, Release};
 use super::{ModelStore, archive};
-use crate::config::ModelConfig;
+use crate::config::{ModelConfig, ModelKind};
+use crate::cross_encoder::CrossEncoder;
 use crate::encoder::{Encoder, EncoderOptions};
+use crate::error::ModelError;
 
-/// What a model must be able to encode before it may serve.
+/// What a model must be able to compute before it may serve.
 const TRIAL: [&str; 2] = ["The moon pulls the ocean twice a day.", "trial"];
 
 impl ModelStore {
-    /// Imports a sentence-transformers folder or a `.mar` archive that holds one. Without a name it
+    /// Imports a sentence-transformers or cross-encoder folder, or a `.mar` archive that holds one. Without a name it
     /// has the folder's or the archive's own; without a version, a folder's is the beginning of its
     /// fingerprint. Blocks for seconds; `progress` is told files done and in all.
     ///
@@ -58,7 +60,7 @@ impl ModelStore {
             (name, Some(version))
         } else {
             // The architecture first: a folder of another kind is refused by its kind.
-            ModelConfig::read(source).map_err(StoreError::Model)?;
+            ModelConfig::read_any(source).map_err(StoreError::Model)?;
             files::copy(
                 source,
                 &files::model_files(source)?,
@@ -104,19 +106,9 @@ impl ModelStore {
                 file.path, file.sha256
             )));
         }
-        let encoder =
-            Encoder::load(staged, EncoderOptions::default()).map_err(StoreError::Model)?;
-        let vectors = encoder.encode(&TRIAL).map_err(StoreError::Model)?;
-        for (text, vector) in TRIAL.iter().zip(&vectors) {
-            let length: f32 = vector.iter().map(|value| value * value).sum();
-            // Of weights that are not finite, or all zero.
-            if !(0.99..1.01).contains(&length.sqrt()) {
-                return Err(refuse(format!(
-                    "its vector of {text:?} has the length {}, and not 1",
-                    length.sqrt()
-                )));
-            }
-        }
+        try_out(card.kind, staged)
+            .map_err(StoreError::Model)?
+            .map_err(refuse)?;
         Ok(card)
     }
 
@@ -207,6 +199,33 @@ impl ModelStore {
         std::fs::rename(&staged, target).map_err(|error| files::io("write", target, error))?;
         Ok(card)
     }
+}
+
+/// Computes something with a staged model; what is wrong with it, where it loads and its weights are
+/// not finite or all zero.
+fn try_out(kind: ModelKind, staged: &Path) -> Result<Result<(), String>, ModelError> {
+    match kind {
+        ModelKind::SentenceEncoder => {
+            let encoder = Encoder::load(staged, EncoderOptions::default())?;
+            let vectors = encoder.encode(&TRIAL)?;
+            for (text, vector) in TRIAL.iter().zip(&vectors) {
+                let squares: f32 = vector.iter().map(|value| value * value).sum();
+                let length = squares.sqrt();
+                if !(0.99..1.01).contains(&length) {
+                    return Ok(Err(format!(
+                        "its vector of {text:?} has the length {length}, and not 1"
+                    )));
+                }
+            }
+        }
+        ModelKind::CrossEncoder => {
+            let scores = CrossEncoder::load(staged, None)?.score(TRIAL[0], &TRIAL)?;
+            if let Some(score) = scores.iter().find(|score| !score.is_finite()) {
+                return Ok(Err(format!("its score of {:?} is {score}", TRIAL[0])));
+            }
+        }
+    }
+    Ok(Ok(()))
 }
 
 /// What a folder calls itself. One whose name can't be a model's needs another.

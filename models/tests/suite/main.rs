@@ -1,7 +1,10 @@
 //! The encoder and its tokenizer on the real model, which the store fetches on the first run.
 #![allow(clippy::unwrap_used)]
 
+mod cross_encoder;
 mod encoder;
+#[path = "../fixture/cross_encoder.rs"]
+mod fixture;
 mod reference;
 mod refusals;
 mod tokenizer;

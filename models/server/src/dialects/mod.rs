@@ -15,6 +15,7 @@ use axum::Router;
 use axum::extract::{DefaultBodyLimit, State};
 use axum::http::{HeaderName, HeaderValue, Method, Uri, header};
 use axum::response::{IntoResponse, Response};
+use millrace_models::ModelFingerprint;
 
 use self::openai::OpenAi;
 use self::tei::Tei;
@@ -81,13 +82,17 @@ fn refused<D: Dialect>(error: &ServeError) -> Response {
 
 /// Says which model made the vectors, for whoever must not mix two.
 fn signed(model: &Served, answer: impl IntoResponse) -> Response {
-    let mut response = answer.into_response();
     let encoder = model.encoder();
+    signed_by(encoder.version(), encoder.fingerprint(), answer)
+}
+
+fn signed_by(version: &str, fingerprint: &ModelFingerprint, answer: impl IntoResponse) -> Response {
+    let mut response = answer.into_response();
     for (name, value) in [
-        (MODEL_VERSION, encoder.version()),
-        (MODEL_FINGERPRINT, encoder.fingerprint().as_str()),
+        (MODEL_VERSION, version),
+        (MODEL_FINGERPRINT, fingerprint.as_str()),
     ] {
-        // A model's name may hold what a header can't; then its vectors are unsigned.
+        // A model's name may hold what a header can't; then the answer is unsigned.
         if let Ok(value) = HeaderValue::from_str(value) {
             response.headers_mut().insert(name, value);
         }

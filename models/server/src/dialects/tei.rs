@@ -2,8 +2,8 @@
 //! (<https://huggingface.github.io/text-embeddings-inference/>).
 //!
 //! `POST /embed` (and `/`), `/rerank`, `/tokenize`, `GET /info`, `/health`. It knows one model: the
-//! server's default one, in its default version. Names, statuses and shapes are those of its
-//! router's source.
+//! server's default one, in its default version; only `/rerank` is another's, the configured
+//! cross-encoder's. Names, statuses and shapes are those of its router's source.
 
 use std::sync::Arc;
 
@@ -17,10 +17,11 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::call::Call;
-use super::{Dialect, answered, signed};
+use super::{Dialect, answered, signed, signed_by};
 use crate::answer::Shape;
 use crate::error::ServeError;
 use crate::inputs::Inputs;
+use crate::ranking::RankAsk;
 use crate::service::{Ask, Service};
 
 pub(crate) struct Tei;
@@ -78,20 +79,56 @@ async fn embedded(service: &Service, call: &Call<Tei>) -> Result<Response, Serve
 
 #[derive(Deserialize)]
 struct RerankRequest {
-    #[serde(rename = "query")]
-    _query: String,
+    query: String,
     texts: Vec<String>,
+    truncate: Option<bool>,
+    #[serde(default)]
+    raw_scores: bool,
+    #[serde(default)]
+    return_text: bool,
 }
 
-/// No cross-encoder can be loaded, so this is what TEI says where an encoder is.
+#[derive(Serialize)]
+struct Rank {
+    index: usize,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    text: Option<String>,
+    score: f32,
+}
+
 async fn rerank(State(service): State<Arc<Service>>, call: Call<Tei>) -> Response {
-    let answer = call.json().and_then(|request: RerankRequest| {
-        if request.texts.is_empty() {
-            return Err(ServeError::Empty);
-        }
-        Err(ServeError::NotAReranker)
-    });
+    let answer = reranked(&service, &call).await;
     answered::<Tei>(&service, answer)
+}
+
+async fn reranked(service: &Service, call: &Call<Tei>) -> Result<Response, ServeError> {
+    let request: RerankRequest = call.json()?;
+    let scored = service
+        .rank(RankAsk {
+            query: request.query,
+            texts: request.texts,
+            truncate: request.truncate,
+            deadline: call.deadline,
+        })
+        .await?;
+    let texts = scored.texts.into_iter().enumerate();
+    let ranks = texts.map(|(index, (text, logit))| Rank {
+        index,
+        text: request.return_text.then_some(text),
+        score: if request.raw_scores {
+            logit
+        } else {
+            1.0 / (1.0 + (-logit).exp())
+        },
+    });
+    let mut ranks: Vec<Rank> = ranks.collect();
+    // Best first; equal ones stay in the order in which they were asked.
+    ranks.sort_by(|a, b| b.score.total_cmp(&a.score));
+    let model = scored.reranker.model();
+    let mut response = signed_by(model.version(), model.fingerprint(), Json(ranks));
+    let tokens = scored.tokens.into();
+    response.headers_mut().insert("x-compute-tokens", tokens);
+    Ok(response)
 }
 
 #[derive(Deserialize)]

@@ -14,6 +14,8 @@ use reqwest::{Client, RequestBuilder, StatusCode};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
+use crate::cross_encoder;
+
 pub const MODEL: &str = "all-MiniLM-L6-v2";
 
 pub struct Fixture {
@@ -82,6 +84,16 @@ impl Fixture {
 
     pub fn get(&self, path: &str) -> RequestBuilder {
         self.client.get(format!("{}{path}", self.url))
+    }
+
+    /// Serves `emb:v2`, and `pairs:v1` ranks.
+    pub async fn ranking(config: ModelServerConfig) -> Result<Self> {
+        let fixture = Self::start(&["emb:v2"], config).await?;
+        let store = fixture.root.path();
+        cross_encoder::build(&store.join(MODEL), &store.join("pairs:v1"))?;
+        let server = Arc::clone(&fixture.server);
+        tokio::task::spawn_blocking(move || server.load_reranker("pairs")).await??;
+        Ok(fixture)
     }
 
     /// The encoder of a stored model, in this process.

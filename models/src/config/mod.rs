@@ -1,13 +1,20 @@
-//! Reads a sentence-transformers folder's configuration and refuses what the encoder can't compute.
+//! Reads a model folder's configuration and refuses what this crate can't compute.
 
+mod kind;
+mod modules;
+
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use serde::Deserialize;
-use serde::de::DeserializeOwned;
+use serde::de::{DeserializeOwned, IgnoredAny};
 
+use self::modules::check_modules;
 use crate::error::ModelError;
 
-/// The numbers of a BERT-family sentence encoder, checked against what this crate computes.
+pub use self::kind::ModelKind;
+
+/// The numbers of a BERT-family encoder, checked against what this crate computes.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ModelConfig {
     /// Rows of the word table: ids are below it.
@@ -22,7 +29,7 @@ pub struct ModelConfig {
     pub intermediate_size: usize,
     /// Rows of the position table: no sequence can be longer.
     pub max_position_embeddings: usize,
-    /// Rows of the token type table; a text alone has only the first type.
+    /// Rows of the token type table; a text alone has only the first type, a pair the first two.
     pub type_vocab_size: usize,
     /// What layer norms add to a variance.
     pub layer_norm_eps: f64,
@@ -33,6 +40,9 @@ pub struct ModelConfig {
 /// `config.json` as transformers writes it; only what decides the computation.
 #[derive(Deserialize)]
 struct Transformer {
+    #[serde(default)]
+    architectures: Vec<String>,
+    id2label: Option<BTreeMap<String, IgnoredAny>>,
     model_type: Option<String>,
     hidden_act: Option<String>,
     position_embedding_type: Option<String>,
@@ -48,42 +58,101 @@ struct Transformer {
     layer_norm_eps: Option<f64>,
 }
 
-/// One entry of `modules.json`.
-#[derive(Deserialize)]
-struct Module {
-    path: String,
-    #[serde(rename = "type")]
-    kind: String,
-}
-
-#[derive(Deserialize)]
-struct Pooling {
-    #[serde(default)]
-    pooling_mode_cls_token: bool,
-    #[serde(default)]
-    pooling_mode_mean_tokens: bool,
-    #[serde(default)]
-    pooling_mode_max_tokens: bool,
-    #[serde(default)]
-    pooling_mode_mean_sqrt_len_tokens: bool,
-    #[serde(default)]
-    pooling_mode_weightedmean_tokens: bool,
-    #[serde(default)]
-    pooling_mode_lasttoken: bool,
-}
-
 #[derive(Deserialize)]
 struct SentenceBert {
     max_seq_length: Option<usize>,
 }
 
 impl ModelConfig {
-    /// Reads the folder's configuration files.
+    /// Reads the configuration of a sentence encoder: a sentence-transformers folder.
     ///
     /// # Errors
     /// [`ModelError`] when the folder is missing or incomplete, or the model of another kind than
     /// the encoder computes.
     pub fn read(folder: &Path) -> Result<Self, ModelError> {
+        let transformer = Transformer::read(folder)?;
+        if ModelKind::of(folder, &transformer)? == ModelKind::CrossEncoder {
+            return Err(ModelError::UnsupportedArchitecture {
+                folder: folder.to_owned(),
+                property: "architectures",
+                found: transformer.architectures.join(", "),
+                supported: "sentence encoders here; a cross-encoder gives no vectors, it ranks as \
+                            `model_server.reranker`",
+            });
+        }
+        check_modules(folder)?;
+        transformer.numbers(folder)
+    }
+
+    /// Reads the configuration of a cross-encoder: a transformers folder of
+    /// `BertForSequenceClassification` with one label.
+    ///
+    /// # Errors
+    /// As [`Self::read`].
+    pub fn read_cross_encoder(folder: &Path) -> Result<Self, ModelError> {
+        let transformer = Transformer::read(folder)?;
+        let refuse = |property, found: String, supported| {
+            Err(ModelError::UnsupportedArchitecture {
+                folder: folder.to_owned(),
+                property,
+                found,
+                supported,
+            })
+        };
+        if ModelKind::of(folder, &transformer)? != ModelKind::CrossEncoder {
+            let found = match transformer.architectures.join(", ") {
+                none if none.is_empty() => "nothing".to_owned(),
+                names => names,
+            };
+            return refuse(
+                "architectures",
+                found,
+                "a cross-encoder (`BertForSequenceClassification`) here",
+            );
+        }
+        // What transformers takes for granted where nothing is written.
+        let labels = transformer.id2label.as_ref().map_or(2, BTreeMap::len);
+        if labels != 1 {
+            return refuse(
+                "id2label",
+                format!("{labels} labels"),
+                "one label, which is the score of a pair",
+            );
+        }
+        let config = transformer.numbers(folder)?;
+        if config.type_vocab_size < 2 {
+            return refuse(
+                "type_vocab_size",
+                config.type_vocab_size.to_string(),
+                "two token types, one for each text of a pair",
+            );
+        }
+        Ok(config)
+    }
+
+    /// Reads the configuration of a model of either kind.
+    ///
+    /// # Errors
+    /// As [`Self::read`].
+    pub fn read_any(folder: &Path) -> Result<(ModelKind, Self), ModelError> {
+        let kind = ModelKind::of_folder(folder)?;
+        let config = match kind {
+            ModelKind::SentenceEncoder => Self::read(folder)?,
+            ModelKind::CrossEncoder => Self::read_cross_encoder(folder)?,
+        };
+        Ok((kind, config))
+    }
+
+    /// Width of one attention head.
+    #[must_use]
+    pub fn head_size(&self) -> usize {
+        self.hidden_size / self.heads
+    }
+}
+
+impl Transformer {
+    /// `config.json` of a folder that has what every model has.
+    fn read(folder: &Path) -> Result<Self, ModelError> {
         if !folder.is_dir() {
             return Err(ModelError::MissingFolder {
                 path: folder.to_owned(),
@@ -92,11 +161,14 @@ impl ModelConfig {
         // The architecture first: a model of another kind has other files too, and it is the kind
         // that its owner has to be told of.
         require(folder, "config.json")?;
-        let transformer: Transformer = json(&folder.join("config.json"))?;
+        let transformer: Self = json(&folder.join("config.json"))?;
         transformer.check(folder)?;
         require(folder, "tokenizer.json")?;
         require(folder, "model.safetensors")?;
-        check_modules(folder)?;
+        Ok(transformer)
+    }
+
+    fn numbers(&self, folder: &Path) -> Result<ModelConfig, ModelError> {
         let sentence_bert: Option<SentenceBert> = optional(folder, "sentence_bert_config.json")?;
         let required = |property: &'static str, value: Option<usize>| match value {
             Some(value) if value > 0 => Ok(value),
@@ -107,19 +179,16 @@ impl ModelConfig {
                 supported: "a positive number",
             }),
         };
-        let positions = required(
-            "max_position_embeddings",
-            transformer.max_position_embeddings,
-        )?;
-        let config = Self {
-            vocab_size: required("vocab_size", transformer.vocab_size)?,
-            hidden_size: required("hidden_size", transformer.hidden_size)?,
-            layers: required("num_hidden_layers", transformer.num_hidden_layers)?,
-            heads: required("num_attention_heads", transformer.num_attention_heads)?,
-            intermediate_size: required("intermediate_size", transformer.intermediate_size)?,
+        let positions = required("max_position_embeddings", self.max_position_embeddings)?;
+        let config = ModelConfig {
+            vocab_size: required("vocab_size", self.vocab_size)?,
+            hidden_size: required("hidden_size", self.hidden_size)?,
+            layers: required("num_hidden_layers", self.num_hidden_layers)?,
+            heads: required("num_attention_heads", self.num_attention_heads)?,
+            intermediate_size: required("intermediate_size", self.intermediate_size)?,
             max_position_embeddings: positions,
-            type_vocab_size: required("type_vocab_size", transformer.type_vocab_size.or(Some(2)))?,
-            layer_norm_eps: transformer.layer_norm_eps.unwrap_or(1e-12),
+            type_vocab_size: required("type_vocab_size", self.type_vocab_size.or(Some(2)))?,
+            layer_norm_eps: self.layer_norm_eps.unwrap_or(1e-12),
             max_tokens: sentence_bert
                 .and_then(|config| config.max_seq_length)
                 .map_or(positions, |tokens| tokens.min(positions)),
@@ -135,14 +204,6 @@ impl ModelConfig {
         Ok(config)
     }
 
-    /// Width of one attention head.
-    #[must_use]
-    pub fn head_size(&self) -> usize {
-        self.hidden_size / self.heads
-    }
-}
-
-impl Transformer {
     fn check(&self, folder: &Path) -> Result<(), ModelError> {
         // RoBERTa numbers positions from 2, DistilBERT and MPNet name or compute layers otherwise:
         // their weights could half fit, so the type decides and not the tensor names.
@@ -196,78 +257,6 @@ fn require(folder: &Path, file: &'static str) -> Result<(), ModelError> {
         folder: folder.to_owned(),
         file,
     })
-}
-
-/// The pipeline must be transformer, mean pooling and at most a normalisation.
-fn check_modules(folder: &Path) -> Result<(), ModelError> {
-    let modules: Vec<Module> =
-        optional(folder, "modules.json")?.ok_or_else(|| ModelError::MissingFile {
-            folder: folder.to_owned(),
-            file: "modules.json",
-        })?;
-    let refuse = |property, found: &str, supported| ModelError::UnsupportedArchitecture {
-        folder: folder.to_owned(),
-        property,
-        found: found.to_owned(),
-        supported,
-    };
-    let mut pooled = false;
-    for module in &modules {
-        // Older and newer releases of sentence-transformers differ in the path before the class.
-        match module.kind.rsplit('.').next().unwrap_or_default() {
-            "Transformer" if module.path.is_empty() => {}
-            "Pooling" => {
-                let path = folder.join(&module.path).join("config.json");
-                if !path.is_file() {
-                    return Err(ModelError::MissingFile {
-                        folder: folder.to_owned(),
-                        file: "1_Pooling/config.json",
-                    });
-                }
-                let mode = json::<Pooling>(&path)?.mode();
-                if mode != "mean" {
-                    return Err(refuse("pooling", &mode, "`mean` pooling"));
-                }
-                pooled = true;
-            }
-            "Normalize" => {}
-            _ => {
-                return Err(refuse(
-                    "module",
-                    &module.kind,
-                    "Transformer, Pooling and Normalize in `modules.json`",
-                ));
-            }
-        }
-    }
-    if pooled {
-        Ok(())
-    } else {
-        Err(refuse("pooling", "nothing", "`mean` pooling"))
-    }
-}
-
-impl Pooling {
-    fn mode(&self) -> String {
-        let modes = [
-            ("cls", self.pooling_mode_cls_token),
-            ("mean", self.pooling_mode_mean_tokens),
-            ("max", self.pooling_mode_max_tokens),
-            ("mean_sqrt_len", self.pooling_mode_mean_sqrt_len_tokens),
-            ("weightedmean", self.pooling_mode_weightedmean_tokens),
-            ("lasttoken", self.pooling_mode_lasttoken),
-        ];
-        let on: Vec<_> = modes
-            .iter()
-            .filter(|(_, on)| *on)
-            .map(|(name, _)| *name)
-            .collect();
-        if on.is_empty() {
-            "nothing".to_owned()
-        } else {
-            on.join("+")
-        }
-    }
 }
 
 fn json<T: DeserializeOwned>(path: &Path) -> Result<T, ModelError> {
@@ -388,6 +377,75 @@ mod tests {
         }
         let absent = ModelConfig::read(Path::new("/nowhere/at/all"));
         assert!(matches!(absent, Err(ModelError::MissingFolder { .. })));
+        Ok(())
+    }
+
+    /// What a folder of transformers' `BertForSequenceClassification` has and lacks.
+    fn cross_encoder(files: &mut Value) {
+        for file in [
+            "modules.json",
+            "sentence_bert_config.json",
+            "1_Pooling/config.json",
+        ] {
+            files[file] = Value::Null;
+        }
+        files["config.json"]["architectures"] = json!(["BertForSequenceClassification"]);
+        files["config.json"]["id2label"] = json!({"0": "LABEL_0"});
+    }
+
+    #[test]
+    fn a_cross_encoder_is_another_kind() -> anyhow::Result<()> {
+        let pairs = folder(cross_encoder)?;
+        assert_eq!(ModelKind::of_folder(pairs.path())?, ModelKind::CrossEncoder);
+        let config = ModelConfig::read_cross_encoder(pairs.path())?;
+        assert_eq!((config.layers, config.max_tokens), (6, 512));
+        let refused = refusal(cross_encoder)?;
+        assert!(refused.contains("model_server.reranker"), "{refused}");
+
+        let texts = folder(|_| {})?;
+        assert_eq!(
+            ModelKind::of_folder(texts.path())?,
+            ModelKind::SentenceEncoder
+        );
+        let refused = ModelConfig::read_cross_encoder(texts.path()).unwrap_err();
+        assert!(
+            refused.to_string().contains("architectures `nothing`"),
+            "{refused}"
+        );
+
+        // Fine-tuned for something else first, a sentence encoder after that.
+        let pooled = folder(|files| {
+            files["config.json"]["architectures"] = json!(["BertForSequenceClassification"]);
+        })?;
+        assert_eq!(
+            ModelKind::of_folder(pooled.path())?,
+            ModelKind::SentenceEncoder
+        );
+        Ok(())
+    }
+
+    #[test]
+    fn a_cross_encoder_of_several_labels_has_no_score() -> anyhow::Result<()> {
+        for (labels, says) in [
+            (json!({"0": "no", "1": "yes"}), "id2label `2 labels`"),
+            (Value::Null, "id2label `2 labels`"),
+        ] {
+            let classifier = folder(|files| {
+                cross_encoder(files);
+                files["config.json"]["id2label"] = labels;
+            })?;
+            let refused = ModelConfig::read_cross_encoder(classifier.path()).unwrap_err();
+            assert!(refused.to_string().contains(says), "{refused}");
+        }
+        let one_type = folder(|files| {
+            cross_encoder(files);
+            files["config.json"]["type_vocab_size"] = json!(1);
+        })?;
+        let refused = ModelConfig::read_cross_encoder(one_type.path()).unwrap_err();
+        assert!(
+            refused.to_string().contains("type_vocab_size `1`"),
+            "{refused}"
+        );
         Ok(())
     }
 }
