@@ -120,7 +120,11 @@ pub async fn run(args: Args, mut config: Config, output: Output) -> anyhow::Resu
             collector: true,
             ..role
         },
-        Role::LagExporter => Needs { lag: true, ..role },
+        // It makes no topics, so that it serves whatever state the brokers are in: that is its news.
+        Role::LagExporter => Needs {
+            lag: true,
+            ..Needs::NOTHING
+        },
         Role::Canary => Needs {
             search: true,
             canary: true,

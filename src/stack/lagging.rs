@@ -5,6 +5,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use millrace_kafka::{Admin, AdminError, Assessment, GroupLags, KafkaConfig, LagHistory};
 use millrace_retry::error_chain;
+use millrace_telemetry::Part;
 use tokio::task::AbortHandle;
 
 use crate::config::{Config, LagSection};
@@ -38,11 +39,16 @@ pub struct Lagging {
 }
 
 impl Lagging {
-    /// Begins to look.
+    /// Begins to look; `part` tells whether the last look succeeded.
     ///
     /// # Errors
     /// The brokers' settings can't be used.
-    pub fn start(config: &Config, kafka: &KafkaConfig, every: Duration) -> anyhow::Result<Self> {
+    pub fn start(
+        config: &Config,
+        kafka: &KafkaConfig,
+        every: Duration,
+        part: Option<Part>,
+    ) -> anyhow::Result<Self> {
         let last = LastLook::default();
         let looker = Looker {
             admin: Admin::connect(kafka)?,
@@ -50,6 +56,7 @@ impl Lagging {
             section: config.lag.clone(),
             history: LagHistory::default(),
             last: last.clone(),
+            part,
         };
         let looking = tokio::spawn(looker.run(every)).abort_handle();
         Ok(Self { last, looking })
@@ -79,6 +86,7 @@ struct Looker {
     section: LagSection,
     history: LagHistory,
     last: LastLook,
+    part: Option<Part>,
 }
 
 impl Looker {
@@ -90,6 +98,12 @@ impl Looker {
             let began = Instant::now();
             let looked = self.look().await;
             let took = began.elapsed();
+            if let Some(part) = &self.part {
+                match &looked {
+                    Ok(_) => part.ready(),
+                    Err(error) => part.not_ready(error_chain(error)),
+                }
+            }
             let mut last = self.last.lock();
             match looked {
                 Ok(lags) => {

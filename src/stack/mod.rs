@@ -268,7 +268,9 @@ impl Stack {
         };
         let lagging = match config.lag.every() {
             Some(every) if needs.lag => {
-                let lagging = Lagging::start(config, &kafka, every)?;
+                // Where it is all that the process does; an `up` works on without it.
+                let part = (!needs.topics).then(|| health.part("lag"));
+                let lagging = Lagging::start(config, &kafka, every, part)?;
                 metrics::lag::register(&mut registry, &lagging.last);
                 Some(lagging)
             }

@@ -85,6 +85,51 @@ fn groups_of_a_running_pipeline_are_ok(target: Target) -> anyhow::Result<()> {
     up.leave()
 }
 
+#[test]
+fn an_exporter_serves_before_the_brokers_do() -> anyhow::Result<()> {
+    let free =
+        || -> anyhow::Result<_> { Ok(std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?) };
+    let (listen, brokers) = (free()?, free()?);
+    let mut pipeline = Pipeline::new(Target::Embedded)?;
+    pipeline.set("MILLRACE_PROFILE", "cluster");
+    pipeline.set("MILLRACE_API__LISTEN", &listen.to_string());
+    pipeline.set("MILLRACE_KAFKA__BOOTSTRAP", &brokers.to_string());
+    pipeline.set("MILLRACE_LAG__EVERY_SECONDS", "1");
+    let limit = Duration::from_secs(60);
+    let ask = |route: &str| {
+        let output = std::process::Command::new("curl")
+            .args(["-s", "--noproxy", "*", "-w", "\n%{http_code}"])
+            .arg(format!("http://{listen}{route}"))
+            .output()?;
+        anyhow::Ok(String::from_utf8(output.stdout)?)
+    };
+    let told = |what: &str, route: &str, wanted: &str| {
+        let is_told = || Ok(ask(route)?.lines().any(|line| line == wanted).then_some(()));
+        eventually(what, limit, is_told)
+    };
+    std::thread::scope(|scope| {
+        let exporter = scope.spawn(|| pipeline.serve(&["run", "lag-exporter"]));
+        told("it says that it is not ready", "/readyz", "503")?;
+        told(
+            "it says that it can't look",
+            "/metrics",
+            "kafka_lag_exporter_up 0",
+        )?;
+        let broker = millrace_broker::Broker::start(millrace_broker::BrokerConfig {
+            listen: brokers,
+            ..millrace_broker::BrokerConfig::new(pipeline.path("late"))
+        })?;
+        told("it looks", "/metrics", "kafka_lag_exporter_up 1")?;
+        told("it is ready", "/readyz", "200")?;
+        let Ok(exporter) = exporter.join() else {
+            anyhow::bail!("the exporter's thread panicked");
+        };
+        exporter?.leave()?;
+        broker.stop();
+        Ok(())
+    })
+}
+
 /// Behavior is published while nobody runs.
 fn what_nobody_reads_is_told(target: Target) -> anyhow::Result<()> {
     let pipeline = Pipeline::new(target)?;
