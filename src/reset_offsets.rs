@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
-use anyhow::{Context, ensure};
+use anyhow::{Context, bail, ensure};
 use millrace_kafka::{Admin, KafkaConfig, PartitionLag, Producer, TopicPartition, topics};
 use millrace_stateful::group_prefix;
 use serde::Serialize;
@@ -78,6 +78,8 @@ pub struct Move {
     pub lag: i64,
     /// What was asked for is not there: it begins later, or ends before.
     pub clipped: bool,
+    /// What it got instead of what was asked for, where it is clipped.
+    pub note: Option<String>,
 }
 
 impl Reset {
@@ -92,8 +94,35 @@ impl Reset {
         Ok(Report {
             group: self.group.clone(),
             dry_run: true,
-            partitions: moves(&admin, self.target, partitions).await?,
+            partitions: self.moves(&admin, partitions).await?,
         })
+    }
+
+    async fn moves(&self, admin: &Admin, lags: Vec<PartitionLag>) -> anyhow::Result<Vec<Move>> {
+        let at_time = match self.target {
+            Target::Time(time_ms) => offsets_at(admin, time_ms, &lags).await?,
+            _ => BTreeMap::new(),
+        };
+        let moved = |lag: PartitionLag| {
+            let found = at_time.get(&(lag.topic.clone(), lag.partition)).copied();
+            let (to_offset, note) = place(self.target, &lag, found);
+            // Of a whole topic one offset fits some partitions; of one that is named it was a mistake.
+            if let (Target::Offset(_), Some(note)) = (self.target, &note)
+                && !self.partitions.is_empty()
+            {
+                bail!("partition {} of {}: {note}", lag.partition, lag.topic);
+            }
+            Ok(Move {
+                from_offset: lag.committed,
+                to_offset,
+                lag: lag.end - to_offset,
+                clipped: note.is_some(),
+                note,
+                topic: lag.topic,
+                partition: lag.partition,
+            })
+        };
+        lags.into_iter().map(moved).collect()
     }
 
     /// Moves what `planned` says in the name of `who`, audited; tells what was moved.
@@ -214,37 +243,32 @@ fn numbers(partitions: &BTreeSet<i32>) -> String {
     numbers.join(", ")
 }
 
-async fn moves(
-    admin: &Admin,
-    target: Target,
-    lags: Vec<PartitionLag>,
-) -> anyhow::Result<Vec<Move>> {
-    let at_time = match target {
-        Target::Time(time_ms) => offsets_at(admin, time_ms, &lags).await?,
-        _ => BTreeMap::new(),
+/// Where a partition is moved to, and what to say where that is not what was asked for. `at_time` is the
+/// first offset of the time that was asked for.
+fn place(target: Target, lag: &PartitionLag, at_time: Option<i64>) -> (i64, Option<String>) {
+    let (oldest, end) = (lag.oldest, lag.end);
+    let within = |wanted: i64| {
+        let note = format!("offset {wanted} is not there, only {oldest} to {end}");
+        let is_there = (oldest..=end).contains(&wanted);
+        (wanted.clamp(oldest, end), (!is_there).then_some(note))
     };
-    let moved = |lag: PartitionLag| {
-        let wanted = match target {
-            Target::Earliest => lag.oldest,
-            Target::Latest => lag.end,
-            Target::Offset(offset) => offset,
-            Target::Shift(by) => lag.current.saturating_add(by),
-            Target::Time(_) => {
-                let found = at_time.get(&(lag.topic.clone(), lag.partition));
-                found.copied().unwrap_or(lag.end)
+    match target {
+        Target::Earliest => (oldest, None),
+        Target::Latest => (end, None),
+        Target::Offset(offset) => within(offset),
+        Target::Shift(by) => within(lag.current.saturating_add(by)),
+        // Without records no time is missed.
+        Target::Time(_) if oldest == end => (end, None),
+        Target::Time(_) => match at_time.filter(|offset| *offset < end) {
+            None => (end, Some("no record is as late: the end".to_owned())),
+            // Where nothing was ever removed, the oldest record is the first of that time.
+            Some(offset) if offset <= oldest && oldest > 0 => {
+                let note = format!("what was before offset {oldest} is gone: the oldest there is");
+                (oldest, Some(note))
             }
-        };
-        let to_offset = wanted.clamp(lag.oldest, lag.end);
-        Move {
-            from_offset: lag.committed,
-            to_offset,
-            lag: lag.end - to_offset,
-            clipped: to_offset != wanted,
-            topic: lag.topic,
-            partition: lag.partition,
-        }
-    };
-    Ok(lags.into_iter().map(moved).collect())
+            Some(offset) => within(offset),
+        },
+    }
 }
 
 async fn offsets_at(
@@ -283,6 +307,17 @@ impl Report {
         }
     }
 
+    /// What is clipped, a line a partition.
+    pub fn warnings(&self) -> impl Iterator<Item = String> {
+        self.partitions.iter().filter_map(|to| {
+            let (topic, partition, at) = (&to.topic, to.partition, to.to_offset);
+            let note = to.note.as_ref()?;
+            Some(format!(
+                "partition {partition} of {topic} is moved to {at}: {note}"
+            ))
+        })
+    }
+
     /// What moves, for people.
     pub fn table(&self) -> String {
         let header = ["TOPIC", "PARTITION", "FROM", "TO", "LAG THEN", ""];
@@ -291,18 +326,13 @@ impl Report {
             let from = to
                 .from_offset
                 .map_or_else(|| "-".to_owned(), |at| at.to_string());
-            let note = if to.clipped {
-                "as near as there are records"
-            } else {
-                ""
-            };
             vec![
                 to.topic.clone(),
                 to.partition.to_string(),
                 from,
                 to.to_offset.to_string(),
                 to.lag.to_string(),
-                note.to_owned(),
+                to.note.clone().unwrap_or_default(),
             ]
         }));
         table(&rows)
@@ -325,5 +355,47 @@ impl Report {
             moves.push_str(&format!("{}:{from}>{}", to.partition, to.to_offset));
         }
         arguments
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_not_there_is_told() {
+        let lag = |oldest| PartitionLag {
+            group: "g".to_owned(),
+            topic: "t".to_owned(),
+            partition: 0,
+            current: 5,
+            committed: Some(5),
+            oldest,
+            end: 9,
+            lag: 4,
+            lag_seconds: None,
+            member: None,
+        };
+        let (none, time) = (None, Target::Time(1));
+        for (target, oldest, at_time, to, is_told) in [
+            (Target::Offset(9), 2, none, 9, false),
+            (Target::Offset(10), 2, none, 9, true),
+            (Target::Offset(1), 2, none, 2, true),
+            (Target::Shift(-4), 2, none, 2, true),
+            (Target::Shift(-3), 2, none, 2, false),
+            (time, 2, Some(6), 6, false),
+            (time, 2, Some(2), 2, true),
+            (time, 0, Some(0), 0, false),
+            (time, 2, none, 9, true),
+            // What waits for nobody: brokers and their lookups say the end, too.
+            (time, 2, Some(9), 9, true),
+        ] {
+            let (offset, note) = place(target, &lag(oldest), at_time);
+            assert_eq!(
+                (offset, note.is_some()),
+                (to, is_told),
+                "{target:?}: {note:?}"
+            );
+        }
     }
 }

@@ -195,7 +195,7 @@ fn moves(report: &Report) -> Markup {
                 td.n { (to.from_offset.map_or("–".to_owned(), grouped)) }
                 td.n { (grouped(to.to_offset)) }
                 td.n { (grouped(to.lag)) }
-                td { @if to.clipped { "as near as there are records" } }
+                td { @if let Some(note) = &to.note { (note) } }
             }
         }
     };

@@ -252,7 +252,7 @@ fn a_group_that_does_not_run_is_moved_and_that_is_audited(target: Target) -> any
         (&["--shift-by", "-1", "--yes"], 1, false),
         (&["--shift-by", "9", "--yes"], 5, true),
         (&["--to-earliest", "--yes"], 0, false),
-        (&["--to-time", "2100-01-01T00:00:00Z", "--yes"], 5, false),
+        (&["--to-time", "2100-01-01T00:00:00Z", "--yes"], 5, true),
         (&["--to-time", "1h", "--yes"], 0, false),
         (&["--to-latest", "--yes"], 5, false),
     ] {
@@ -264,6 +264,31 @@ fn a_group_that_does_not_run_is_moved_and_that_is_audited(target: Target) -> any
         );
         stands(offset)?;
     }
+    // Of a partition that is named, an offset that is not there is a mistake; of a topic it is told.
+    let error = refused(&["--to-offset", "6", "--yes"])?;
+    ensure!(
+        error.contains("offset 6 is not there, only 0 to 5"),
+        "{error}"
+    );
+    stands(5)?;
+    let whole = [
+        "topics",
+        "reset-offsets",
+        &group,
+        "--to-offset",
+        "3",
+        "--dry-run",
+    ];
+    let output = pipeline.output(&whole)?;
+    let planned: Value = serde_json::from_slice(&output.stdout)?;
+    let told = String::from_utf8_lossy(&output.stderr);
+    let clipped = planned["partitions"].as_array().into_iter().flatten();
+    let clipped = clipped.filter(|to| to["clipped"] == true);
+    let clipped = clipped.inspect(|to| assert!(to["note"].is_string(), "{planned}"));
+    ensure!(
+        clipped.count() == 5 && told.matches("offset 3 is not there, only 0 to 0").count() == 5,
+        "{planned}\n{told}"
+    );
     let again = json(&["--to-latest"])?;
     ensure!(
         again["partitions"][0]["to_offset"] == 5,

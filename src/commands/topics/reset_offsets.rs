@@ -45,10 +45,12 @@ struct To {
     /// To the end: what waits is never read.
     #[arg(long)]
     to_latest: bool,
-    /// To this offset.
+    /// To this offset; where a partition has it not, as near as there are records, which is told. One
+    /// that is named by --partition must have it.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(i64).range(0..))]
     to_offset: Option<i64>,
     /// To the first record of this time or later: an RFC 3339 time, or how long ago, such as `2h`.
+    /// Told where there is none, or records from before are gone.
     #[arg(long, value_name = "WHEN", value_parser = parse_when)]
     to_time: Option<i64>,
     /// Forth by so many records, or back by a negative number.
@@ -88,6 +90,9 @@ pub async fn run(args: &Args, kafka: &KafkaConfig, output: Output) -> anyhow::Re
     };
     let mut planned = reset.plan(kafka).await?;
     planned.dry_run = args.dry_run;
+    for warning in planned.warnings() {
+        eprintln!("warning: {}", printable(&warning));
+    }
     let changes = planned.partitions.iter().filter(|to| to.changes()).count();
     if args.dry_run || changes == 0 {
         output.result(&planned, || planned.text())?;
