@@ -137,6 +137,21 @@ fn a_replay_that_is_stopped_tells_what_is_left(target: Target) -> anyhow::Result
         output.status.code() == Some(2) && stderr.contains("key: none, now a"),
         "{stderr}"
     );
+    let dry = pipeline.json(&[&flags[..], &["--dry-run"]].concat())?;
+    let resumes = &dry["resumes"];
+    ensure!(
+        dry["records"] == 151 && resumes["records_left"] == left && resumes["name"] == "stopped",
+        "{dry}"
+    );
+    ensure!(
+        resumes["written"] == 151 - left && resumes["offsets_left"] == left,
+        "{dry}"
+    );
+    let anew = pipeline.json(&[&flags[..], &["--dry-run", "--restart"]].concat())?;
+    ensure!(
+        anew["records"] == 151 && anew["resumes"].is_null(),
+        "{anew}"
+    );
     let rest = pipeline.json(&flags)?;
     ensure!(rest["records"] == left && rest["left"] == 0, "{rest}");
     ensure!(lines(&std::fs::read(&file)?)?.len() == 151);

@@ -9,6 +9,7 @@ use millrace_kafka::{Admin, KafkaConfig};
 use super::Args;
 use super::identity::{arguments, default_name, differences};
 use super::target::Target;
+use crate::audit::Arguments;
 use crate::cli::UsageError;
 
 /// A replay that is begun, or gone on with.
@@ -39,28 +40,7 @@ impl Begun {
         admin: &Admin,
     ) -> anyhow::Result<Self> {
         let arguments = arguments(topic, &args.filter, target);
-        let (name, group) = match target {
-            Target::Stdout => {
-                if args.name.is_some() || args.restart {
-                    let refusal =
-                        "what went to standard output can't be gone on with: it has no --name";
-                    return Err(UsageError(refusal.to_owned()).into());
-                }
-                (None, None)
-            }
-            Target::Topic(_) | Target::File(_) | Target::Index => {
-                let default = || default_name(topic, &arguments);
-                let name = args.name.clone().unwrap_or_else(default);
-                if !is_replay_name(&name) {
-                    let refusal = format!(
-                        "{name:?} can't be the name of a replay: at most 100 letters, digits, `.`, `_` and `-`"
-                    );
-                    return Err(UsageError(refusal).into());
-                }
-                let group = ReplayGroup::new(kafka, topic, &name)?;
-                (Some(name), Some(group))
-            }
-        };
+        let (name, group) = kept(args, topic, target, kafka, &arguments)?.unzip();
         let known = match &group {
             Some(group) if !args.restart => group.load().await?,
             Some(_) | None => None,
@@ -157,6 +137,36 @@ impl Begun {
     pub fn left(&self) -> u64 {
         self.spans.values().map(Span::left).sum()
     }
+}
+
+/// What a replay is gone on with by, and where how far it is is kept; nothing where it can't be.
+///
+/// # Errors
+/// The name can't be one.
+pub fn kept(
+    args: &Args,
+    topic: &str,
+    target: &Target,
+    kafka: &KafkaConfig,
+    arguments: &Arguments,
+) -> anyhow::Result<Option<(String, ReplayGroup)>> {
+    if let Target::Stdout = target {
+        if args.name.is_some() || args.restart {
+            let refusal = "what went to standard output can't be gone on with: it has no --name";
+            return Err(UsageError(refusal.to_owned()).into());
+        }
+        return Ok(None);
+    }
+    let default = || default_name(topic, arguments);
+    let name = args.name.clone().unwrap_or_else(default);
+    if !is_replay_name(&name) {
+        let refusal = format!(
+            "{name:?} can't be the name of a replay: at most 100 letters, digits, `.`, `_` and `-`"
+        );
+        return Err(UsageError(refusal).into());
+    }
+    let group = ReplayGroup::new(kafka, topic, &name)?;
+    Ok(Some((name, group)))
 }
 
 /// What retention took of a replay that was stopped for long, by partition.

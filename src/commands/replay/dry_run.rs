@@ -4,14 +4,15 @@ use std::collections::BTreeMap;
 use std::process::ExitCode;
 use std::time::Instant;
 
-use millrace_kafka::Admin;
-use millrace_kafka::replay::{Captured, capture};
+use millrace_kafka::replay::{Captured, Span, capture};
+use millrace_kafka::{Admin, KafkaConfig, Record};
 use serde::Serialize;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use super::begin::gone_text;
+use super::begin::{gone_text, kept};
 use super::filter::Filter;
+use super::identity::arguments;
 use super::read::{Batch, Reading};
 use super::survey::{Bucket, Counted, Prefix, Survey};
 use super::target::{Target, expiring, readers};
@@ -42,12 +43,28 @@ struct DryRun {
     bucket_ms: i64,
     times: Vec<Bucket>,
     undated: u64,
+    /// What is left, where an earlier run of this replay was stopped.
+    resumes: Option<Resumes>,
     read_per_second: f64,
     estimated_seconds: f64,
     /// It was stopped before all was counted.
     interrupted: bool,
     #[serde(skip)]
     gone_text: Option<String>,
+}
+
+/// What an earlier run left: it is gone on with, unless `--restart`.
+#[derive(Debug, Serialize)]
+struct Resumes {
+    name: String,
+    /// Records that were written.
+    written: u64,
+    /// Offsets that it has not come to.
+    offsets_left: u64,
+    /// Records among them.
+    records_left: u64,
+    #[serde(skip)]
+    spans: BTreeMap<i32, Span>,
 }
 
 #[derive(Debug, Serialize)]
@@ -77,10 +94,11 @@ pub async fn run(
         args.filter.since_ms(),
         args.filter.before_ms(),
     );
-    let offsets: u64 = spans
-        .values()
-        .map(millrace_kafka::replay::Span::total)
-        .sum();
+    let offsets: u64 = spans.values().map(Span::total).sum();
+    let mut resumes = match target {
+        Some(target) => Resumes::load(args, topic, target, reach.kafka).await?,
+        None => None,
+    };
     let stop = CancellationToken::new();
     let mut signals = stop::signals()?;
     let reading = Reading {
@@ -100,6 +118,9 @@ pub async fn run(
         while let Some(batch) = receiver.recv().await {
             for record in &batch.records {
                 survey.count(record);
+                if let Some(resumes) = &mut resumes {
+                    resumes.count(record);
+                }
             }
             reached.extend(batch.reached);
             let passed = reached.iter().filter_map(|(partition, next)| {
@@ -131,7 +152,7 @@ pub async fn run(
         .map_or(0.0, |rate| rate.due(records).as_secs_f64());
     let (bucket_ms, times) = survey.times();
     let (prefixes, other_keys) = survey.prefixes();
-    let partition = |(&partition, span): (&i32, &millrace_kafka::replay::Span)| Partition {
+    let partition = |(&partition, span): (&i32, &Span)| Partition {
         partition,
         start: span.start,
         end: span.end,
@@ -164,6 +185,7 @@ pub async fn run(
         bucket_ms,
         times,
         undated: survey.undated,
+        resumes,
         read_per_second,
         estimated_seconds: seconds.max(paced),
         interrupted: !whole,
@@ -174,6 +196,40 @@ pub async fn run(
     } else {
         stop::INTERRUPTED.into()
     })
+}
+
+impl Resumes {
+    /// Where an earlier run of the same replay was; `None` where there was none, or none of the same.
+    async fn load(
+        args: &Args,
+        topic: &str,
+        target: &Target,
+        kafka: &KafkaConfig,
+    ) -> anyhow::Result<Option<Self>> {
+        if args.restart {
+            return Ok(None);
+        }
+        let arguments = arguments(topic, &args.filter, target);
+        let Some((name, group)) = kept(args, topic, target, kafka, &arguments)? else {
+            return Ok(None);
+        };
+        let known = group.load().await?;
+        // With other arguments it is refused, which is the replay's own to say.
+        let known = known.filter(|(note, _)| note.arguments == arguments);
+        Ok(known.map(|(note, spans)| Self {
+            name,
+            written: note.records,
+            offsets_left: spans.values().map(Span::left).sum(),
+            records_left: 0,
+            spans,
+        }))
+    }
+
+    fn count(&mut self, record: &Record) {
+        let span = self.spans.get(&record.partition);
+        let is_left = |span: &Span| (span.next..span.end).contains(&record.offset);
+        self.records_left += u64::from(span.is_some_and(is_left));
+    }
 }
 
 impl DryRun {
@@ -187,6 +243,12 @@ impl DryRun {
             printable(to),
             self.offsets,
         )];
+        if let Some(resumes) = &self.resumes {
+            lines.push(format!(
+                "  {} was begun, with {} records written: {} records ({} offsets) are left, and it goes on with them",
+                resumes.name, resumes.written, resumes.records_left, resumes.offsets_left
+            ));
+        }
         if self.interrupted {
             lines.push("  stopped before all was counted".to_owned());
         }
