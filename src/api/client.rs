@@ -30,6 +30,20 @@ use crate::stack::rollouts::{Plan, RolloutStatus, SwitchOrder};
 /// How long a switch may take: as long as its gates measure.
 const SWITCH_TIMEOUT: Duration = Duration::from_secs(3_600);
 
+/// The process answered that something it needs is away.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+struct Away(String);
+
+/// Whether a call failed because the process, or what it needs, is away: waiting may mend that.
+pub fn is_away(error: &anyhow::Error) -> bool {
+    let no_answer = |cause: &reqwest::Error| !cause.is_builder() && !cause.is_decode();
+    error.is::<Away>()
+        || error
+            .chain()
+            .any(|cause| cause.downcast_ref().is_some_and(no_answer))
+}
+
 /// Speaks to a running `up`, or to this process's own stack.
 #[derive(Clone, Debug)]
 pub struct ApiClient {
@@ -275,6 +289,9 @@ impl ApiClient {
                     let body = String::from_utf8_lossy(&body);
                     format!("{} answered {status}: {}", self.base, body.trim())
                 });
+            if status.is_server_error() {
+                return Err(Away(message).into());
+            }
             bail!(message);
         }
         serde_json::from_slice(&body)

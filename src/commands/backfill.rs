@@ -1,29 +1,36 @@
 //! `millrace backfill`: the index made anew of its documents, beside the one that serves, then in its place.
 
 use std::process::ExitCode;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::bail;
 use millrace_schemas::{RolloutGate, RolloutPhase};
 use serde::Serialize;
 
 use super::rollout::settings::Gates;
+use super::rollout::status::PATIENCE;
 use super::rollout::{report, status};
 use crate::api::client::ApiClient;
 use crate::api::rollout::{FinishOrder, StartOrder};
 use crate::config::Config;
 use crate::output::{Output, confirmed};
 use crate::rollout::gates;
+use crate::rollout::measure::GateSettings;
 use crate::rollout::records;
 use crate::session::Session;
 use crate::stack::Needs;
+use crate::stack::address::RunningAddress;
 use crate::stack::rollouts::{RolloutStatus, SwitchOrder};
+
+/// How often an `up` is looked for.
+const LOOK_EVERY: Duration = Duration::from_millis(500);
 
 /// Make the index anew: replay all documents into a new generation, compare, switch.
 ///
 /// For documents that were read wrongly, settings that changed, or an index that is not trusted any more.
 /// The old generation serves until the new one has every document and passed the gates; both are written
-/// until `--finish`, so `millrace rollout rollback` loses nothing. Killed, it goes on when it is run again.
+/// until `--finish`, so `millrace rollout rollback` loses nothing. An outage is waited
+/// out for five minutes; killed, it goes on when it is run again.
 /// For another model: `millrace rollout start`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -63,35 +70,75 @@ pub async fn run(args: Args, config: Config, output: Output) -> anyhow::Result<E
         true => Needs::STATUS,
         false => Needs::INGEST,
     };
-    let session = Session::attach_or_start(&config, needs).await?;
-    let done = async {
-        session.ready().await;
-        args.work(&session.api, output).await
-    };
-    let done = tokio::select! {
-        done = done => done,
-        gone = session.gone() => Err(gone),
-    };
-    session.close().await;
-    done
+    if args.dry_run {
+        let session = Session::attach_or_start(&config, needs).await?;
+        let done = async {
+            session.ready().await;
+            let plan = session.api.plan_rollout(&StartOrder::default()).await?;
+            output.result(&plan, || report::plan(&plan))?;
+            Ok(ExitCode::SUCCESS)
+        };
+        let done = tokio::select! {
+            done = done => done,
+            gone = session.gone() => Err(gone),
+        };
+        session.close().await;
+        return done;
+    }
+    // Before anything is built: a judged set that can't be read would be known of only then.
+    let settings = args.gates.settings()?;
+    if args.delete_old && !confirmed("Remove the old generation at the end?", args.yes)? {
+        bail!("nothing was changed");
+    }
+    let began = Instant::now();
+    loop {
+        let session = Session::attach_or_start(&config, needs).await?;
+        let is_own = session.is_own();
+        let done = async {
+            session.ready().await;
+            args.work(&session.api, settings.clone(), began, output)
+                .await
+        };
+        let (done, has_left) = tokio::select! {
+            biased;
+            gone = session.gone() => (Err(gone), true),
+            done = done => (done, false),
+        };
+        session.close().await;
+        match done {
+            // What it had begun is kept: with the next `up` the same order goes on.
+            Err(gone) if has_left && !is_own => until_up_is_back(&config, gone).await?,
+            done => return done,
+        }
+    }
+}
+
+/// Waits for an `up` on the data folder.
+///
+/// # Errors
+/// `gone`, where none came in time.
+async fn until_up_is_back(config: &Config, gone: anyhow::Error) -> anyhow::Result<()> {
+    eprintln!("the `up` that this command spoke to has stopped; waiting for the next one");
+    let deadline = Instant::now() + PATIENCE;
+    while RunningAddress::read(&config.data_dir)?.is_none() {
+        if Instant::now() >= deadline {
+            return Err(gone);
+        }
+        tokio::time::sleep(LOOK_EVERY).await;
+    }
+    Ok(())
 }
 
 impl Args {
-    async fn work(&self, api: &ApiClient, output: Output) -> anyhow::Result<ExitCode> {
-        let order = StartOrder::default();
-        if self.dry_run {
-            let plan = api.plan_rollout(&order).await?;
-            output.result(&plan, || report::plan(&plan))?;
-            return Ok(ExitCode::SUCCESS);
-        }
-        // Before anything is built: a judged set that can't be read would be known of only then.
-        let settings = self.gates.settings()?;
-        if self.delete_old && !confirmed("Remove the old generation at the end?", self.yes)? {
-            bail!("nothing was changed");
-        }
-        let began = Instant::now();
-        if !is_under_way(&api.rollout().await?)? {
-            api.start_rollout(&order).await?;
+    async fn work(
+        &self,
+        api: &ApiClient,
+        settings: GateSettings,
+        began: Instant,
+        output: Output,
+    ) -> anyhow::Result<ExitCode> {
+        if !is_under_way(&status::asked(api).await?)? {
+            api.start_rollout(&StartOrder::default()).await?;
         }
         status::built(api, output).await?;
         let answer = api
