@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::{anyhow, bail};
 use millrace_broker::Broker;
-use millrace_kafka::KafkaConfig;
+use millrace_kafka::{Admin, KafkaConfig};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::api::client::ApiClient;
@@ -101,7 +101,12 @@ pub struct TopicsSession {
     /// The `up` that has them, where one runs on the data folder.
     pub api: Option<ApiClient>,
     own: Option<Broker>,
+    /// Ends the watch over brokers that do not answer with the session.
+    _watch: Option<DropGuard>,
 }
+
+/// How long brokers may leave a command without an answer before it says so.
+const SILENCE: Duration = Duration::from_secs(3);
 
 impl TopicsSession {
     /// Reaches the running `up`'s topics, the cluster's, or starts the embedded broker.
@@ -119,14 +124,17 @@ impl TopicsSession {
     /// The broker can't be started, or the data folder is another process's.
     pub fn attach_or_make(config: &Config) -> anyhow::Result<Self> {
         if let Some(address) = RunningAddress::read(&config.data_dir)? {
+            let kafka = kafka_of(config, &address);
             return Ok(Self {
-                kafka: kafka_of(config, &address),
+                _watch: Some(tell_silence(&kafka)?),
+                kafka,
                 api: Some(ApiClient::new(&address)?),
                 own: None,
             });
         }
         if config.profile == Profile::Cluster {
             return Ok(Self {
+                _watch: Some(tell_silence(&config.kafka)?),
                 kafka: config.kafka.clone(),
                 api: None,
                 own: None,
@@ -141,6 +149,7 @@ impl TopicsSession {
             kafka,
             api: None,
             own: Some(broker),
+            _watch: None,
         })
     }
 
@@ -150,6 +159,21 @@ impl TopicsSession {
             broker::stop(broker).await;
         }
     }
+}
+
+/// Says once that brokers are waited for, where they give no answer: a request has its time-out, and
+/// until then the terminal would be silent.
+fn tell_silence(kafka: &KafkaConfig) -> anyhow::Result<DropGuard> {
+    let admin = Admin::connect(kafka)?;
+    let brokers = kafka.bootstrap.clone();
+    let ended = CancellationToken::new();
+    let watching = async move {
+        if tokio::time::timeout(SILENCE, admin.list()).await.is_err() {
+            eprintln!("waiting for the brokers at {brokers}…");
+        }
+    };
+    tokio::spawn(ended.clone().run_until_cancelled_owned(watching));
+    Ok(ended.drop_guard())
 }
 
 /// Cancels `gone` once the process at `address` runs no more, or another has its place.

@@ -204,6 +204,8 @@ fn a_broker_that_is_down_is_named() -> anyhow::Result<()> {
     pipeline.set("MILLRACE_KAFKA__BOOTSTRAP", "127.0.0.1:1");
     let error = pipeline.failure(&["topics", "list"])?;
     ensure!(error.contains("127.0.0.1:1"), "{error}");
+    let told = "waiting for the brokers at 127.0.0.1:1…";
+    ensure!(error.matches(told).count() == 1, "{error}");
     Ok(())
 }
 
