@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use anyhow::{Context, bail};
 use millrace_kafka::{Admin, Created};
 use millrace_objects::ObjectStores;
+use millrace_retry::error_chain;
 use millrace_state::ValkeyState;
 use serde::Serialize;
 
@@ -108,7 +109,7 @@ fn check(name: &'static str, found: anyhow::Result<String>) -> Check {
         Err(error) => Check {
             name,
             ok: false,
-            detail: format!("{error:#}"),
+            detail: error_chain(error.as_ref()),
             warnings: Vec::new(),
         },
     }

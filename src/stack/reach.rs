@@ -5,6 +5,7 @@ use std::time::Duration;
 use millrace_index::IndexError;
 use millrace_kafka::AdminError;
 use millrace_models::ModelError;
+use millrace_retry::error_chain;
 use millrace_state::StateError;
 
 use super::stop::StopSignals;
@@ -32,7 +33,7 @@ pub async fn start(
         match attempt {
             Ok(stack) => return Ok(Some(stack)),
             Err(error) if is_out_of_reach(&error) => {
-                tracing::warn!("waiting, and trying again: {error:#}");
+                tracing::warn!("waiting, and trying again: {}", error_chain(error.as_ref()));
             }
             Err(error) => return Err(error),
         }

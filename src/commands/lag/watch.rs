@@ -5,6 +5,7 @@ use std::io::IsTerminal;
 use std::time::{Duration, Instant};
 
 use millrace_kafka::LagStatus;
+use millrace_retry::error_chain;
 use ratatui::Frame;
 use ratatui::crossterm::event::{self, Event, KeyCode, KeyEventKind, KeyModifiers};
 use ratatui::layout::{Constraint, Layout};
@@ -25,11 +26,11 @@ const BARS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█']
 pub async fn run(watching: &mut Watching, every: Duration, output: Output) -> anyhow::Result<()> {
     if output.is_json() {
         // The first look fails where nothing is right; a later one where the brokers are away for a while.
-        let mut looked = Ok(watching.look().await?);
+        let mut looked: anyhow::Result<Report> = Ok(watching.look().await?);
         loop {
             match looked {
                 Ok(report) => output.line(&serde_json::to_string(&report)?)?,
-                Err(error) => tracing::warn!("not seen: {error:#}"),
+                Err(error) => tracing::warn!("not seen: {}", error_chain(error.as_ref())),
             }
             tokio::select! {
                 () = tokio::time::sleep(every) => {}
@@ -81,7 +82,7 @@ async fn draw_until_quit(
         };
         match looked {
             Ok(report) => screen.seen(report),
-            Err(error) => screen.failed = Some(format!("{error:#}")),
+            Err(error) => screen.failed = Some(error_chain(error.as_ref())),
         }
     }
 }
