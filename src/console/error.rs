@@ -1,9 +1,10 @@
 //! What went wrong, as a page.
 
-use axum::http::StatusCode;
+use axum::http::{StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 use maud::html;
 use millrace_kafka::{AdminError, ReaderError};
+use millrace_retry::error_chain;
 
 use super::layout;
 use crate::api::error::ApiError;
@@ -37,13 +38,18 @@ impl PageError {
 
     /// What there is does not allow it.
     pub fn conflict(error: &anyhow::Error) -> Self {
-        Self::new(StatusCode::CONFLICT, format!("{error:#}"))
+        Self::new(StatusCode::CONFLICT, error_chain(error.as_ref()))
     }
 
     /// Another process has what was asked for.
     pub fn not_here(message: &str) -> Self {
         Self::new(StatusCode::NOT_FOUND, message)
     }
+}
+
+/// No page has this path.
+pub async fn unknown_page(uri: Uri) -> PageError {
+    PageError::not_found(format!("There is no page {}.", uri.path()))
 }
 
 impl IntoResponse for PageError {
@@ -80,7 +86,7 @@ impl From<anyhow::Error> for PageError {
         } else {
             StatusCode::SERVICE_UNAVAILABLE
         };
-        Self::new(status, format!("{error:#}"))
+        Self::new(status, error_chain(error.as_ref()))
     }
 }
 

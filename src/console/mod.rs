@@ -35,7 +35,7 @@ use std::sync::Arc;
 use axum::extract::DefaultBodyLimit;
 use axum::http::StatusCode;
 use axum::response::Redirect;
-use axum::routing::{get, post};
+use axum::routing::{any, get, post};
 use axum::{Router, middleware};
 use millrace_kafka::{Admin, KafkaConfig, Producer};
 use millrace_profiles::ProfileReader;
@@ -204,6 +204,8 @@ impl Console {
             )
             .route("/console/login", get(login::page).post(login::enter))
             .route("/console/assets/{name}", get(assets::asset))
+            // A person asked: the API's answer would be JSON.
+            .route("/console/{*path}", any(error::unknown_page))
             .merge(pages)
             .layer(DefaultBodyLimit::max(MAX_FORM_BYTES))
             .layer(middleware::map_response(access::secured))

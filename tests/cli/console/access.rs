@@ -65,6 +65,12 @@ fn every_page_is_served_with_what_keeps_it_safe() -> anyhow::Result<()> {
         );
     }
     ensure!(visitor.get("/console/assets/console-0.css")?.status == 404);
+    for nowhere in ["/console/nowhere", "/console/topics/a/b/c/d"] {
+        let missing = visitor.get(nowhere)?;
+        ensure!(missing.status == 404, "{nowhere}: {}", missing.status);
+        missing.has("There is no page")?;
+        ensure!(missing.header("content-type").starts_with("text/html"));
+    }
     ensure!(visitor.get("/console")?.header("location") == "/console/");
     let missing = visitor.get("/console/topics/none-such")?;
     ensure!(missing.status == 404, "{}", missing.body);
