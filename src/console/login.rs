@@ -1,6 +1,8 @@
 //! Logging in with a token of the API, and leaving.
 
-use axum::extract::State;
+use std::net::SocketAddr;
+
+use axum::extract::{ConnectInfo, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Redirect, Response};
 use maud::{Markup, html};
@@ -25,6 +27,7 @@ pub async fn page(State(console): State<Console>, Asked(fields): Asked) -> Respo
 /// `POST /console/login`.
 pub async fn enter(
     State(console): State<Console>,
+    ConnectInfo(remote): ConnectInfo<SocketAddr>,
     headers: HeaderMap,
     Posted(fields): Posted,
 ) -> Result<Response, PageError> {
@@ -32,6 +35,7 @@ pub async fn enter(
         return Err(access::foreign());
     }
     let Some(role) = console.access.role_of(fields.raw("token")) else {
+        tracing::warn!(%remote, "a login to the console was refused: no such token");
         let refusal = "No such token. It is api.admin_token to act, api.read_token to look, or the control \
                        token from up.json in the data folder.";
         let page = layout::page(None, None, "Log in", &form(&fields, Some(refusal)));
