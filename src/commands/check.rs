@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context, bail};
 use millrace_kafka::{Admin, Created};
+use millrace_models::Encoder;
 use millrace_objects::ObjectStores;
 use millrace_retry::error_chain;
 use millrace_state::ValkeyState;
@@ -14,8 +15,7 @@ use crate::config::{Config, Profile};
 use crate::output::Output;
 use crate::session::TopicsSession;
 use crate::stack::address::RunningAddress;
-use crate::stack::generations::OpenGenerations;
-use crate::stack::model;
+use crate::stack::{index, model};
 
 /// Test configuration, connections, topics, model and index; say what to do.
 #[derive(Debug, clap::Args)]
@@ -67,8 +67,8 @@ pub async fn run(_args: Args, config: Config, output: Output) -> anyhow::Result<
             Err(error) => Err(anyhow::anyhow!("{error:#}")),
         },
     ));
-    if encoder.is_ok() {
-        checks.push(check("index", index_fits(&config).await));
+    if let Ok(encoder) = &encoder {
+        checks.push(check("index", index_fits(&config, encoder).await));
     }
     let report = Report {
         ok: checks.iter().all(|check| check.ok),
@@ -180,7 +180,8 @@ async fn kafka(config: &Config) -> anyhow::Result<String> {
     found
 }
 
-async fn index_fits(config: &Config) -> anyhow::Result<String> {
+/// Looks without creating: a check must not change what it checks.
+async fn index_fits(config: &Config, encoder: &Encoder) -> anyhow::Result<String> {
     if config.profile == Profile::Embedded
         && let Some(running) = RunningAddress::read(&config.data_dir)?
     {
@@ -192,10 +193,27 @@ async fn index_fits(config: &Config) -> anyhow::Result<String> {
             running.pid
         ));
     }
-    let generations = OpenGenerations::start(config).await?;
-    let found = generations.serving().await?.index.describe().await?;
-    Ok(format!(
-        "{} {}, {} embedded by {}",
-        found.adapter, found.engine_version, found.writes, found.model_version
-    ))
+    let name = &config.index.name;
+    let to_be_made = || format!("{name} is still to be made, by `up` or a vectorizer");
+    if config.profile == Profile::Embedded && !index::folder(config).is_dir() {
+        return Ok(to_be_made());
+    }
+    let generations = index::connect(config).await?;
+    let listed = generations.list(name).await?;
+    let serving = generations.resolve(name).await?;
+    // As a start does: once there were two, the configuration does not say which model serves.
+    let spec = match serving.as_ref().or(listed.first()) {
+        Some(found) if found.generation > index::FIRST_GENERATION || listed.len() > 1 => {
+            let encoder = model::of_generation(&config.model, found).await?;
+            index::spec(config, found.generation, &encoder)
+        }
+        _ => index::spec(config, index::FIRST_GENERATION, encoder),
+    };
+    let found = generations.look(&spec).await?;
+    Ok(found.map_or_else(to_be_made, |found| {
+        format!(
+            "{} {}, {} embedded by {}",
+            found.adapter, found.engine_version, found.writes, found.model_version
+        )
+    }))
 }

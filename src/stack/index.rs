@@ -1,5 +1,6 @@
 //! Opening the search index that the profile names.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::Context;
@@ -18,7 +19,7 @@ pub const FIRST_GENERATION: u32 = 1;
 pub async fn connect(config: &Config) -> anyhow::Result<Arc<dyn Generations>> {
     Ok(match config.profile {
         Profile::Embedded => {
-            let folder = config.data_dir.join("index");
+            let folder = folder(config);
             let open = move || EmbeddedIndex::open(folder);
             let opened = tokio::task::spawn_blocking(open).await?;
             Arc::new(opened.context("can't open the embedded index")?)
@@ -28,6 +29,11 @@ pub async fn connect(config: &Config) -> anyhow::Result<Arc<dyn Generations>> {
                 .context("can't set up the OpenSearch client")?,
         ),
     })
+}
+
+/// Where the embedded index is.
+pub fn folder(config: &Config) -> PathBuf {
+    config.data_dir.join("index")
 }
 
 /// What a generation must be for this encoder.

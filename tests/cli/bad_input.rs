@@ -214,6 +214,19 @@ fn check_says_what_fails_and_what_to_do() -> anyhow::Result<()> {
     let mut pipeline = Pipeline::new(Target::Embedded)?;
     let report = pipeline.json(&["check"])?;
     ensure!(report["ok"] == true, "{report}");
+    let index = || pipeline.path("data/index");
+    ensure!(
+        report.to_string().contains("is still to be made"),
+        "{report}"
+    );
+    ensure!(!index().exists(), "a check has made an index");
+    let note = pipeline.write("note.txt", "A note about tides.\n")?;
+    pipeline.ingest(&note)?;
+    let report = pipeline.json(&["check"])?;
+    ensure!(
+        report["ok"] == true && report.to_string().contains("millrace-documents-000001"),
+        "{report}"
+    );
     pipeline.set("MILLRACE_PROFILE", "cluster");
     pipeline.set("MILLRACE_KAFKA__BOOTSTRAP", "127.0.0.1:1");
     pipeline.set(

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
-use crate::{IndexError, IndexSpec, SearchIndex};
+use crate::{IndexDescription, IndexError, IndexSpec, SearchIndex};
 
 /// A generation that is there.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -48,6 +48,13 @@ pub trait Generations: Send + Sync + 'static {
     /// # Errors
     /// As [`SearchIndex::ensure`].
     async fn open(&self, spec: &IndexSpec) -> Result<Arc<dyn SearchIndex>, IndexError>;
+
+    /// What the generation of `spec` is, where it is there and fits. As [`open`](Self::open), and makes nothing:
+    /// `None` where `open` would create it.
+    ///
+    /// # Errors
+    /// As [`SearchIndex::ensure`].
+    async fn look(&self, spec: &IndexSpec) -> Result<Option<IndexDescription>, IndexError>;
 
     /// Points the read alias `name` at `to`, in one step, if it points at `from` (`None`: at nothing).
     ///

@@ -111,6 +111,9 @@ impl Folder {
 
     /// Creates the generation of `spec`, or verifies that the one there fits.
     pub(super) fn ensure_generation(&self, spec: &IndexSpec) -> Result<GenerationMeta, IndexError> {
+        if let Some(stored) = self.fitting(spec)? {
+            return Ok(stored);
+        }
         let path = self.generation(&spec.name, spec.generation);
         let create = |error| storage_error(&path, "the folder cannot be created", error);
         fs::create_dir_all(&path).map_err(create)?;
@@ -120,11 +123,16 @@ impl Folder {
             model_version: spec.model_version.clone(),
             model_fingerprint: spec.model_fingerprint.clone(),
         };
-        let Some(stored) = self.meta(&spec.name, spec.generation)? else {
-            write_json(&path.join("index.json"), &wanted)?;
-            return Ok(wanted);
-        };
-        verify(&stored, spec)?;
+        write_json(&path.join("index.json"), &wanted)?;
+        Ok(wanted)
+    }
+
+    /// The generation of `spec`, verified to fit; `None` where there is none.
+    pub(super) fn fitting(&self, spec: &IndexSpec) -> Result<Option<GenerationMeta>, IndexError> {
+        let stored = self.meta(&spec.name, spec.generation)?;
+        if let Some(stored) = &stored {
+            verify(stored, spec)?;
+        }
         Ok(stored)
     }
 

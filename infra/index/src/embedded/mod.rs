@@ -142,6 +142,31 @@ impl Inner {
         })
     }
 
+    fn look(&self, spec: &IndexSpec) -> Result<Option<IndexDescription>, IndexError> {
+        spec.validate()?;
+        let meta = self.folder.fitting(spec)?;
+        meta.map(|meta| self.description(spec, &meta)).transpose()
+    }
+
+    fn description(
+        &self,
+        spec: &IndexSpec,
+        meta: &GenerationMeta,
+    ) -> Result<IndexDescription, IndexError> {
+        let reads = self.folder.read_alias(&spec.name)?;
+        Ok(IndexDescription {
+            adapter: "embedded",
+            engine_version: tantivy::version_string().to_owned(),
+            reads: reads
+                .map(|generation| generation_name(&spec.name, generation))
+                .unwrap_or_default(),
+            writes: spec.index_name(),
+            dimension: meta.dimension,
+            model_version: meta.model_version.clone(),
+            model_fingerprint: meta.model_fingerprint.clone(),
+        })
+    }
+
     /// An alias of a generation that is gone is none, as in a cluster.
     fn resolve(&self, name: &str) -> Result<Option<Generation>, IndexError> {
         match self.folder.read_alias(name)? {
@@ -220,6 +245,11 @@ impl Generations for EmbeddedIndex {
         let handle = Self::beside(&self.inner);
         handle.ensure(spec).await?;
         Ok(Arc::new(handle))
+    }
+
+    async fn look(&self, spec: &IndexSpec) -> Result<Option<IndexDescription>, IndexError> {
+        let spec = spec.clone();
+        self.with_folder(move |inner| inner.look(&spec)).await
     }
 
     async fn swap_alias(&self, name: &str, from: Option<u32>, to: u32) -> Result<(), IndexError> {
@@ -322,22 +352,8 @@ impl SearchIndex for EmbeddedIndex {
 
     async fn describe(&self) -> Result<IndexDescription, IndexError> {
         let ensured = self.ensured()?;
-        let Ensured { spec, meta, .. } = &*ensured;
-        let name = spec.name.clone();
-        let reads = self
-            .with_folder(move |inner| inner.folder.read_alias(&name))
-            .await?;
-        Ok(IndexDescription {
-            adapter: "embedded",
-            engine_version: tantivy::version_string().to_owned(),
-            reads: reads
-                .map(|generation| generation_name(&spec.name, generation))
-                .unwrap_or_default(),
-            writes: spec.index_name(),
-            dimension: meta.dimension,
-            model_version: meta.model_version.clone(),
-            model_fingerprint: meta.model_fingerprint.clone(),
-        })
+        self.with_folder(move |inner| inner.description(&ensured.spec, &ensured.meta))
+            .await
     }
 }
 

@@ -8,7 +8,9 @@ use serde_json::{Value, json};
 
 use super::{OpenSearchIndex, mapping};
 use crate::generations::generation_number;
-use crate::{Generation, Generations, IndexError, IndexSpec, SearchIndex, generation_name};
+use crate::{
+    Generation, Generations, IndexDescription, IndexError, IndexSpec, SearchIndex, generation_name,
+};
 
 impl OpenSearchIndex {
     /// The generations of `name` behind an index expression; none where it matches nothing.
@@ -88,6 +90,19 @@ impl Generations for OpenSearchIndex {
         };
         handle.ensure(spec).await?;
         Ok(Arc::new(handle))
+    }
+
+    async fn look(&self, spec: &IndexSpec) -> Result<Option<IndexDescription>, IndexError> {
+        spec.validate()?;
+        let server_version = self.server_version().await?;
+        let path = format!("/{}/_mapping", spec.index_name());
+        let Some(mapping) = self.get_json(&path).await? else {
+            return Ok(None);
+        };
+        let stored = mapping::verify(&mapping, spec)?;
+        self.description(spec, &stored, server_version)
+            .await
+            .map(Some)
     }
 
     async fn swap_alias(&self, name: &str, from: Option<u32>, to: u32) -> Result<(), IndexError> {

@@ -106,6 +106,29 @@ impl OpenSearchIndex {
         }
     }
 
+    /// The server's version, where it is new enough.
+    async fn server_version(&self) -> Result<String, IndexError> {
+        let root = self.client.json(Method::Get, "/", &[], None).await?;
+        version::supported(&root.success()?)
+    }
+
+    async fn description(
+        &self,
+        spec: &IndexSpec,
+        stored: &Stored,
+        server_version: String,
+    ) -> Result<IndexDescription, IndexError> {
+        Ok(IndexDescription {
+            adapter: "opensearch",
+            engine_version: server_version,
+            reads: self.read_indices(spec).await?.join(","),
+            writes: spec.index_name(),
+            dimension: stored.dimension,
+            model_version: stored.model_version.clone(),
+            model_fingerprint: stored.model_fingerprint.clone(),
+        })
+    }
+
     /// Generations that the read alias points at.
     async fn read_indices(&self, spec: &IndexSpec) -> Result<Vec<String>, IndexError> {
         let aliases = self.get_json(&format!("/_alias/{}", spec.name)).await?;
@@ -120,12 +143,7 @@ impl OpenSearchIndex {
 impl SearchIndex for OpenSearchIndex {
     async fn ensure(&self, spec: &IndexSpec) -> Result<(), IndexError> {
         spec.validate()?;
-        let root = self
-            .client
-            .json(Method::Get, "/", &[], None)
-            .await?
-            .success()?;
-        let server_version = version::supported(&root)?;
+        let server_version = self.server_version().await?;
         let index = spec.index_name();
         let mapping_path = format!("/{index}/_mapping");
         let mapping = match self.get_json(&mapping_path).await? {
@@ -310,15 +328,8 @@ impl SearchIndex for OpenSearchIndex {
 
     async fn describe(&self) -> Result<IndexDescription, IndexError> {
         let ensured = self.ensured()?;
-        let reads = self.read_indices(&ensured.spec).await?;
-        Ok(IndexDescription {
-            adapter: "opensearch",
-            engine_version: ensured.server_version.clone(),
-            reads: reads.join(","),
-            writes: ensured.spec.index_name(),
-            dimension: ensured.stored.dimension,
-            model_version: ensured.stored.model_version.clone(),
-            model_fingerprint: ensured.stored.model_fingerprint.clone(),
-        })
+        let version = ensured.server_version.clone();
+        self.description(&ensured.spec, &ensured.stored, version)
+            .await
     }
 }

@@ -95,7 +95,11 @@ fn narrow(doc_id: &str) -> Record {
 }
 
 pub async fn two_generations_are_written_and_searched_at_once(f: Fixture) -> anyhow::Result<()> {
+    assert_eq!(f.generations.look(&second(&f)).await?, None);
+    assert_eq!(f.generations.list(&f.spec.name).await?.len(), 1);
     let candidate = f.generations.open(&second(&f)).await?;
+    let looked = f.generations.look(&second(&f)).await?;
+    assert_eq!(looked, Some(candidate.describe().await?));
     write(&*f.index, chunk("old", 0, 1, "flutter", [1.0, 0.0, 0.0])).await?;
     write(&*candidate, narrow("new")).await?;
     write(&*f.index, chunk("late", 0, 1, "other", [1.0, 0.0, 0.0])).await?;
@@ -119,10 +123,13 @@ pub async fn two_generations_are_written_and_searched_at_once(f: Fixture) -> any
     let Err(error) = f.generations.open(&third_model).await else {
         anyhow::bail!("two models had one generation");
     };
-    assert!(
-        matches!(error, IndexError::FingerprintMismatch { .. }),
-        "{error}"
-    );
+    let looked = f.generations.look(&third_model).await.expect_err("refused");
+    for error in [error, looked] {
+        assert!(
+            matches!(error, IndexError::FingerprintMismatch { .. }),
+            "{error}"
+        );
+    }
     Ok(())
 }
 
