@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use anyhow::bail;
 use millrace_schemas::{RolloutGate, RolloutPhase};
 use serde::Serialize;
+use tokio::time::timeout;
 
 use super::rollout::settings::Gates;
 use super::rollout::status::PATIENCE;
@@ -93,21 +94,23 @@ pub async fn run(args: Args, config: Config, output: Output) -> anyhow::Result<E
     let began = Instant::now();
     loop {
         let session = Session::attach_or_start(&config, needs).await?;
-        let is_own = session.is_own();
-        let done = async {
+        let work = async {
             session.ready().await;
             args.work(&session.api, settings.clone(), began, output)
                 .await
         };
-        let (done, has_left) = tokio::select! {
-            biased;
-            gone = session.gone() => (Err(gone), true),
-            done = done => (done, false),
+        let done = tokio::select! {
+            done = work => done,
+            gone = session.gone() => Err(gone),
         };
+        // A connection breaks some moments before its process is known to be gone.
+        let has_left = done.is_err()
+            && !session.is_own()
+            && timeout(2 * LOOK_EVERY, session.gone()).await.is_ok();
         session.close().await;
         match done {
             // What it had begun is kept: with the next `up` the same order goes on.
-            Err(gone) if has_left && !is_own => until_up_is_back(&config, gone).await?,
+            Err(error) if has_left => until_up_is_back(&config, error).await?,
             done => return done,
         }
     }
@@ -116,13 +119,13 @@ pub async fn run(args: Args, config: Config, output: Output) -> anyhow::Result<E
 /// Waits for an `up` on the data folder.
 ///
 /// # Errors
-/// `gone`, where none came in time.
-async fn until_up_is_back(config: &Config, gone: anyhow::Error) -> anyhow::Result<()> {
+/// `error`, where none came in time.
+async fn until_up_is_back(config: &Config, error: anyhow::Error) -> anyhow::Result<()> {
     eprintln!("the `up` that this command spoke to has stopped; waiting for the next one");
     let deadline = Instant::now() + PATIENCE;
     while RunningAddress::read(&config.data_dir)?.is_none() {
         if Instant::now() >= deadline {
-            return Err(gone);
+            return Err(error);
         }
         tokio::time::sleep(LOOK_EVERY).await;
     }

@@ -49,6 +49,39 @@ fn has_all(up: &Up, wanted: u32) -> anyhow::Result<()> {
     Ok(())
 }
 
+#[test]
+fn a_backfill_outlives_the_up_that_it_was_asked_of() -> anyhow::Result<()> {
+    let pipeline = Pipeline::new(Target::Embedded)?;
+    let mut up = pipeline.up(&[])?;
+    let lines: Vec<String> = (0..1_500)
+        .map(|number| line(number, "only").to_string())
+        .collect();
+    let lamps = pipeline.write("lamps.jsonl", lines.join("\n"))?;
+    pipeline.ingest(&lamps)?;
+    let backfill = pipeline
+        .command(&["backfill", "--no-switch", "--latency-factor", "20"])
+        .stdout(std::process::Stdio::piped())
+        .stderr(std::process::Stdio::piped())
+        .spawn()?;
+    eventually("it is being built", SOON, || {
+        let status = pipeline.json(&["rollout", "status"])?;
+        Ok((status["rollout"]["phase"] == "building").then_some(()))
+    })?;
+    up.signal("-KILL")?;
+    up.wait(SOON)?;
+    let up = pipeline.up(&[])?;
+    let output = backfill.wait_with_output()?;
+    let told = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.success(), "{}: {told}", output.status);
+    ensure!(
+        told.contains("waiting for the next one") && told.contains("building: read "),
+        "{told}"
+    );
+    let report: Value = serde_json::from_slice(&output.stdout)?;
+    ensure!(phase(&report) == "ready", "{report}");
+    up.leave()
+}
+
 fn a_backfill_makes_the_index_anew_and_tells_no_signal_again(target: Target) -> anyhow::Result<()> {
     let pipeline = Pipeline::new(target)?;
     let up = serve(&pipeline, target)?;
