@@ -23,6 +23,7 @@ mod refusals;
 mod reset_offsets;
 mod rollout;
 mod session;
+mod shared_store;
 mod stack;
 mod token;
 mod topic_name;

@@ -30,7 +30,7 @@ pub struct Played {
 /// # Errors
 /// The encoder is missing, a file can't be read, or the first one has no rankings.
 pub async fn play(config: &Config, files: Vec<PathBuf>, output: Output) -> anyhow::Result<Played> {
-    let encoder = model::load(&config.model).await?;
+    let encoder = model::load(config).await?;
     let features = recommending::features(config, encoder.version())?;
     let config = config.clone();
     let playing = move || Playing::new(&config, &encoder, output)?.play(features, &files);

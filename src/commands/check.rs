@@ -55,7 +55,7 @@ pub async fn run(_args: Args, config: Config, output: Output) -> anyhow::Result<
     });
     checks.push(check("kafka", kafka(&config).await));
     checks.push(check("state", state(&config).await));
-    let encoder = model::load(&config.model).await;
+    let encoder = model::load(&config).await;
     checks.push(check(
         "model",
         match &encoder {
@@ -204,7 +204,7 @@ async fn index_fits(config: &Config, encoder: &Encoder) -> anyhow::Result<String
     // As a start does: once there were two, the configuration does not say which model serves.
     let spec = match serving.as_ref().or(listed.first()) {
         Some(found) if found.generation > index::FIRST_GENERATION || listed.len() > 1 => {
-            let encoder = model::of_generation(&config.model, found).await?;
+            let encoder = model::of_generation(config, found).await?;
             index::spec(config, found.generation, &encoder)
         }
         _ => index::spec(config, index::FIRST_GENERATION, encoder),

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use anyhow::Context;
 use indicatif::ProgressBar;
 use millrace_models::ModelStore;
 use millrace_models::store::{InvalidReference, ModelCard, ModelReference, catalog};
@@ -11,6 +12,7 @@ use serde_json::json;
 use crate::cli::UsageError;
 use crate::config::Config;
 use crate::output::{Output, table};
+use crate::shared_store::SharedStore;
 
 /// Fetch, inspect, import and export models.
 #[derive(Debug, clap::Args)]
@@ -23,17 +25,19 @@ pub struct Args {
 enum Action {
     /// Fetch a model into the user's store; nothing is fetched twice.
     Pull {
-        /// Name of the model, such as `all-MiniLM-L6-v2`.
+        /// Name of the model, such as `all-MiniLM-L6-v2`, or NAME[:VERSION] of the store that machines
+        /// share (`model.shared_store`).
         name: String,
     },
-    /// The models in the store, and those that can be pulled.
+    /// The models in the store, those of the shared one, and those that can be pulled.
     List,
     /// A model's card: architecture, dimension, metrics, lineage, files, checksums.
     Show {
         /// A model in the store, NAME or NAME:VERSION.
         model: String,
     },
-    /// Bring a version into the store: checked, tried, and there whole or not at all.
+    /// Bring a version into the store, and into the shared one where there is one: checked, tried, and
+    /// there whole or not at all.
     Import {
         /// A sentence-transformers or cross-encoder folder, or a `.mar` archive that holds one, with
         /// safetensors weights.
@@ -51,11 +55,12 @@ enum Action {
     },
 }
 
-pub async fn run(args: Args, _config: Config, output: Output) -> anyhow::Result<ExitCode> {
+pub async fn run(args: Args, config: Config, output: Output) -> anyhow::Result<ExitCode> {
     let store = ModelStore::from_env()?;
+    let shared = SharedStore::of(&config)?;
     match args.action {
-        Action::Pull { name } => pull(&store, &name, output).await?,
-        Action::List => list(&store, output)?,
+        Action::Pull { name } => pull(&store, shared.as_ref(), &name, output).await?,
+        Action::List => list(&store, shared.as_ref(), output).await?,
         Action::Show { model } => {
             let model = reference(&model)?;
             let card = tokio::task::spawn_blocking(move || store.show(&model)).await??;
@@ -69,6 +74,15 @@ pub async fn run(args: Args, _config: Config, output: Output) -> anyhow::Result<
             let imported = tokio::task::spawn_blocking(import).await?;
             bar.finish_and_clear();
             let card = imported?;
+            if let Some(shared) = &shared {
+                shared.put(&card).await.with_context(|| {
+                    format!(
+                        "{} is in this machine's store, and not in the shared one; import it again to \
+                         bring it there",
+                        card.name
+                    )
+                })?;
+            }
             output.result(&card, || describe(&card))?;
         }
         Action::Export { model, target } => {
@@ -101,28 +115,51 @@ fn draw(bar: &ProgressBar) -> impl FnMut(u64, u64) + '_ {
     }
 }
 
-async fn pull(store: &ModelStore, name: &str, output: Output) -> anyhow::Result<()> {
+async fn pull(
+    store: &ModelStore,
+    shared: Option<&SharedStore>,
+    name: &str,
+    output: Output,
+) -> anyhow::Result<()> {
     let bar = output.byte_progress(None);
-    let pulled = store
-        .pull(name, &mut |done, total| {
-            bar.set_length(total);
-            bar.set_position(done);
-        })
-        .await;
+    let mut progress = |done, total| {
+        bar.set_length(total);
+        bar.set_position(done);
+    };
+    let pulled = match shared {
+        Some(shared) if catalog().iter().all(|entry| entry.name != name) => {
+            let fetched = shared.fetch(&reference(name)?, store, &mut progress).await;
+            fetched.map(|card| card.folder)
+        }
+        _ => Ok(store.pull(name, &mut progress).await?),
+    };
     bar.finish_and_clear();
     let folder = pulled?;
     let report = json!({ "model": name, "folder": folder });
     output.result(&report, || format!("{name} is in {}", folder.display()))
 }
 
-fn list(store: &ModelStore, output: Output) -> anyhow::Result<()> {
+async fn list(
+    store: &ModelStore,
+    shared: Option<&SharedStore>,
+    output: Output,
+) -> anyhow::Result<()> {
     let models = store.list()?;
+    let shared = match shared {
+        Some(shared) => shared.list().await?,
+        None => Vec::new(),
+    };
+    let elsewhere = shared
+        .iter()
+        .map(|release| format!("{}:{}", release.name, release.version))
+        .filter(|name| models.iter().all(|model| model.name != *name));
+    let elsewhere: Vec<String> = elsewhere.collect();
     let available: Vec<&str> = catalog()
         .iter()
         .map(|entry| entry.name)
         .filter(|name| models.iter().all(|model| model.name != *name))
         .collect();
-    let report = json!({ "models": models, "available": available });
+    let report = json!({ "models": models, "shared": shared, "available": available });
     output.result(&report, || {
         let header =
             ["NAME", "MODEL", "DIMENSION", "MAX TOKENS", "ARCHITECTURE"].map(str::to_owned);
@@ -136,15 +173,21 @@ fn list(store: &ModelStore, output: Output) -> anyhow::Result<()> {
                 model.architecture.clone(),
             ]
         }));
-        rows.extend(available.iter().map(|name| {
+        let absent = |name: &str, why: &str| {
             vec![
-                (*name).to_owned(),
+                name.to_owned(),
                 "–".into(),
                 "–".into(),
                 "–".into(),
-                "not pulled yet".into(),
+                why.to_owned(),
             ]
-        }));
+        };
+        let in_shared = elsewhere
+            .iter()
+            .map(|name| absent(name, "in the shared store"));
+        rows.extend(in_shared);
+        let in_catalog = available.iter().map(|name| absent(name, "not pulled yet"));
+        rows.extend(in_catalog);
         table(&rows)
     })
 }

@@ -55,6 +55,10 @@ pub struct ModelSection {
     pub name: String,
     /// A sentence-transformers folder to use instead of the store.
     pub path: Option<PathBuf>,
+    /// Store that machines share: a folder, `oss://bucket[/prefix]` or `s3://bucket[/prefix]`. What is
+    /// imported goes there too, and a version that this machine lacks is fetched from there. Default:
+    /// none.
+    pub shared_store: Option<String>,
     /// Encoder threads. Default: one a core.
     pub threads: Option<usize>,
     /// Who computes vectors of documents and queries. Default: `local`.
@@ -126,6 +130,7 @@ impl Default for ModelSection {
         Self {
             name: "all-MiniLM-L6-v2".to_owned(),
             path: None,
+            shared_store: None,
             threads: None,
             encoder: EncoderKind::default(),
             remote: RemoteConfig::default(),

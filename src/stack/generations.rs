@@ -85,7 +85,7 @@ impl OpenGenerations {
                 opened.open(&found).await.with_context(unusable)?
             }
             _ => {
-                let encoder = model::load(&config.model).await?;
+                let encoder = model::load(config).await?;
                 let created = opened.create(index::FIRST_GENERATION, encoder).await;
                 created.with_context(unusable)?
             }
@@ -123,7 +123,7 @@ impl OpenGenerations {
         if let Some(open) = self.known(wanted) {
             return Ok(open);
         }
-        let loaded = model::of_generation(&self.config.model, wanted).await?;
+        let loaded = model::of_generation(&self.config, wanted).await?;
         self.keep(wanted.generation, loaded).await
     }
 

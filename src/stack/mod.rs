@@ -158,7 +158,7 @@ impl Stack {
         let model_version = match (&config.joiner.model_version, &serving) {
             (Some(version), _) => version.clone(),
             (None, Some(serving)) => serving.encoder.version().to_owned(),
-            (None, None) if needs.joiner || needs.profiles => model::version(&config.model).await?,
+            (None, None) if needs.joiner || needs.profiles => model::version(config).await?,
             (None, None) => String::new(),
         };
         // Whose items profiles are made of, too.

@@ -7,28 +7,53 @@ use std::sync::Arc;
 use anyhow::{Context, bail};
 use millrace_index::Generation;
 use millrace_models::store::ModelReference;
-use millrace_models::{Encoder, EncoderOptions, ModelStore};
+use millrace_models::{Encoder, EncoderOptions, ModelStore, StoreError};
 use tokio::runtime::Handle;
 
-use crate::config::{EncoderKind, ModelSection};
+use crate::config::{Config, EncoderKind, ModelSection};
+use crate::shared_store::SharedStore;
 
 /// Loads the configured model on a thread that may block, or finds the server that computes it.
 ///
 /// # Errors
 /// The model is not in the store, its folder can't be used, or its server is away or computes
 /// another model.
-pub async fn load(section: &ModelSection) -> anyhow::Result<Arc<Encoder>> {
-    load_folder(section, folder(section)?).await
+pub async fn load(config: &Config) -> anyhow::Result<Arc<Encoder>> {
+    load_folder(&config.model, folder(config).await?).await
 }
 
 /// Loads a model of the store, as the configured one is loaded.
 ///
 /// # Errors
 /// As [`load`].
-pub async fn load_stored(section: &ModelSection, name: &str) -> anyhow::Result<Arc<Encoder>> {
+pub async fn load_stored(config: &Config, name: &str) -> anyhow::Result<Arc<Encoder>> {
+    load_folder(&config.model, locate(config, name).await?).await
+}
+
+/// The folder of a model, `NAME` or `NAME:VERSION`: in this machine's store, or else fetched into it
+/// from the one that machines share.
+///
+/// # Errors
+/// Neither has it, or it can't be fetched.
+pub async fn locate(config: &Config, name: &str) -> anyhow::Result<PathBuf> {
     let reference: ModelReference = name.parse()?;
-    let folder = ModelStore::from_env()?.locate(&reference)?;
-    load_folder(section, folder).await
+    let store = ModelStore::from_env()?;
+    match (store.locate(&reference), SharedStore::of(config)?) {
+        (Err(StoreError::NotStored { .. }), Some(shared)) => {
+            fetch(&shared, &reference, &store).await
+        }
+        (located, _) => Ok(located?),
+    }
+}
+
+async fn fetch(
+    shared: &SharedStore,
+    reference: &ModelReference,
+    store: &ModelStore,
+) -> anyhow::Result<PathBuf> {
+    let from = shared.root();
+    tracing::info!(model = %reference, %from, "fetching the model");
+    Ok(shared.fetch(reference, store, &mut |_, _| {}).await?.folder)
 }
 
 /// Loads the model that embedded a generation: the configured one where it is that, or else the one of
@@ -37,32 +62,38 @@ pub async fn load_stored(section: &ModelSection, name: &str) -> anyhow::Result<A
 /// # Errors
 /// As [`load`]; neither is the model.
 pub async fn of_generation(
-    section: &ModelSection,
+    config: &Config,
     generation: &Generation,
 ) -> anyhow::Result<Arc<Encoder>> {
-    let configured = version(section).await;
+    let configured = version(config).await;
     if configured.is_ok_and(|version| same_weights(&version, &generation.model_version)) {
-        let encoder = load(section).await?;
+        let encoder = load(config).await?;
         if encoder.fingerprint().as_str() == generation.model_fingerprint {
             return Ok(encoder);
         }
     }
-    let list = || anyhow::Ok(ModelStore::from_env()?.list()?);
-    let stored = tokio::task::spawn_blocking(list).await;
+    let store = ModelStore::from_env()?;
+    let (listed, wanted) = (store.clone(), &generation.model_fingerprint);
+    let stored = tokio::task::spawn_blocking(move || listed.list()).await;
     let stored = stored.context("reading the model store was cut off")??;
-    let wanted = &generation.model_fingerprint;
     let found = stored
         .into_iter()
         .find(|card| card.fingerprint.as_str() == wanted);
-    let Some(card) = found else {
-        bail!(
-            "{} was embedded by {}, which is not in the model store; `millrace model import` brings it \
-             in, or model.path names its folder",
-            generation.index,
-            generation.model_version
-        );
-    };
-    load_folder(section, card.folder).await
+    if let Some(card) = found {
+        return load_folder(&config.model, card.folder).await;
+    }
+    if let Some(shared) = SharedStore::of(config)?
+        && let Some(reference) = shared.with_fingerprint(wanted).await?
+    {
+        let folder = fetch(&shared, &reference, &store).await?;
+        return load_folder(&config.model, folder).await;
+    }
+    bail!(
+        "{} was embedded by {}, which is not in the model store; `millrace model import` brings it in, \
+         or model.path names its folder",
+        generation.index,
+        generation.model_version
+    );
 }
 
 /// Whether two versions, `NAME@FINGERPRINT`, are of one model, whatever its folder is called.
@@ -95,16 +126,15 @@ async fn load_folder(section: &ModelSection, folder: PathBuf) -> anyhow::Result<
 ///
 /// # Errors
 /// The model is not in the store, or its files can't be read.
-pub async fn version(section: &ModelSection) -> anyhow::Result<String> {
-    let folder = folder(section)?;
+pub async fn version(config: &Config) -> anyhow::Result<String> {
+    let folder = folder(config).await?;
     let read = tokio::task::spawn_blocking(move || millrace_models::version_of(&folder));
     Ok(read.await.context("reading the model was cut off")??)
 }
 
-fn folder(section: &ModelSection) -> anyhow::Result<PathBuf> {
-    if let Some(path) = &section.path {
-        return Ok(path.clone());
+async fn folder(config: &Config) -> anyhow::Result<PathBuf> {
+    match &config.model.path {
+        Some(path) => Ok(path.clone()),
+        None => locate(config, &config.model.name).await,
     }
-    let reference: ModelReference = section.name.parse()?;
-    Ok(ModelStore::from_env()?.locate(&reference)?)
 }

@@ -15,6 +15,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use super::deadline::Deadline;
+use super::model;
 use crate::config::Config;
 
 /// How long a stop may take. Supervisors kill after 10 s, many of them.
@@ -86,6 +87,7 @@ impl Serving {
                 let default = std::slice::from_ref(&config.model.name);
                 for model in if models.is_empty() { default } else { models } {
                     self.part.not_ready(format!("loading {model}"));
+                    model::locate(config, model).await?;
                     let (server, model) = (Arc::clone(&self.server), model.clone());
                     let load = tokio::task::spawn_blocking(move || server.load(&model));
                     load.await.context("loading the model was cut off")??;
@@ -94,6 +96,7 @@ impl Serving {
         }
         if let Some(model) = &config.model_server.reranker {
             self.part.not_ready(format!("loading {model}"));
+            model::locate(config, model).await?;
             let (server, model) = (Arc::clone(&self.server), model.clone());
             let load = tokio::task::spawn_blocking(move || server.load_reranker(&model));
             load.await

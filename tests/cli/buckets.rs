@@ -20,13 +20,13 @@ mod real {
 }
 
 /// A bucket of its own for one test.
-struct Bucket {
+pub struct Bucket {
     endpoint: String,
     name: String,
 }
 
 impl Bucket {
-    fn make(prefix: &str) -> anyhow::Result<Self> {
+    pub fn make(prefix: &str) -> anyhow::Result<Self> {
         let bucket = Self {
             endpoint: millrace_servers::s3()?,
             name: millrace_servers::unique_name(prefix),
@@ -36,7 +36,7 @@ impl Bucket {
     }
 
     /// A pipeline that may read it.
-    fn pipeline(&self) -> anyhow::Result<Pipeline> {
+    pub fn pipeline(&self) -> anyhow::Result<Pipeline> {
         let mut pipeline = Pipeline::new(Target::Embedded)?;
         for (key, value) in [
             ("ENDPOINT", self.endpoint.as_str()),
@@ -50,7 +50,7 @@ impl Bucket {
         Ok(pipeline)
     }
 
-    fn uri(&self, key: &str) -> String {
+    pub fn uri(&self, key: &str) -> String {
         format!("s3://{}/{key}", self.name)
     }
 

@@ -7,7 +7,22 @@ use anyhow::{Context, ensure};
 use millrace_models::ModelStore;
 use serde_json::{Value, json};
 
+use crate::buckets::Bucket;
 use crate::harness::{Pipeline, Target, Up, eventually, text};
+
+mod real {
+    #[test]
+    fn machines_share_versions_in_a_bucket() -> anyhow::Result<()> {
+        let bucket = super::Bucket::make("models")?;
+        let mut pipeline = bucket.pipeline()?;
+        pipeline.set("MILLRACE_MODEL__SHARED_STORE", &bucket.uri("encoders"));
+        super::a_version_reaches_another_machine(&mut pipeline)?;
+        let listed = pipeline.json(&["model", "list"])?;
+        let source = &listed["models"][0]["release"]["source"];
+        anyhow::ensure!(*source == bucket.uri("encoders/emb/v1"), "{listed}");
+        Ok(())
+    }
+}
 
 const MODEL: &str = "all-MiniLM-L6-v2";
 
@@ -148,4 +163,93 @@ fn documents_and_queries_are_embedded_by_a_model_server() -> anyhow::Result<()> 
     ensure!(pipeline.search("what makes the sea rise?")? == ["tides.txt"]);
     up.leave()?;
     serving.leave()
+}
+
+#[test]
+fn machines_share_versions_in_a_folder() -> anyhow::Result<()> {
+    let mut pipeline = Pipeline::new(Target::Embedded)?;
+    let shared = pipeline.path("shared");
+    pipeline.set("MILLRACE_MODEL__SHARED_STORE", text(&shared)?);
+    a_version_reaches_another_machine(&mut pipeline)?;
+
+    // Another model under the same name, from a machine that has not seen the first.
+    let other = pipeline.path("other");
+    std::fs::create_dir(&other)?;
+    let real = ModelStore::from_env()?.folder(MODEL);
+    for file in millrace_models::store::model_files(&real)? {
+        std::fs::create_dir_all(other.join(&file).parent().context("no parent")?)?;
+        std::fs::copy(real.join(&file), other.join(&file))?;
+    }
+    std::fs::write(
+        other.join("sentence_bert_config.json"),
+        r#"{"max_seq_length": 77}"#,
+    )?;
+    on_machine(&mut pipeline, "third")?;
+    let refused = pipeline.failure(&["model", "import", text(&other)?, "--as", "emb:v1"])?;
+    ensure!(
+        refused.contains("another model") && refused.contains("--as"),
+        "{refused}"
+    );
+
+    // What was damaged there becomes a model nowhere.
+    on_machine(&mut pipeline, "fourth")?;
+    let tokenizer = shared.join("emb/v1/tokenizer.json");
+    let mut bytes = std::fs::read(&tokenizer)?;
+    let last = bytes.len() - 1;
+    bytes[last] = b' ';
+    std::fs::write(&tokenizer, bytes)?;
+    let refused = pipeline.failure(&["model", "pull", "emb:v1"])?;
+    ensure!(refused.contains("`tokenizer.json`"), "{refused}");
+    let kept = shared.join("emb/v1/millrace.json");
+    let release = std::fs::read_to_string(&kept)?;
+    std::fs::write(
+        &kept,
+        release.replace("tokenizer.json", "../../tokenizer.json"),
+    )?;
+    let refused = pipeline.failure(&["model", "pull", "emb:v1"])?;
+    ensure!(refused.contains("no file of a model"), "{refused}");
+    std::fs::write(&kept, "{")?;
+    let refused = pipeline.failure(&["model", "pull", "emb:v1"])?;
+    ensure!(refused.contains("tells of no version"), "{refused}");
+    let listed = std::fs::read_dir(pipeline.path("fourth"))?.count();
+    ensure!(listed == 0, "{listed} left in the store");
+    Ok(())
+}
+
+/// A machine is a model store of its own.
+fn on_machine(pipeline: &mut Pipeline, name: &str) -> anyhow::Result<()> {
+    let store = pipeline.path(name);
+    pipeline.set("MILLRACE_MODELS", text(&store)?);
+    Ok(())
+}
+
+fn a_version_reaches_another_machine(pipeline: &mut Pipeline) -> anyhow::Result<()> {
+    server(pipeline);
+    let real = ModelStore::from_env()?.folder(MODEL);
+    on_machine(pipeline, "first")?;
+    let card = pipeline.json(&["model", "import", text(&real)?, "--as", "emb:v1"])?;
+    // The same once more changes nothing.
+    pipeline.json(&["model", "import", text(&real)?, "--as", "emb:v1"])?;
+
+    on_machine(pipeline, "second")?;
+    let listed = pipeline.json(&["model", "list"])?;
+    ensure!(
+        listed["models"] == json!([]) && listed["shared"][0]["version"] == "v1",
+        "{listed}"
+    );
+    let refused = pipeline.failure(&["model", "pull", "emb:v2"])?;
+    ensure!(
+        refused.contains("not in the shared model store") && refused.contains("emb:v1"),
+        "{refused}"
+    );
+    // A server that is given its name fetches it.
+    pipeline.set("MILLRACE_MODEL_SERVER__MODELS", r#"["emb:v1"]"#);
+    let serving = pipeline.serve(&["run", "model-server"])?;
+    let (status, vector) = serving.http("/predictions/emb/v1", &["-d", "a text"])?;
+    ensure!((status, vector.as_array().map(Vec::len)) == (200, Some(384)));
+    serving.leave()?;
+    let shown = pipeline.json(&["model", "show", "emb"])?;
+    ensure!(shown["fingerprint"] == card["fingerprint"], "{shown}");
+    pipeline.json(&["model", "pull", "emb"])?;
+    Ok(())
 }

@@ -109,7 +109,7 @@ pub(super) fn unpack(
         } else {
             path
         };
-        if !files::is_wanted(&path) {
+        if !files::is_model_file(&path) {
             continue;
         }
         let target = folder.join(&path);

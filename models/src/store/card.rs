@@ -89,6 +89,12 @@ impl ModelCard {
             release: Release::read(folder).map_err(StoreError::Model)?,
         })
     }
+
+    /// The first file of an imported version that is missing or is not what was imported.
+    #[must_use]
+    pub fn damaged(&self) -> Option<&ModelFile> {
+        self.release.as_ref()?.differs_from(&self.files)
+    }
 }
 
 fn collect(folder: &Path, prefix: &str, files: &mut Vec<ModelFile>) -> Result<(), ModelError> {

@@ -3,7 +3,7 @@
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{self, Read, Write};
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use millrace_downloads::DownloadError;
 
@@ -16,12 +16,15 @@ const MAX_DEPTH: usize = 2;
 /// Copied at a time.
 const BUFFER_BYTES: usize = 1 << 18;
 
-/// Whether a file, by its path inside the model's folder, is one of the model's.
-pub(super) fn is_wanted(path: &Path) -> bool {
-    let hidden = path
-        .components()
-        .any(|part| part.as_os_str().to_string_lossy().starts_with('.'));
-    if hidden || path.components().count() > MAX_DEPTH {
+/// Whether a file, by its path inside the model's folder, is one of the model's. What leads out of the
+/// folder is none.
+#[must_use]
+pub fn is_model_file(path: &Path) -> bool {
+    let plain = path.components().all(|part| {
+        let name = part.as_os_str().to_string_lossy();
+        matches!(part, Component::Normal(_)) && !name.starts_with('.')
+    });
+    if !plain || path.components().count() > MAX_DEPTH {
         return false;
     }
     let weights = path == Path::new(WEIGHTS);
@@ -50,7 +53,7 @@ fn collect(root: &Path, inside: &Path, found: &mut Vec<PathBuf>) -> Result<(), S
         let metadata = std::fs::metadata(entry.path()).map_err(failed)?;
         if metadata.is_dir() && path.components().count() < MAX_DEPTH {
             collect(root, &path, found)?;
-        } else if metadata.is_file() && is_wanted(&path) {
+        } else if metadata.is_file() && is_model_file(&path) {
             found.push(path);
         }
     }
@@ -121,6 +124,23 @@ pub(super) fn io(action: &'static str, path: &Path, source: io::Error) -> StoreE
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_leads_out_of_the_folder_is_no_part_of_a_model() {
+        for (path, is_one) in [
+            ("config.json", true),
+            ("1_Pooling/config.json", true),
+            ("a/b/config.json", false),
+            ("/config.json", false),
+            ("../config.json", false),
+            ("a/../config.json", false),
+            (".hidden.json", false),
+            ("model.safetensors", true),
+            ("other.safetensors", false),
+        ] {
+            assert_eq!(is_model_file(Path::new(path)), is_one, "{path}");
+        }
+    }
 
     struct Broken;
 

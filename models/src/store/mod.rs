@@ -23,7 +23,7 @@ use std::path::{Path, PathBuf};
 pub use card::{ModelCard, ModelFile};
 pub use catalog::{Catalogued, catalog};
 pub use error::StoreError;
-pub use files::model_files;
+pub use files::{is_model_file, model_files};
 pub(crate) use reference::name_in;
 pub use reference::{InvalidReference, ModelReference, UNVERSIONED};
 pub use release::{RELEASE_FILE, Release};

@@ -38,6 +38,20 @@ impl ModelStore {
         named: Option<&ModelReference>,
         progress: &mut dyn FnMut(u64, u64),
     ) -> Result<ModelCard, StoreError> {
+        self.import_from(&source.to_string_lossy(), source, named, progress)
+    }
+
+    /// As [`Self::import`], of what was fetched to `source` from `origin`, which its card names.
+    ///
+    /// # Errors
+    /// As [`Self::import`].
+    pub fn import_from(
+        &self,
+        origin: &str,
+        source: &Path,
+        named: Option<&ModelReference>,
+        progress: &mut dyn FnMut(u64, u64),
+    ) -> Result<ModelCard, StoreError> {
         let is_archive = source
             .extension()
             .is_some_and(|extension| extension == "mar");
@@ -82,7 +96,7 @@ impl ModelStore {
             name: reference.name.clone(),
             version,
             imported_at_ms: now_ms(),
-            source: source.to_string_lossy().into_owned(),
+            source: origin.to_owned(),
             files: card.files.clone(),
             ..card.release.clone().unwrap_or_default()
         };
@@ -97,9 +111,7 @@ impl ModelStore {
             reason,
         };
         let card = ModelCard::read(staged)?;
-        if let Some(release) = &card.release
-            && let Some(file) = release.differs_from(&card.files)
-        {
+        if let Some(file) = card.damaged() {
             return Err(refuse(format!(
                 "`{}` is not the file whose sha256 {} its {RELEASE_FILE} keeps: it was damaged or \
                  replaced",
@@ -152,9 +164,7 @@ impl ModelStore {
     ) -> Result<ModelCard, StoreError> {
         let folder = self.locate(reference)?;
         let card = ModelCard::read(&folder)?;
-        if let Some(release) = &card.release
-            && let Some(file) = release.differs_from(&card.files)
-        {
+        if let Some(file) = card.damaged() {
             return Err(StoreError::Damaged {
                 model: reference.to_string(),
                 file: file.path.clone(),

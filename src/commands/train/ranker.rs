@@ -144,7 +144,7 @@ async fn from_topic(args: &Args, config: &Config, output: Output) -> anyhow::Res
     if span.from_ms >= span.to_ms {
         return Err(UsageError("--from is not before --to: no time is left".to_owned()).into());
     }
-    let encoder = model::load(&config.model).await?;
+    let encoder = model::load(config).await?;
     let features = recommending::features(config, encoder.version())?.spec();
     drop(encoder);
     let session = TopicsSession::attach_or_start(config)?;

@@ -114,7 +114,7 @@ impl Rollouts {
         model: &str,
         old: &OpenGeneration,
     ) -> Result<Arc<Encoder>, RolloutError> {
-        let loaded = model::load_stored(&self.deps.config.model, model).await;
+        let loaded = model::load_stored(&self.deps.config, model).await;
         let encoder = loaded.map_err(|error| RolloutError::Invalid(format!("{error:#}")))?;
         if old.spec.model_fingerprint == encoder.fingerprint().as_str() {
             return refused(format!(
