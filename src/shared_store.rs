@@ -1,16 +1,19 @@
 //! The model store that machines share, in a folder or a bucket: `NAME/VERSION/` holds a version's
 //! files, and `millrace.json` with their checksums, which is written last. A version without it is not
-//! there; one that has it never changes, and is held to its checksums wherever it is fetched.
+//! there; one that has it is not written again, and is held to its checksums wherever it is fetched.
+//! Two machines that bring different models under one name at the same moment spoil that version: no
+//! store of a bucket's objects has a lock, and no machine will take it.
 
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail, ensure};
 use futures::StreamExt;
 use millrace_models::store::{
-    ModelCard, ModelFile, ModelReference, RELEASE_FILE, Release, is_model_file,
+    ModelCard, ModelFile, ModelReference, RELEASE_FILE, Release, UNVERSIONED, is_model_file,
 };
 use millrace_models::{ModelFingerprint, ModelStore};
 use millrace_objects::{ObjectStores, ObjectUri, ObjectWriter, ReadError};
+use millrace_retry::error_chain;
 use tokio::io::AsyncWriteExt;
 
 use crate::config::Config;
@@ -45,14 +48,25 @@ impl SharedStore {
             ObjectUri::file(&path).with_context(named)?
         };
         match root.path() {
-            Some(path) => {
-                std::fs::create_dir_all(path).with_context(named)?;
-                objects.allowed_roots = vec![path.to_owned()];
-            }
+            Some(path) => objects.allowed_roots = vec![path.to_owned()],
             None => objects.allowed_buckets = vec![place.clone()],
         }
         let stores = ObjectStores::new(&objects).with_context(named)?;
         Ok(Some(Self { stores, root }))
+    }
+
+    /// As [`Self::of`], to bring something there: its folder is made where it is none yet.
+    ///
+    /// # Errors
+    /// As [`Self::of`].
+    pub fn to_write(config: &Config) -> anyhow::Result<Option<Self>> {
+        if let Some(place) = &config.model.shared_store
+            && !place.contains("://")
+        {
+            let made = std::fs::create_dir_all(place);
+            made.with_context(|| format!("model.shared_store is `{place}`, which can't be made"))?;
+        }
+        Self::of(config)
     }
 
     /// Where it is.
@@ -60,10 +74,11 @@ impl SharedStore {
         &self.root
     }
 
-    /// All versions, by name and version.
+    /// All versions, by name and version. What can't be read of them is warned of and passed over: one
+    /// that is damaged must not hide the others.
     ///
     /// # Errors
-    /// The store is away, or what lies there is no model store.
+    /// The store is away.
     pub async fn list(&self) -> anyhow::Result<Vec<Release>> {
         let mut found = Vec::new();
         let mut entries = self.stores.list(&self.root);
@@ -74,8 +89,16 @@ impl SharedStore {
                 Err(error) if matches!(error.source, ReadError::NotFound) => continue,
                 Err(error) => return Err(error).context("the shared model store can't be listed"),
             };
-            if entry.uri.to_string().ends_with(&format!("/{RELEASE_FILE}")) {
-                found.extend(self.release_at(&entry.uri).await?);
+            let Some(reference) = self.reference_of(&entry.uri) else {
+                continue;
+            };
+            match self.release_of(&reference).await {
+                Ok(release) => found.extend(release),
+                Err(error) => tracing::warn!(
+                    model = %reference,
+                    error = error_chain(error.as_ref()),
+                    "a version in the shared model store can't be read"
+                ),
             }
         }
         found.sort_by(|a, b| (&a.name, &a.version).cmp(&(&b.name, &b.version)));
@@ -101,14 +124,13 @@ impl SharedStore {
                 card.name
             );
         }
-        let place = self.place(&release.name, &release.version)?;
-        if let Some(there) = self.release_at(&place.child(RELEASE_FILE)?).await? {
+        let reference = reference(release);
+        let place = self.place(&reference)?;
+        if let Some(there) = self.release_of(&reference).await? {
             ensure!(
                 fingerprint(&there) == card.fingerprint,
-                "{}:{} is another model in {}, of fingerprint {} and not {}: a version never changes; \
+                "{reference} is another model in {}, of fingerprint {} and not {}: a version never changes; \
                  give this one another with `--as`",
-                release.name,
-                release.version,
                 self.root,
                 fingerprint(&there),
                 card.fingerprint
@@ -118,20 +140,19 @@ impl SharedStore {
         let last = [PathBuf::from(RELEASE_FILE)];
         let files = release.files.iter().map(|file| PathBuf::from(&file.path));
         for path in files.chain(last) {
-            let content = tokio::fs::read(card.folder.join(&path)).await;
-            let content = content.with_context(|| format!("{} can't be read", path.display()))?;
             let target = place.child(&path.to_string_lossy())?;
             if let Some(folder) = target.path().and_then(Path::parent) {
                 tokio::fs::create_dir_all(folder).await?;
             }
             ObjectWriter::of(self.stores.clone(), target)
-                .put(content)
+                .put_file(&card.folder.join(&path))
                 .await?;
         }
         Ok(())
     }
 
-    /// Fetches a version into this machine's store; `progress` is told bytes done and in all.
+    /// Fetches a version into this machine's store, unless it is there; `progress` is told bytes done
+    /// and in all.
     ///
     /// # Errors
     /// It is not there, its files are not those of its checksums, or it can't be used.
@@ -141,14 +162,25 @@ impl SharedStore {
         store: &ModelStore,
         progress: &mut (dyn FnMut(u64, u64) + Send),
     ) -> anyhow::Result<ModelCard> {
-        let release = self.find(reference).await?;
-        let place = self.place(&release.name, &release.version)?;
+        let named = self.find(reference).await?;
+        let Some(release) = self.release_of(&named).await? else {
+            bail!("{named} was removed from {}", self.root);
+        };
+        if let Ok(stored) = store.show(&named)
+            && stored.fingerprint == fingerprint(&release)
+        {
+            return Ok(stored);
+        }
+        let place = self.place(&named)?;
         tokio::fs::create_dir_all(store.root()).await?;
         // Beside its place, so that it is on the disk that has room for models; listings leave it out.
         let staging = tempfile::Builder::new()
             .prefix(".fetch-")
             .tempdir_in(store.root())?;
-        let total = release.files.iter().map(|file| file.bytes).sum();
+        let total = release
+            .files
+            .iter()
+            .fold(0_u64, |sum, file| sum.saturating_add(file.bytes));
         let mut done = 0;
         for file in &release.files {
             ensure!(
@@ -169,35 +201,33 @@ impl SharedStore {
         let kept = serde_json::to_vec(&release)?;
         tokio::fs::write(staging.path().join(RELEASE_FILE), kept).await?;
         let (store, origin) = (store.clone(), place.to_string());
-        let import = move || {
-            let named = ModelReference {
-                name: release.name,
-                version: Some(release.version),
-            };
-            store.import_from(&origin, staging.path(), Some(&named), &mut |_, _| {})
-        };
+        let import =
+            move || store.import_from(&origin, staging.path(), Some(&named), &mut |_, _| {});
         let imported = tokio::task::spawn_blocking(import).await?;
         imported.with_context(|| format!("what was fetched from {place} can't be used"))
     }
 
     /// A version by its name; a name alone stands for its only version.
-    async fn find(&self, reference: &ModelReference) -> anyhow::Result<Release> {
+    async fn find(&self, wanted: &ModelReference) -> anyhow::Result<ModelReference> {
+        if wanted.version.is_some() && self.release_of(wanted).await?.is_some() {
+            return Ok(wanted.clone());
+        }
         let all = self.list().await?;
-        let fits = |release: &&Release| {
-            release.name == reference.name
-                && (reference.version.as_ref()).is_none_or(|version| *version == release.version)
+        let of_name = all.iter().filter(|release| release.name == wanted.name);
+        let fitting: Vec<&Release> = match wanted.version {
+            Some(_) => Vec::new(),
+            None => of_name.collect(),
         };
-        let mut fitting = all.iter().filter(fits);
-        match (fitting.next(), fitting.next()) {
-            (Some(only), None) => Ok(only.clone()),
-            (None, _) => bail!(
-                "{reference} is not in the shared model store {}, which has {}",
+        match fitting[..] {
+            [only] => Ok(reference(only)),
+            [] => bail!(
+                "{wanted} is not in the shared model store {}, which has {}",
                 self.root,
                 names(all.iter())
             ),
-            (Some(_), Some(_)) => bail!(
-                "{reference} is in the shared model store in several versions; name one: {}",
-                names(all.iter().filter(fits))
+            _ => bail!(
+                "{wanted} is in the shared model store in several versions; name one: {}",
+                names(fitting.into_iter())
             ),
         }
     }
@@ -211,24 +241,43 @@ impl SharedStore {
         let found = all
             .into_iter()
             .find(|release| fingerprint(release).as_str() == wanted);
-        Ok(found.map(|release| ModelReference {
-            name: release.name,
-            version: Some(release.version),
-        }))
+        Ok(found.map(|release| reference(&release)))
     }
 
-    fn place(&self, name: &str, version: &str) -> anyhow::Result<ObjectUri> {
-        Ok(self.root.child(name)?.child(version)?)
+    /// Where a version lies. Its name and version hold nothing that leads elsewhere: they were parsed.
+    fn place(&self, reference: &ModelReference) -> anyhow::Result<ObjectUri> {
+        let version = reference.version.as_deref().unwrap_or(UNVERSIONED);
+        Ok(self.root.child(&reference.name)?.child(version)?)
     }
 
-    async fn release_at(&self, uri: &ObjectUri) -> anyhow::Result<Option<Release>> {
-        let object = match self.stores.read(uri, None, MAX_RELEASE_BYTES).await {
+    /// The version whose `millrace.json` this is.
+    fn reference_of(&self, uri: &ObjectUri) -> Option<ModelReference> {
+        let (uri, root) = (uri.to_string(), self.root.to_string());
+        let inside = uri.strip_prefix(root.trim_end_matches('/'))?;
+        let mut parts = inside.strip_prefix('/')?.split('/');
+        let (name, version, file) = (parts.next()?, parts.next()?, parts.next()?);
+        if file != RELEASE_FILE || parts.next().is_some() {
+            return None;
+        }
+        format!("{name}:{version}").parse().ok()
+    }
+
+    /// What a version's `millrace.json` tells; none where there is none.
+    async fn release_of(&self, wanted: &ModelReference) -> anyhow::Result<Option<Release>> {
+        let uri = self.place(wanted)?.child(RELEASE_FILE)?;
+        let object = match self.stores.read(&uri, None, MAX_RELEASE_BYTES).await {
             Ok(object) => object,
             Err(ReadError::NotFound) => return Ok(None),
             Err(error) => return Err(error).with_context(|| format!("{uri} can't be read")),
         };
-        let release = serde_json::from_slice(&object.bytes);
-        release.with_context(|| format!("{uri} tells of no version of a model"))
+        let release: Release = serde_json::from_slice(&object.bytes)
+            .with_context(|| format!("{uri} tells of no version of a model"))?;
+        ensure!(
+            reference(&release) == *wanted,
+            "{uri} tells of {}: a version is copied by `model pull` and `model import`",
+            reference(&release)
+        );
+        Ok(Some(release))
     }
 
     /// Part by part: weights may be larger than what should be held.
@@ -241,6 +290,13 @@ impl SharedStore {
     ) -> anyhow::Result<()> {
         let failed = || format!("{uri} can't be fetched");
         if let Some(path) = uri.path() {
+            let found = self.stores.head(uri).await.with_context(failed)?;
+            ensure!(
+                found.size_bytes == file.bytes,
+                "{uri} has {} bytes; its version tells of {}",
+                found.size_bytes,
+                file.bytes
+            );
             let copied = tokio::fs::copy(path, target).await.with_context(failed)?;
             progress(copied);
             return Ok(());
@@ -263,6 +319,13 @@ impl SharedStore {
     }
 }
 
+fn reference(release: &Release) -> ModelReference {
+    ModelReference {
+        name: release.name.clone(),
+        version: Some(release.version.clone()),
+    }
+}
+
 fn fingerprint(release: &Release) -> ModelFingerprint {
     let files = release.files.iter();
     let checksums: Vec<_> = files
@@ -273,7 +336,7 @@ fn fingerprint(release: &Release) -> ModelFingerprint {
 
 fn names<'a>(releases: impl Iterator<Item = &'a Release>) -> String {
     let names: Vec<String> = releases
-        .map(|release| format!("{}:{}", release.name, release.version))
+        .map(|release| reference(release).to_string())
         .collect();
     if names.is_empty() {
         "nothing".to_owned()

@@ -57,10 +57,12 @@ impl CrossEncoder {
     /// # Errors
     /// [`ModelError::Tokenize`].
     pub fn score(&self, query: &str, texts: &[&str]) -> Result<Vec<f32>, ModelError> {
+        let failed = |index, source| ModelError::Tokenize { index, source };
+        let query = self.tokenizer.first_of_pair(query);
+        let query = query.map_err(|source| failed(0, source))?;
         let pair = |(index, text): (usize, &&str)| {
-            self.tokenizer
-                .encode_pair(query, text, true)
-                .map_err(|source| ModelError::Tokenize { index, source })
+            let pair = self.tokenizer.encode_pair(&query, text, true);
+            pair.map_err(|source| failed(index, source))
         };
         let pairs: Vec<TokenSequence> = self.workers.install(|| {
             let pairs = texts.par_iter().enumerate().map(pair);

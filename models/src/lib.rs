@@ -43,5 +43,5 @@ pub use fingerprint::ModelFingerprint;
 pub use remote::{RemoteConfig, RemoteDialect};
 pub use sequence::{Segments, TokenSequence};
 pub use store::{ModelStore, StoreError};
-pub use tokenizer::{SequenceToken, Token, Tokenizer};
+pub use tokenizer::{FirstOfPair, SequenceToken, Token, Tokenizer};
 pub use weights::{Weights, WeightsFile};

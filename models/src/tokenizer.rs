@@ -31,6 +31,10 @@ pub struct SequenceToken {
     pub range: Option<Range<usize>>,
 }
 
+/// The first text of a pair, without the tokens that the model adds.
+#[derive(Clone, Debug)]
+pub struct FirstOfPair(tokenizers::Encoding);
+
 /// The tokenizer of one model. Cheap to share; all methods take `&self`.
 pub struct Tokenizer {
     inner: tokenizers::Tokenizer,
@@ -129,6 +133,14 @@ impl Tokenizer {
         Ok(self.inner.encode_fast(text, true)?.get_ids().to_vec())
     }
 
+    /// The first text of pairs, read once for all of them.
+    ///
+    /// # Errors
+    /// As [`Self::encode`].
+    pub fn first_of_pair(&self, text: &str) -> Result<FirstOfPair, Failure> {
+        Ok(FirstOfPair(self.inner.encode_fast(text, false)?))
+    }
+
     /// Two texts as a cross-encoder reads them: where `cut`, the longer one is cut until both have
     /// room (`longest_first`, as sentence-transformers cuts pairs).
     ///
@@ -136,11 +148,11 @@ impl Tokenizer {
     /// As [`Self::encode`].
     pub fn encode_pair(
         &self,
-        first: &str,
+        first: &FirstOfPair,
         second: &str,
         cut: bool,
     ) -> Result<TokenSequence, Failure> {
-        let first = self.inner.encode_fast(first, false)?;
+        let first = first.0.clone();
         let second = self.inner.encode_fast(second, false)?;
         let added = self.inner.get_post_processor();
         let added = added.map_or(0, |processor| processor.added_tokens(true));

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use anyhow::bail;
-use millrace_schemas::{RolloutGate, RolloutPhase};
+use millrace_schemas::{Rollout, RolloutGate, RolloutPhase};
 use serde::Serialize;
 use tokio::time::timeout;
 
@@ -92,11 +92,12 @@ pub async fn run(args: Args, config: Config, output: Output) -> anyhow::Result<E
         bail!("nothing was changed");
     }
     let began = Instant::now();
+    let mut built = None;
     loop {
         let session = Session::attach_or_start(&config, needs).await?;
         let work = async {
             session.ready().await;
-            args.work(&session.api, settings.clone(), began, output)
+            args.work(&session.api, settings.clone(), began, &mut built, output)
                 .await
         };
         let done = tokio::select! {
@@ -133,34 +134,44 @@ async fn until_up_is_back(config: &Config, error: anyhow::Error) -> anyhow::Resu
 }
 
 impl Args {
+    /// `built` is the generation that this command has built, for the next time that it is called.
     async fn work(
         &self,
         api: &ApiClient,
         settings: GateSettings,
         began: Instant,
+        built: &mut Option<i32>,
         output: Output,
     ) -> anyhow::Result<ExitCode> {
-        if !is_under_way(&status::asked(api).await?)? {
-            api.start_rollout(&StartOrder::default()).await?;
-        }
-        status::built(api, output).await?;
-        let answer = api
-            .switch(&SwitchOrder {
-                gates: settings,
-                dry_run: self.no_switch,
-                ..SwitchOrder::default()
-            })
-            .await?;
-        let status = match self.finish {
-            true => {
-                let delete_old = self.delete_old;
-                api.finish_rollout(FinishOrder { delete_old }).await?
+        let there = status::asked(api).await?;
+        let (gates, switched) = match switched_already(&there, *built) {
+            // An `up` left between its deed and its answer.
+            Some(rollout) => (rollout.gates.clone(), true),
+            None => {
+                if !is_under_way(&there)? {
+                    api.start_rollout(&StartOrder::default()).await?;
+                }
+                let status = status::built(api, output).await?;
+                *built = status.rollout.map(|rollout| rollout.to.generation);
+                let answer = api
+                    .switch(&SwitchOrder {
+                        gates: settings,
+                        dry_run: self.no_switch,
+                        ..SwitchOrder::default()
+                    })
+                    .await?;
+                (answer.gates, answer.switched)
             }
-            false => api.rollout().await?,
         };
+        let mut status = status::asked(api).await?;
+        // Finished already where only the answer was lost.
+        if self.finish && status.open().is_some() {
+            let delete_old = self.delete_old;
+            status = api.finish_rollout(FinishOrder { delete_old }).await?;
+        }
         let report = Report {
-            gates: answer.gates,
-            switched: answer.switched,
+            gates,
+            switched,
             seconds: began.elapsed().as_secs_f64(),
             status,
         };
@@ -168,6 +179,16 @@ impl Args {
         output.result(&report, || report.describe())?;
         Ok(ExitCode::from(u8::from(refusal.is_some())))
     }
+}
+
+/// The rollout to the generation that this command has `built`, where that serves.
+fn switched_already(status: &RolloutStatus, built: Option<i32>) -> Option<&Rollout> {
+    let rollout = status.rollout.as_ref()?;
+    let serves = matches!(
+        rollout.phase,
+        RolloutPhase::Switched | RolloutPhase::Finished
+    );
+    (serves && Some(rollout.to.generation) == built).then_some(rollout)
 }
 
 /// Whether a backfill was begun already.

@@ -7,6 +7,7 @@ use anyhow::Context;
 use indicatif::ProgressBar;
 use millrace_models::ModelStore;
 use millrace_models::store::{InvalidReference, ModelCard, ModelReference, catalog};
+use millrace_retry::error_chain;
 use serde_json::json;
 
 use crate::cli::UsageError;
@@ -25,8 +26,8 @@ pub struct Args {
 enum Action {
     /// Fetch a model into the user's store; nothing is fetched twice.
     Pull {
-        /// Name of the model, such as `all-MiniLM-L6-v2`, or NAME[:VERSION] of the store that machines
-        /// share (`model.shared_store`).
+        /// Name of the model, such as `all-MiniLM-L6-v2`, or NAME or NAME:VERSION of the store that
+        /// machines share (`model.shared_store`).
         name: String,
     },
     /// The models in the store, those of the shared one, and those that can be pulled.
@@ -57,10 +58,9 @@ enum Action {
 
 pub async fn run(args: Args, config: Config, output: Output) -> anyhow::Result<ExitCode> {
     let store = ModelStore::from_env()?;
-    let shared = SharedStore::of(&config)?;
     match args.action {
-        Action::Pull { name } => pull(&store, shared.as_ref(), &name, output).await?,
-        Action::List => list(&store, shared.as_ref(), output).await?,
+        Action::Pull { name } => pull(&store, &config, &name, output).await?,
+        Action::List => list(&store, &config, output).await?,
         Action::Show { model } => {
             let model = reference(&model)?;
             let card = tokio::task::spawn_blocking(move || store.show(&model)).await??;
@@ -74,7 +74,7 @@ pub async fn run(args: Args, config: Config, output: Output) -> anyhow::Result<E
             let imported = tokio::task::spawn_blocking(import).await?;
             bar.finish_and_clear();
             let card = imported?;
-            if let Some(shared) = &shared {
+            if let Some(shared) = SharedStore::to_write(&config)? {
                 shared.put(&card).await.with_context(|| {
                     format!(
                         "{} is in this machine's store, and not in the shared one; import it again to \
@@ -117,7 +117,7 @@ fn draw(bar: &ProgressBar) -> impl FnMut(u64, u64) + '_ {
 
 async fn pull(
     store: &ModelStore,
-    shared: Option<&SharedStore>,
+    config: &Config,
     name: &str,
     output: Output,
 ) -> anyhow::Result<()> {
@@ -126,12 +126,17 @@ async fn pull(
         bar.set_length(total);
         bar.set_position(done);
     };
+    let is_catalogued = catalog().iter().any(|entry| entry.name == name);
+    let shared = match is_catalogued {
+        true => None,
+        false => SharedStore::of(config)?,
+    };
     let pulled = match shared {
-        Some(shared) if catalog().iter().all(|entry| entry.name != name) => {
+        Some(shared) => {
             let fetched = shared.fetch(&reference(name)?, store, &mut progress).await;
             fetched.map(|card| card.folder)
         }
-        _ => Ok(store.pull(name, &mut progress).await?),
+        None => Ok(store.pull(name, &mut progress).await?),
     };
     bar.finish_and_clear();
     let folder = pulled?;
@@ -139,16 +144,19 @@ async fn pull(
     output.result(&report, || format!("{name} is in {}", folder.display()))
 }
 
-async fn list(
-    store: &ModelStore,
-    shared: Option<&SharedStore>,
-    output: Output,
-) -> anyhow::Result<()> {
+async fn list(store: &ModelStore, config: &Config, output: Output) -> anyhow::Result<()> {
     let models = store.list()?;
-    let shared = match shared {
-        Some(shared) => shared.list().await?,
-        None => Vec::new(),
+    let listed = async {
+        match SharedStore::of(config)? {
+            Some(shared) => shared.list().await,
+            None => Ok(Vec::new()),
+        }
     };
+    // What is here is told whether the other is away or not.
+    let shared = listed.await.unwrap_or_else(|error| {
+        eprintln!("warning: {}", error_chain(error.as_ref()));
+        Vec::new()
+    });
     let elsewhere = shared
         .iter()
         .map(|release| format!("{}:{}", release.name, release.version))

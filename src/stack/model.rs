@@ -38,11 +38,14 @@ pub async fn load_stored(config: &Config, name: &str) -> anyhow::Result<Arc<Enco
 pub async fn locate(config: &Config, name: &str) -> anyhow::Result<PathBuf> {
     let reference: ModelReference = name.parse()?;
     let store = ModelStore::from_env()?;
-    match (store.locate(&reference), SharedStore::of(config)?) {
-        (Err(StoreError::NotStored { .. }), Some(shared)) => {
-            fetch(&shared, &reference, &store).await
-        }
-        (located, _) => Ok(located?),
+    let missing = match store.locate(&reference) {
+        Err(missing @ StoreError::NotStored { .. }) => missing,
+        located => return Ok(located?),
+    };
+    // Opened only where it is needed: what lies here is used whether that is away or not.
+    match SharedStore::of(config)? {
+        Some(shared) => fetch(&shared, &reference, &store).await,
+        None => Err(missing.into()),
     }
 }
 

@@ -87,9 +87,11 @@ fn groups_of_a_running_pipeline_are_ok(target: Target) -> anyhow::Result<()> {
 
 #[test]
 fn an_exporter_serves_before_the_brokers_do() -> anyhow::Result<()> {
-    let free =
-        || -> anyhow::Result<_> { Ok(std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?) };
-    let (listen, brokers) = (free()?, free()?);
+    // Both are held until both are known: they must not be the same.
+    let free = || std::net::TcpListener::bind("127.0.0.1:0");
+    let held = (free()?, free()?);
+    let (listen, brokers) = (held.0.local_addr()?, held.1.local_addr()?);
+    drop(held);
     let mut pipeline = Pipeline::new(Target::Embedded)?;
     pipeline.set("MILLRACE_PROFILE", "cluster");
     pipeline.set("MILLRACE_API__LISTEN", &listen.to_string());

@@ -1,7 +1,7 @@
-//! Writing: what a canary needs, and nothing else here does.
+//! Writing: what a canary and a shared model store need, and nothing else here does.
 
 use std::fs::{self, File};
-use std::io::Write;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
@@ -44,9 +44,31 @@ impl ObjectWriter {
         let written = match self.target() {
             Err(error) => Err(error),
             Ok(Target::File(path)) => {
-                blocking(move || replace(&path, &content).map_err(ReadError::from_io)).await
+                let write = move || replace(&path, |file| file.write_all(&content));
+                blocking(move || write().map_err(ReadError::from_io)).await
             }
             Ok(Target::Object(bucket, key)) => bucket.write(key, content).await,
+        };
+        written.map_err(|source| self.failed("write", source))
+    }
+
+    /// Writes the content of a file, part by part, as [`Self::put`] does: it may be larger than what
+    /// should be held, or than what a store takes in one request.
+    ///
+    /// # Errors
+    /// As [`Self::put`]; the file can't be read.
+    pub async fn put_file(&self, from: &Path) -> Result<(), WriteError> {
+        let written = match self.target() {
+            Err(error) => Err(error),
+            Ok(Target::File(path)) => {
+                let from = from.to_owned();
+                let copy = move || {
+                    let mut from = File::open(from)?;
+                    replace(&path, |file| io::copy(&mut from, file).map(drop))
+                };
+                blocking(move || copy().map_err(ReadError::from_io)).await
+            }
+            Ok(Target::Object(bucket, key)) => bucket.write_file(key, from).await,
         };
         written.map_err(|source| self.failed("write", source))
     }
@@ -60,7 +82,7 @@ impl ObjectWriter {
             Err(error) => Err(error),
             Ok(Target::File(path)) => {
                 blocking(move || match fs::remove_file(&path) {
-                    Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                    Err(error) if error.kind() != io::ErrorKind::NotFound => {
                         Err(ReadError::from_io(error))
                     }
                     Ok(()) | Err(_) => Ok(()),
@@ -106,16 +128,16 @@ enum Target<'a> {
 }
 
 /// Listings leave names out that begin with a dot, so the part that is written is never seen.
-fn replace(path: &Path, content: &[u8]) -> std::io::Result<()> {
+fn replace(path: &Path, write: impl FnOnce(&mut File) -> io::Result<()>) -> io::Result<()> {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let beside = path.with_file_name(format!(".{name}.new"));
     // What a crash has left, or somebody put there: opened, a link would be followed.
     match fs::remove_file(&beside) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         Ok(()) | Err(_) => {}
     }
     let mut file = File::create_new(&beside)?;
-    file.write_all(content)?;
+    write(&mut file)?;
     file.sync_all()?;
     fs::rename(&beside, path)
 }

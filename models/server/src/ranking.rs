@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
+use millrace_models::{FirstOfPair, TokenSequence};
+
 use crate::error::ServeError;
 use crate::prepare::{MAX_BYTES_PER_TOKEN, USUAL_BYTES_PER_TOKEN};
 use crate::reranker::Reranker;
 use crate::service::{Computed, Deadline, Service};
-
-use millrace_models::TokenSequence;
 
 /// What is to be ranked.
 #[derive(Debug)]
@@ -61,8 +61,9 @@ impl Service {
         let (reader, pairs) = (Arc::clone(reranker), Arc::clone(&asked));
         let read = move || {
             let (query, texts) = &*pairs;
+            let query = first(&reader, query, reading)?;
             let each = texts.iter().enumerate();
-            each.map(|(index, text)| pair(&reader, query, index, text, reading))
+            each.map(|(index, text)| pair(&reader, &query, index, text, reading))
                 .collect()
         };
         let model = Arc::clone(reranker);
@@ -78,9 +79,26 @@ impl Service {
     }
 }
 
+/// The query, read once for all pairs.
+fn first(reranker: &Reranker, query: &str, reading: Reading) -> Result<FirstOfPair, ServeError> {
+    let query = within(reranker, query, reading, |found, limit| {
+        ServeError::Invalid {
+            param: "query",
+            message: format!(
+                "the query has {found} bytes, {limit} are allowed; shorten it or let it be cut"
+            ),
+        }
+    })?;
+    let read = reranker.model().tokenizer().first_of_pair(query);
+    read.map_err(|source| ServeError::Invalid {
+        param: "query",
+        message: format!("the query can't be tokenized: {source}"),
+    })
+}
+
 fn pair(
     reranker: &Reranker,
-    query: &str,
+    query: &FirstOfPair,
     index: usize,
     text: &str,
     reading: Reading,
@@ -88,30 +106,20 @@ fn pair(
     if text.is_empty() {
         return Err(ServeError::Empty);
     }
-    let tokenizer = reranker.model().tokenizer();
-    let limit = tokenizer.max_tokens();
-    let (mut query, mut text) = (query, text);
-    if reading.truncate {
-        // Neither can be seen beyond it, however the room is divided.
-        let visible = limit.saturating_mul(MAX_BYTES_PER_TOKEN);
-        query = &query[..query.floor_char_boundary(visible)];
-        text = &text[..text.floor_char_boundary(visible)];
-    } else {
-        let (found, limit) = (query.len().max(text.len()), reading.max_text_bytes);
-        if found > limit {
-            return Err(ServeError::TooManyBytes {
-                index,
-                found,
-                limit,
-            });
+    let text = within(reranker, text, reading, |found, limit| {
+        ServeError::TooManyBytes {
+            index,
+            found,
+            limit,
         }
-    }
+    })?;
+    let tokenizer = reranker.model().tokenizer();
     let pair = tokenizer.encode_pair(query, text, reading.truncate);
     let pair = pair.map_err(|source| ServeError::Tokenizer {
         index,
         reason: source.to_string(),
     })?;
-    let found = pair.ids.len();
+    let (found, limit) = (pair.ids.len(), tokenizer.max_tokens());
     if found > limit {
         return Err(ServeError::TooManyTokens {
             index,
@@ -120,4 +128,24 @@ fn pair(
         });
     }
     Ok(pair)
+}
+
+/// What the model could see of a text, however the room is divided; `refused` with its bytes and
+/// their limit where it must not be cut.
+fn within<'a>(
+    reranker: &Reranker,
+    text: &'a str,
+    reading: Reading,
+    refused: impl FnOnce(usize, usize) -> ServeError,
+) -> Result<&'a str, ServeError> {
+    if reading.truncate {
+        let visible = reranker.model().max_tokens();
+        let visible = visible.saturating_mul(MAX_BYTES_PER_TOKEN);
+        return Ok(&text[..text.floor_char_boundary(visible)]);
+    }
+    let (found, limit) = (text.len(), reading.max_text_bytes);
+    if found > limit {
+        return Err(refused(found, limit));
+    }
+    Ok(text)
 }

@@ -42,8 +42,9 @@ fn agrees_with_sentence_transformers_on_pairs_of_all_lengths() {
         let (query, text) = (&texts[query], &texts[text]);
         let found = model.score(query, &[text]).unwrap()[0];
         assert!((found - score).abs() < 1e-4, "{found} and {score}: {query}");
-        let whole = model.tokenizer().encode_pair(query, text, false).unwrap();
-        let pair = model.tokenizer().encode_pair(query, text, true).unwrap();
+        let first = model.tokenizer().first_of_pair(query).unwrap();
+        let whole = model.tokenizer().encode_pair(&first, text, false).unwrap();
+        let pair = model.tokenizer().encode_pair(&first, text, true).unwrap();
         assert_eq!(pair.ids.len(), whole.ids.len().min(model.max_tokens()));
         cut += usize::from(pair.ids.len() < whole.ids.len());
     }
@@ -59,9 +60,10 @@ fn a_score_does_not_depend_on_its_batch_and_the_two_texts_are_not_one() {
         let alone = model.score("what holds a wing up", &[text]).unwrap()[0];
         assert!((alone - wanted).abs() < 1e-5, "{alone} and {wanted}");
     }
+    let query = model.tokenizer().first_of_pair("what holds a wing up");
     let pair = model
         .tokenizer()
-        .encode_pair("what holds a wing up", texts[3], true)
+        .encode_pair(&query.unwrap(), texts[3], true)
         .unwrap();
     let scores = model
         .score_tokens(&[pair.segments(), Segments::alone(&pair.ids)])

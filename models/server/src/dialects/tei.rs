@@ -111,8 +111,10 @@ async fn reranked(service: &Service, call: &Call<Tei>) -> Result<Response, Serve
             deadline: call.deadline,
         })
         .await?;
-    let texts = scored.texts.into_iter().enumerate();
-    let ranks = texts.map(|(index, (text, logit))| Rank {
+    let mut texts: Vec<_> = scored.texts.into_iter().enumerate().collect();
+    // Best first, equal ones as they were asked. By the logit: a sigmoid takes many to 1.0.
+    texts.sort_by(|(_, (_, a)), (_, (_, b))| b.total_cmp(a));
+    let ranks = texts.into_iter().map(|(index, (text, logit))| Rank {
         index,
         text: request.return_text.then_some(text),
         score: if request.raw_scores {
@@ -121,9 +123,7 @@ async fn reranked(service: &Service, call: &Call<Tei>) -> Result<Response, Serve
             1.0 / (1.0 + (-logit).exp())
         },
     });
-    let mut ranks: Vec<Rank> = ranks.collect();
-    // Best first; equal ones stay in the order in which they were asked.
-    ranks.sort_by(|a, b| b.score.total_cmp(&a.score));
+    let ranks: Vec<Rank> = ranks.collect();
     let model = scored.reranker.model();
     let mut response = signed_by(model.version(), model.fingerprint(), Json(ranks));
     let tokens = scored.tokens.into();
