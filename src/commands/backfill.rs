@@ -245,3 +245,48 @@ impl Report {
         )
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn status(phase: RolloutPhase, generation: i32) -> RolloutStatus {
+        let of = |generation: i32| {
+            json!({
+                "generation": generation, "model_version": "m@0", "model_fingerprint": "0",
+            })
+        };
+        let rollout = json!({
+            "index": "documents", "phase": phase, "from": of(1), "to": of(generation), "who": "a",
+        });
+        RolloutStatus {
+            serving: None,
+            model_version: None,
+            rollout: serde_json::from_value(rollout).unwrap(),
+            progress: None,
+        }
+    }
+
+    #[test]
+    fn only_what_this_command_built_was_switched_by_it() {
+        for (phase, serves) in [
+            (RolloutPhase::Building, false),
+            (RolloutPhase::Ready, false),
+            (RolloutPhase::Switched, true),
+            (RolloutPhase::Finished, true),
+            (RolloutPhase::RolledBack, false),
+            (RolloutPhase::Aborted, false),
+        ] {
+            let there = status(phase, 2);
+            assert_eq!(
+                switched_already(&there, Some(2)).is_some(),
+                serves,
+                "{phase}"
+            );
+            assert!(switched_already(&there, None).is_none());
+            assert!(switched_already(&there, Some(3)).is_none());
+        }
+    }
+}

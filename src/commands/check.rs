@@ -55,20 +55,16 @@ pub async fn run(_args: Args, config: Config, output: Output) -> anyhow::Result<
     });
     checks.push(check("kafka", kafka(&config).await));
     checks.push(check("state", state(&config).await));
-    let encoder = model::load(&config).await;
-    checks.push(check(
-        "model",
-        match &encoder {
-            Ok(encoder) => Ok(format!(
-                "{}, dimension {}",
-                encoder.version(),
-                encoder.dimension()
-            )),
-            Err(error) => Err(anyhow::anyhow!("{error:#}")),
-        },
-    ));
-    if let Ok(encoder) = &encoder {
-        checks.push(check("index", index_fits(&config, encoder).await));
+    match model::load(&config).await {
+        Ok(encoder) => {
+            let (version, dimension) = (encoder.version(), encoder.dimension());
+            checks.push(check(
+                "model",
+                Ok(format!("{version}, dimension {dimension}")),
+            ));
+            checks.push(check("index", index_fits(&config, &encoder).await));
+        }
+        Err(error) => checks.push(check("model", Err(error))),
     }
     let report = Report {
         ok: checks.iter().all(|check| check.ok),

@@ -8,6 +8,9 @@ pub(crate) enum ServeError {
     /// No input, or one without a text.
     #[error("the input is empty; give at least one text, and none of them empty")]
     Empty,
+    /// A query or a text of those to rank is empty, or there is none.
+    #[error("the query and the texts are not to be empty; give at least one text")]
+    NothingToRank,
     /// The body is none that this route reads.
     #[error("{message}")]
     Malformed { message: String },
@@ -109,6 +112,7 @@ impl ServeError {
     pub fn name(&self) -> &'static str {
         match self {
             Self::Empty
+            | Self::NothingToRank
             | Self::Malformed { .. }
             | Self::Invalid { .. }
             | Self::UnknownPrompt { .. }

@@ -41,7 +41,7 @@ impl Service {
     pub async fn rank(&self, ask: RankAsk) -> Result<Scored, ServeError> {
         let (found, limit) = (ask.texts.len(), self.config.max_inputs);
         if found == 0 || ask.query.is_empty() {
-            return Err(ServeError::Empty);
+            return Err(ServeError::NothingToRank);
         }
         let reranker = self.reranker.get().ok_or(ServeError::NotAReranker)?;
         if found > limit {
@@ -104,7 +104,7 @@ fn pair(
     reading: Reading,
 ) -> Result<TokenSequence, ServeError> {
     if text.is_empty() {
-        return Err(ServeError::Empty);
+        return Err(ServeError::NothingToRank);
     }
     let text = within(reranker, text, reading, |found, limit| {
         ServeError::TooManyBytes {

@@ -1,8 +1,8 @@
 //! `.mar`, the model archives of TorchServe: a zip with `MAR-INF/MANIFEST.json`.
 //!
 //! Theirs hold a Python handler, as a rule, that says what the weights mean. It is not run here: an
-//! archive is read only where it is a sentence-transformers folder with safetensors weights, whose
-//! meaning the encoder knows.
+//! archive is read only where it is a sentence-transformers or cross-encoder folder with safetensors
+//! weights, whose meaning this crate knows.
 
 use std::fs::File;
 use std::io::{Read, Write};
@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use zip::write::SimpleFileOptions;
 use zip::{CompressionMethod, ZipArchive, ZipWriter};
 
+use crate::config::ModelKind;
 use crate::store::error::StoreError;
 use crate::store::files::{self, WEIGHTS};
 use crate::store::reference::{ModelReference, UNVERSIONED};
@@ -21,8 +22,6 @@ const MANIFEST: &str = "MAR-INF/MANIFEST.json";
 pub(super) const MAX_BYTES: u64 = 16 << 30;
 /// A manifest is some hundred bytes.
 const MAX_MANIFEST_BYTES: u64 = 1 << 20;
-/// What exported archives name: the meaning that this crate gives the files.
-const HANDLER: &str = "millrace_sentence_encoder";
 
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -151,8 +150,14 @@ pub(super) fn pack(
     folder: &Path,
     paths: &[String],
     reference: &ModelReference,
+    kind: ModelKind,
     archive: &Path,
 ) -> Result<(), StoreError> {
+    // The meaning that this crate gives the files.
+    let handler = match kind {
+        ModelKind::SentenceEncoder => "millrace_sentence_encoder",
+        ModelKind::CrossEncoder => "millrace_cross_encoder",
+    };
     let broken = |source| StoreError::Archive {
         path: archive.to_owned(),
         source,
@@ -167,7 +172,7 @@ pub(super) fn pack(
             model_name: reference.name.clone(),
             model_version: reference.version.clone(),
             serialized_file: Some(WEIGHTS.to_owned()),
-            handler: Some(HANDLER.to_owned()),
+            handler: Some(handler.to_owned()),
         },
         archiver_version: concat!("millrace-", env!("CARGO_PKG_VERSION")).to_owned(),
     };
@@ -206,7 +211,8 @@ mod tests {
             std::fs::write(root.path().join(path), " ".repeat(1_000))?;
         }
         let archive = root.path().join("blank.mar");
-        pack(root.path(), &paths, &"blank:v1".parse()?, &archive)?;
+        let kind = ModelKind::SentenceEncoder;
+        pack(root.path(), &paths, &"blank:v1".parse()?, kind, &archive)?;
         let unpacked = |most_bytes: u64| {
             let folder = root.path().join(most_bytes.to_string());
             unpack(&archive, &folder, most_bytes, &mut |_, _| {})

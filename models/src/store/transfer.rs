@@ -201,7 +201,7 @@ impl ModelStore {
                     .or_else(|| Some(UNVERSIONED.to_owned())),
                 ..reference.clone()
             };
-            archive::pack(&folder, &names, &named, &staged)?;
+            archive::pack(&folder, &names, &named, card.kind, &staged)?;
             progress(1, 1);
         } else {
             files::copy(&folder, &paths, &staged, progress)?;

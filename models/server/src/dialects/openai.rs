@@ -198,6 +198,7 @@ fn described(error: &ServeError) -> Described {
     const SERVER: &str = "server_error";
     match error {
         ServeError::Empty
+        | ServeError::NothingToRank
         | ServeError::TooManyInputs { .. }
         | ServeError::TooLarge { .. }
         | ServeError::Tokenizer { .. } => (StatusCode::BAD_REQUEST, INVALID, Some("input"), None),

@@ -281,6 +281,7 @@ impl Dialect for Tei {
         let message = match (kind, error) {
             ("Overloaded", _) => "Model is overloaded".to_owned(),
             (_, ServeError::Empty) => "`inputs` cannot be empty".to_owned(),
+            (_, ServeError::NothingToRank) => "`query` and `texts` cannot be empty".to_owned(),
             ("Validation", ServeError::TooManyTokens { found, limit, .. }) => format!(
                 "Input validation error: `inputs` must have less than {limit} tokens. Given: {found}"
             ),
@@ -298,7 +299,7 @@ impl Dialect for Tei {
 /// Statuses as its router has them: what does not validate is 413 there.
 fn described(error: &ServeError) -> (StatusCode, &'static str) {
     match error {
-        ServeError::Empty => (StatusCode::BAD_REQUEST, "Empty"),
+        ServeError::Empty | ServeError::NothingToRank => (StatusCode::BAD_REQUEST, "Empty"),
         ServeError::TooManyInputs { .. }
         | ServeError::TooManyTokens { .. }
         | ServeError::TooManyBytes { .. }

@@ -79,9 +79,9 @@ async fn what_is_wrong_with_a_pair_is_said() -> Result<()> {
     let of = |query: &str, texts: &[&str]| json!({ "query": query, "texts": texts });
     let whole = |query: &str, text: &str| json!({ "query": query, "texts": ["a", text], "truncate": false });
     let cases = [
-        (of("", &["a"]), 400, "Empty", "empty"),
-        (of("a", &[]), 400, "Empty", "empty"),
-        (of("a", &["b", ""]), 400, "Empty", "empty"),
+        (of("", &["a"]), 400, "Empty", "`texts` cannot be empty"),
+        (of("a", &[]), 400, "Empty", "`texts` cannot be empty"),
+        (of("a", &["b", ""]), 400, "Empty", "`texts` cannot be empty"),
         (
             of("a", &["b"; 9]),
             413,

@@ -56,6 +56,7 @@ fn described(error: &ServeError) -> (StatusCode, &'static str) {
     const UNAVAILABLE: &str = "ServiceUnavailableException";
     match error {
         ServeError::Empty
+        | ServeError::NothingToRank
         | ServeError::Malformed { .. }
         | ServeError::Invalid { .. }
         | ServeError::TooManyInputs { .. }
