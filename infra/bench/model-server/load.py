@@ -35,6 +35,8 @@ def free_port():
 
 def client(port, bodies, first, step, until, headers, found):
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=120)
+    # FastAPI reads no JSON without it.
+    headers = headers | {"content-type": "application/json"}
     number = first
     while time.monotonic() < until:
         text, body = bodies[number % len(bodies)]
