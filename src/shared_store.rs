@@ -8,10 +8,10 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail, ensure};
 use futures::StreamExt;
+use millrace_models::ModelStore;
 use millrace_models::store::{
     ModelCard, ModelFile, ModelReference, RELEASE_FILE, Release, UNVERSIONED, is_model_file,
 };
-use millrace_models::{ModelFingerprint, ModelStore};
 use millrace_objects::{ObjectStores, ObjectUri, ObjectWriter, ReadError};
 use millrace_retry::error_chain;
 use tokio::io::AsyncWriteExt;
@@ -34,39 +34,43 @@ impl SharedStore {
     /// # Errors
     /// `model.shared_store` names nothing that can be opened.
     pub fn of(config: &Config) -> anyhow::Result<Option<Self>> {
-        let Some(place) = &config.model.shared_store else {
-            return Ok(None);
-        };
-        let named = || format!("model.shared_store is `{place}`");
-        // Its own permissions: what documents may be read from says nothing of models.
-        let mut objects = config.objects.clone();
-        (objects.allowed_roots, objects.allowed_buckets) = (Vec::new(), Vec::new());
-        let root = if place.contains("://") {
-            ObjectUri::parse(place).with_context(named)?
-        } else {
-            let path = std::path::absolute(place).with_context(named)?;
-            ObjectUri::file(&path).with_context(named)?
-        };
-        match root.path() {
-            Some(path) => objects.allowed_roots = vec![path.to_owned()],
-            None => objects.allowed_buckets = vec![place.clone()],
-        }
-        let stores = ObjectStores::new(&objects).with_context(named)?;
-        Ok(Some(Self { stores, root }))
+        Self::open(config, false)
     }
 
-    /// As [`Self::of`], to bring something there: its folder is made where it is none yet.
+    /// As [`Self::of`], to bring something there: a folder is made where there is none yet.
     ///
     /// # Errors
     /// As [`Self::of`].
     pub fn to_write(config: &Config) -> anyhow::Result<Option<Self>> {
-        if let Some(place) = &config.model.shared_store
-            && !place.contains("://")
-        {
-            let made = std::fs::create_dir_all(place);
-            made.with_context(|| format!("model.shared_store is `{place}`, which can't be made"))?;
-        }
-        Self::of(config)
+        Self::open(config, true)
+    }
+
+    fn open(config: &Config, make: bool) -> anyhow::Result<Option<Self>> {
+        let Some(place) = &config.model.shared_store else {
+            return Ok(None);
+        };
+        let opened = || {
+            let root = match place.contains("://") {
+                true => ObjectUri::parse(place)?,
+                false => ObjectUri::file(&std::path::absolute(place)?)?,
+            };
+            // Its own permissions: what documents may be read from says nothing of models.
+            let mut objects = config.objects.clone();
+            (objects.allowed_roots, objects.allowed_buckets) = (Vec::new(), Vec::new());
+            match root.path() {
+                Some(path) => {
+                    if make {
+                        std::fs::create_dir_all(path)?;
+                    }
+                    objects.allowed_roots = vec![path.to_owned()];
+                }
+                None => objects.allowed_buckets = vec![place.clone()],
+            }
+            let stores = ObjectStores::new(&objects)?;
+            anyhow::Ok(Self { stores, root })
+        };
+        let opened = opened().with_context(|| format!("model.shared_store is `{place}`"))?;
+        Ok(Some(opened))
     }
 
     /// Where it is.
@@ -124,15 +128,15 @@ impl SharedStore {
                 card.name
             );
         }
-        let reference = reference(release);
+        let reference = release.reference();
         let place = self.place(&reference)?;
         if let Some(there) = self.release_of(&reference).await? {
             ensure!(
-                fingerprint(&there) == card.fingerprint,
+                there.fingerprint() == card.fingerprint,
                 "{reference} is another model in {}, of fingerprint {} and not {}: a version never changes; \
                  give this one another with `--as`",
                 self.root,
-                fingerprint(&there),
+                there.fingerprint(),
                 card.fingerprint
             );
             return Ok(());
@@ -162,12 +166,10 @@ impl SharedStore {
         store: &ModelStore,
         progress: &mut (dyn FnMut(u64, u64) + Send),
     ) -> anyhow::Result<ModelCard> {
-        let named = self.find(reference).await?;
-        let Some(release) = self.release_of(&named).await? else {
-            bail!("{named} was removed from {}", self.root);
-        };
+        let release = self.find(reference).await?;
+        let named = release.reference();
         if let Ok(stored) = store.show(&named)
-            && stored.fingerprint == fingerprint(&release)
+            && stored.fingerprint == release.fingerprint()
         {
             return Ok(stored);
         }
@@ -208,18 +210,17 @@ impl SharedStore {
     }
 
     /// A version by its name; a name alone stands for its only version.
-    async fn find(&self, wanted: &ModelReference) -> anyhow::Result<ModelReference> {
-        if wanted.version.is_some() && self.release_of(wanted).await?.is_some() {
-            return Ok(wanted.clone());
+    async fn find(&self, wanted: &ModelReference) -> anyhow::Result<Release> {
+        if wanted.version.is_some()
+            && let Some(release) = self.release_of(wanted).await?
+        {
+            return Ok(release);
         }
         let all = self.list().await?;
-        let of_name = all.iter().filter(|release| release.name == wanted.name);
-        let fitting: Vec<&Release> = match wanted.version {
-            Some(_) => Vec::new(),
-            None => of_name.collect(),
-        };
+        let fits = |release: &&Release| wanted.version.is_none() && release.name == wanted.name;
+        let fitting: Vec<&Release> = all.iter().filter(fits).collect();
         match fitting[..] {
-            [only] => Ok(reference(only)),
+            [only] => Ok(only.clone()),
             [] => bail!(
                 "{wanted} is not in the shared model store {}, which has {}",
                 self.root,
@@ -240,8 +241,8 @@ impl SharedStore {
         let all = self.list().await?;
         let found = all
             .into_iter()
-            .find(|release| fingerprint(release).as_str() == wanted);
-        Ok(found.map(|release| reference(&release)))
+            .find(|release| release.fingerprint().as_str() == wanted);
+        Ok(found.as_ref().map(Release::reference))
     }
 
     /// Where a version lies. Its name and version hold nothing that leads elsewhere: they were parsed.
@@ -273,9 +274,9 @@ impl SharedStore {
         let release: Release = serde_json::from_slice(&object.bytes)
             .with_context(|| format!("{uri} tells of no version of a model"))?;
         ensure!(
-            reference(&release) == *wanted,
+            release.reference() == *wanted,
             "{uri} tells of {}: a version is copied by `model pull` and `model import`",
-            reference(&release)
+            release.reference()
         );
         Ok(Some(release))
     }
@@ -319,24 +320,9 @@ impl SharedStore {
     }
 }
 
-fn reference(release: &Release) -> ModelReference {
-    ModelReference {
-        name: release.name.clone(),
-        version: Some(release.version.clone()),
-    }
-}
-
-fn fingerprint(release: &Release) -> ModelFingerprint {
-    let files = release.files.iter();
-    let checksums: Vec<_> = files
-        .map(|file| (file.path.as_str(), file.sha256.as_str()))
-        .collect();
-    ModelFingerprint::of_checksums(&checksums)
-}
-
 fn names<'a>(releases: impl Iterator<Item = &'a Release>) -> String {
     let names: Vec<String> = releases
-        .map(|release| reference(release).to_string())
+        .map(|release| release.reference().to_string())
         .collect();
     if names.is_empty() {
         "nothing".to_owned()

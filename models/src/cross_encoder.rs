@@ -8,7 +8,8 @@ use rayon::prelude::*;
 
 use crate::config::ModelConfig;
 use crate::cpu::{Classifier, CpuBert, CpuWorkers, Head};
-use crate::encoder::{check_sequences, folder_name};
+use crate::described::Described;
+use crate::encoder::check_sequences;
 use crate::error::ModelError;
 use crate::fingerprint::ModelFingerprint;
 use crate::sequence::{Segments, TokenSequence};
@@ -36,18 +37,17 @@ impl CrossEncoder {
     /// when no threads start.
     pub fn load(folder: &Path, threads: Option<NonZeroUsize>) -> Result<Self, ModelError> {
         let config = ModelConfig::read_cross_encoder(folder)?;
-        let tokenizer = Tokenizer::load(&folder.join("tokenizer.json"), config.max_tokens)?;
-        let fingerprint = ModelFingerprint::of_folder(folder)?;
+        let described = Described::read(folder, &config)?;
         let file = WeightsFile::read(folder.join("model.safetensors"))?;
         let weights = file.tensors()?;
         let head = Head::Score(Classifier::load(&weights, &config)?);
         Ok(Self {
             model: CpuBert::load(&weights, &config, head)?,
             workers: CpuWorkers::start(threads, "cross-encoder")?,
-            version: fingerprint.version(&folder_name(folder)),
-            tokenizer,
+            version: described.version,
+            tokenizer: described.tokenizer,
+            fingerprint: described.fingerprint,
             config,
-            fingerprint,
         })
     }
 

@@ -9,6 +9,7 @@ use tokio::runtime::Handle;
 
 use crate::config::ModelConfig;
 use crate::cpu::{CpuBert, CpuWorkers, Head};
+use crate::described::Described;
 use crate::error::ModelError;
 use crate::fingerprint::ModelFingerprint;
 use crate::remote::{Remote, RemoteConfig};
@@ -97,17 +98,15 @@ impl Encoder {
             }
             config.max_tokens = tokens.get();
         }
-        let tokenizer = Tokenizer::load(&folder.join("tokenizer.json"), config.max_tokens)?;
-        let fingerprint = ModelFingerprint::of_folder(folder)?;
+        let described = Described::read(folder, &config)?;
         let weights = WeightsFile::read(folder.join("model.safetensors"))?;
         let backend = Backend::load(&weights, &config, options.device)?;
         let workers = CpuWorkers::start(options.threads, "encoder")?;
-        let version = fingerprint.version(&folder_name(folder));
         Ok(Self {
-            tokenizer,
+            tokenizer: described.tokenizer,
+            fingerprint: described.fingerprint,
+            version: described.version,
             config,
-            fingerprint,
-            version,
             backend,
             workers,
         })
@@ -127,9 +126,12 @@ impl Encoder {
         runtime: Handle,
     ) -> Result<Self, ModelError> {
         let config = ModelConfig::read(folder)?;
-        let tokenizer = Tokenizer::load(&folder.join("tokenizer.json"), config.max_tokens)?;
-        let fingerprint = ModelFingerprint::of_folder(folder)?;
-        let name = folder_name(folder);
+        let Described {
+            tokenizer,
+            fingerprint,
+            name,
+            version,
+        } = Described::read(folder, &config)?;
         let server = remote.urls.join(", ");
         let remote = Remote::new(
             remote,
@@ -168,7 +170,7 @@ impl Encoder {
         Ok(Self {
             tokenizer,
             config,
-            version: fingerprint.version(&name),
+            version,
             fingerprint,
             backend: Backend::Remote(remote),
             workers,

@@ -22,6 +22,7 @@
 mod config;
 pub mod cpu;
 mod cross_encoder;
+mod described;
 mod encoder;
 mod error;
 mod fingerprint;

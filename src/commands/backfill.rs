@@ -30,8 +30,8 @@ const LOOK_EVERY: Duration = Duration::from_millis(500);
 ///
 /// For documents that were read wrongly, settings that changed, or an index that is not trusted any more.
 /// The old generation serves until the new one has every document and passed the gates; both are written
-/// until `--finish`, so `millrace rollout rollback` loses nothing. An outage is waited
-/// out for five minutes; killed, it goes on when it is run again.
+/// until `--finish`, so `millrace rollout rollback` loses nothing. While it builds, an outage is waited out
+/// for five minutes, and for as long the next `up` where that left; killed, it goes on when it is run again.
 /// For another model: `millrace rollout start`.
 #[derive(Debug, clap::Args)]
 pub struct Args {

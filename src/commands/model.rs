@@ -136,7 +136,7 @@ async fn pull(
             let fetched = shared.fetch(&reference(name)?, store, &mut progress).await;
             fetched.map(|card| card.folder)
         }
-        None => Ok(store.pull(name, &mut progress).await?),
+        None => store.pull(name, &mut progress).await.map_err(Into::into),
     };
     bar.finish_and_clear();
     let folder = pulled?;
@@ -159,7 +159,7 @@ async fn list(store: &ModelStore, config: &Config, output: Output) -> anyhow::Re
     });
     let elsewhere = shared
         .iter()
-        .map(|release| format!("{}:{}", release.name, release.version))
+        .map(|release| release.reference().to_string())
         .filter(|name| models.iter().all(|model| model.name != *name));
     let elsewhere: Vec<String> = elsewhere.collect();
     let available: Vec<&str> = catalog()

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
-use millrace_model_server::ModelServer;
+use millrace_model_server::{ModelServer, RegisterError};
 use millrace_models::ModelStore;
 use millrace_telemetry::prometheus_client::registry::Registry;
 use millrace_telemetry::{Health, Part};
@@ -86,24 +86,31 @@ impl Serving {
             _ => {
                 let default = std::slice::from_ref(&config.model.name);
                 for model in if models.is_empty() { default } else { models } {
-                    self.part.not_ready(format!("loading {model}"));
-                    model::locate(config, model).await?;
-                    let (server, model) = (Arc::clone(&self.server), model.clone());
-                    let load = tokio::task::spawn_blocking(move || server.load(&model));
-                    load.await.context("loading the model was cut off")??;
+                    self.load_stored(config, model, ModelServer::load).await?;
                 }
             }
         }
         if let Some(model) = &config.model_server.reranker {
-            self.part.not_ready(format!("loading {model}"));
-            model::locate(config, model).await?;
-            let (server, model) = (Arc::clone(&self.server), model.clone());
-            let load = tokio::task::spawn_blocking(move || server.load_reranker(&model));
-            load.await
-                .context("loading the cross-encoder was cut off")??;
+            self.load_stored(config, model, ModelServer::load_reranker)
+                .await?;
         }
         self.server.loaded();
         self.part.ready();
+        Ok(())
+    }
+
+    /// Has a model of the store loaded, fetched first where only the shared store has it.
+    async fn load_stored(
+        &self,
+        config: &Config,
+        model: &str,
+        load: fn(&ModelServer, &str) -> Result<(), RegisterError>,
+    ) -> anyhow::Result<()> {
+        self.part.not_ready(format!("loading {model}"));
+        model::locate(config, model).await?;
+        let (server, model) = (Arc::clone(&self.server), model.to_owned());
+        let loaded = tokio::task::spawn_blocking(move || load(&server, &model));
+        loaded.await.context("loading the model was cut off")??;
         Ok(())
     }
 

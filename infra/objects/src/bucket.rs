@@ -166,7 +166,8 @@ impl Bucket {
             }
             let is_last = part.len() < PART_BYTES;
             if let Err(error) = writer.write(part.freeze()).await {
-                // What was sent would be kept, and paid for, as an upload without an end.
+                // What was sent would be kept, and paid for, as an upload without an end; why the
+                // write failed says more than that ending it failed too.
                 let _ = writer.abort().await;
                 return Err(error.into());
             }

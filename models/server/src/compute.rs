@@ -11,7 +11,7 @@ use std::time::Instant;
 use millrace_models::Segments;
 
 use crate::metrics::Metrics;
-use crate::network::Network;
+use crate::model::Model;
 use crate::queue::{Batch, Dropped, Queue, Reply, RowError};
 
 /// Starts `batches` threads; they end when the queue is closed and empty.
@@ -97,7 +97,7 @@ fn answered(reply: Reply, compute: impl FnOnce() -> Result<Vec<f32>, String>) ->
     awaited
 }
 
-fn run(model: &dyn Network, sequences: &[Segments<'_>]) -> Result<Vec<Vec<f32>>, String> {
+fn run(model: &dyn Model, sequences: &[Segments<'_>]) -> Result<Vec<Vec<f32>>, String> {
     catch_unwind(AssertUnwindSafe(|| model.compute(sequences)))
         .map_err(|_| "it panicked".to_owned())?
         .map_err(|error| millrace_retry::error_chain(&error))

@@ -6,7 +6,7 @@
 //! `prepare` (texts to token sequences, within the limits) → `queue` (rows of all requests) → `compute`
 //! (batches by a budget of tokens, on threads of their own) → `answer` (normalised, cut to the
 //! dimensions) → the dialect's words again. `registry` holds the models and versions that serve,
-//! `reranker` the cross-encoder; to the queue both are a `network`. `ranking` makes pairs of a query and
+//! `reranker` the cross-encoder; to the queue each is a `model`. `ranking` makes pairs of a query and
 //! its texts, which go the same way.
 //!
 //! Promises:
@@ -29,7 +29,7 @@ pub mod dialects;
 mod error;
 mod inputs;
 mod metrics;
-mod network;
+mod model;
 mod prepare;
 mod queue;
 mod ranking;

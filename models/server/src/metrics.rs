@@ -13,7 +13,7 @@ use millrace_telemetry::prometheus_client::registry::Registry as MetricsRegistry
 
 use crate::admission::Admission;
 use crate::dialects;
-use crate::network::Network;
+use crate::model::Model;
 use crate::queue::Dropped;
 use crate::rate::Rate;
 use crate::registry::Registry;

@@ -8,7 +8,7 @@ use crate::registry::Served;
 
 /// No ordinary text has tokens of this many bytes on average, so what a model can see of a text is
 /// within its tokens times this.
-pub(crate) const MAX_BYTES_PER_TOKEN: usize = 64;
+const MAX_BYTES_PER_TOKEN: usize = 64;
 
 /// Bytes of a token in ordinary English, about.
 pub(crate) const USUAL_BYTES_PER_TOKEN: usize = 4;
@@ -64,6 +64,23 @@ pub(crate) fn prepare(
     }
 }
 
+/// What a model could see of a text, which is all that is worth reading; the bytes of one that must not
+/// be cut and has too many.
+pub(crate) fn visible<'a>(
+    tokenizer: &Tokenizer,
+    text: &'a str,
+    reading: &Reading,
+) -> Result<&'a str, usize> {
+    if reading.truncate {
+        let bytes = tokenizer.max_tokens().saturating_mul(MAX_BYTES_PER_TOKEN);
+        return Ok(&text[..text.floor_char_boundary(bytes)]);
+    }
+    if text.len() > reading.max_text_bytes {
+        return Err(text.len());
+    }
+    Ok(text)
+}
+
 fn sequence(
     tokenizer: &Tokenizer,
     index: usize,
@@ -86,16 +103,13 @@ fn sequence(
         reason: source.to_string(),
     };
     let limit = tokenizer.max_tokens();
+    let text = visible(tokenizer, text, reading).map_err(|found| ServeError::TooManyBytes {
+        index,
+        found,
+        limit: reading.max_text_bytes,
+    })?;
     if reading.truncate {
-        let visible = text.floor_char_boundary(limit.saturating_mul(MAX_BYTES_PER_TOKEN));
-        return tokenizer.encode(&text[..visible]).map_err(refused);
-    }
-    if text.len() > reading.max_text_bytes {
-        return Err(ServeError::TooManyBytes {
-            index,
-            found: text.len(),
-            limit: reading.max_text_bytes,
-        });
+        return tokenizer.encode(text).map_err(refused);
     }
     let sequence = tokenizer.encode_uncut(text).map_err(refused)?;
     let found = sequence.len();

@@ -12,7 +12,7 @@ use millrace_models::TokenSequence;
 use tokio::sync::oneshot;
 
 use crate::admission::Room;
-use crate::network::Network;
+use crate::model::Model;
 
 /// Why a row was not computed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,7 +31,7 @@ pub(crate) type Reply = oneshot::Sender<Result<Vec<f32>, RowError>>;
 /// One text on its way to a vector, or one pair on its way to a score.
 #[derive(Debug)]
 pub(crate) struct Row {
-    pub model: Arc<dyn Network>,
+    pub model: Arc<dyn Model>,
     /// What the model reads.
     pub sequence: TokenSequence,
     pub deadline: Instant,
@@ -43,7 +43,7 @@ pub(crate) struct Row {
 /// Rows of one model, to be computed together.
 #[derive(Debug)]
 pub(crate) struct Batch {
-    pub model: Arc<dyn Network>,
+    pub model: Arc<dyn Model>,
     pub rows: Vec<Row>,
     pub tokens: usize,
     /// Whether rows of this model were left waiting.

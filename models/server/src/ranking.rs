@@ -5,7 +5,7 @@ use std::sync::Arc;
 use millrace_models::{FirstOfPair, TokenSequence};
 
 use crate::error::ServeError;
-use crate::prepare::{MAX_BYTES_PER_TOKEN, USUAL_BYTES_PER_TOKEN};
+use crate::prepare::{Reading, USUAL_BYTES_PER_TOKEN, visible};
 use crate::reranker::Reranker;
 use crate::service::{Computed, Deadline, Service};
 
@@ -29,13 +29,6 @@ pub(crate) struct Scored {
     pub tokens: usize,
 }
 
-/// How pairs are read.
-#[derive(Clone, Copy, Debug)]
-struct Reading {
-    truncate: bool,
-    max_text_bytes: usize,
-}
-
 impl Service {
     /// Takes a request through all stages.
     pub async fn rank(&self, ask: RankAsk) -> Result<Scored, ServeError> {
@@ -49,6 +42,7 @@ impl Service {
         }
         let reading = Reading {
             truncate: ask.truncate.unwrap_or(self.config.auto_truncate),
+            prompt: None,
             max_text_bytes: self.config.max_text_bytes,
         };
         let most = reranker.model().max_tokens();
@@ -61,9 +55,9 @@ impl Service {
         let (reader, pairs) = (Arc::clone(reranker), Arc::clone(&asked));
         let read = move || {
             let (query, texts) = &*pairs;
-            let query = first(&reader, query, reading)?;
+            let query = first(&reader, query, &reading)?;
             let each = texts.iter().enumerate();
-            each.map(|(index, text)| pair(&reader, &query, index, text, reading))
+            each.map(|(index, text)| pair(&reader, &query, index, text, &reading))
                 .collect()
         };
         let model = Arc::clone(reranker);
@@ -80,20 +74,20 @@ impl Service {
 }
 
 /// The query, read once for all pairs.
-fn first(reranker: &Reranker, query: &str, reading: Reading) -> Result<FirstOfPair, ServeError> {
-    let query = within(reranker, query, reading, |found, limit| {
-        ServeError::Invalid {
-            param: "query",
-            message: format!(
-                "the query has {found} bytes, {limit} are allowed; shorten it or let it be cut"
-            ),
-        }
-    })?;
-    let read = reranker.model().tokenizer().first_of_pair(query);
-    read.map_err(|source| ServeError::Invalid {
+fn first(reranker: &Reranker, query: &str, reading: &Reading) -> Result<FirstOfPair, ServeError> {
+    let refused = |message| ServeError::Invalid {
         param: "query",
-        message: format!("the query can't be tokenized: {source}"),
-    })
+        message,
+    };
+    let tokenizer = reranker.model().tokenizer();
+    let query = visible(tokenizer, query, reading).map_err(|found| {
+        refused(format!(
+            "the query has {found} bytes, {} are allowed; shorten it or let it be cut",
+            reading.max_text_bytes
+        ))
+    })?;
+    let read = tokenizer.first_of_pair(query);
+    read.map_err(|source| refused(format!("the query can't be tokenized: {source}")))
 }
 
 fn pair(
@@ -101,19 +95,17 @@ fn pair(
     query: &FirstOfPair,
     index: usize,
     text: &str,
-    reading: Reading,
+    reading: &Reading,
 ) -> Result<TokenSequence, ServeError> {
     if text.is_empty() {
         return Err(ServeError::NothingToRank);
     }
-    let text = within(reranker, text, reading, |found, limit| {
-        ServeError::TooManyBytes {
-            index,
-            found,
-            limit,
-        }
-    })?;
     let tokenizer = reranker.model().tokenizer();
+    let text = visible(tokenizer, text, reading).map_err(|found| ServeError::TooManyBytes {
+        index,
+        found,
+        limit: reading.max_text_bytes,
+    })?;
     let pair = tokenizer.encode_pair(query, text, reading.truncate);
     let pair = pair.map_err(|source| ServeError::Tokenizer {
         index,
@@ -128,24 +120,4 @@ fn pair(
         });
     }
     Ok(pair)
-}
-
-/// What the model could see of a text, however the room is divided; `refused` with its bytes and
-/// their limit where it must not be cut.
-fn within<'a>(
-    reranker: &Reranker,
-    text: &'a str,
-    reading: Reading,
-    refused: impl FnOnce(usize, usize) -> ServeError,
-) -> Result<&'a str, ServeError> {
-    if reading.truncate {
-        let visible = reranker.model().max_tokens();
-        let visible = visible.saturating_mul(MAX_BYTES_PER_TOKEN);
-        return Ok(&text[..text.floor_char_boundary(visible)]);
-    }
-    let (found, limit) = (text.len(), reading.max_text_bytes);
-    if found > limit {
-        return Err(refused(found, limit));
-    }
-    Ok(text)
 }

@@ -11,7 +11,7 @@ use millrace_models::{Encoder, EncoderOptions, ModelError, ModelStore, Segments,
 use serde::Deserialize;
 
 use crate::error::ServeError;
-use crate::network::{Network, next_id, warm_up};
+use crate::model::{Model, next_id, warm_up};
 use crate::rate::Rate;
 
 /// One version of a model, warm.
@@ -71,7 +71,7 @@ impl Served {
     }
 }
 
-impl Network for Served {
+impl Model for Served {
     fn id(&self) -> u64 {
         self.id
     }

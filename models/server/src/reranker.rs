@@ -4,7 +4,7 @@ use std::num::NonZeroUsize;
 
 use millrace_models::{CrossEncoder, ModelError, ModelStore, Segments};
 
-use crate::network::{Network, next_id, warm_up};
+use crate::model::{Model, next_id, warm_up};
 use crate::rate::Rate;
 use crate::registry::{RegisterError, VersionFolder};
 
@@ -63,7 +63,7 @@ impl Reranker {
     }
 }
 
-impl Network for Reranker {
+impl Model for Reranker {
     fn id(&self) -> u64 {
         self.id
     }

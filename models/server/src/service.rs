@@ -13,7 +13,7 @@ use crate::config::ModelServerConfig;
 use crate::error::ServeError;
 use crate::inputs::Inputs;
 use crate::metrics::Metrics;
-use crate::network::Network;
+use crate::model::Model;
 use crate::prepare::{Reading, estimate, prepare};
 use crate::queue::{Queue, Row, RowError};
 use crate::registry::{Registry, Served};
@@ -149,7 +149,7 @@ impl Service {
     /// Admits rows of about `guessed` tokens each, lets `read` make them, and has them computed.
     pub async fn compute(
         &self,
-        model: Arc<dyn Network>,
+        model: Arc<dyn Model>,
         guessed: &[usize],
         deadline: Deadline,
         read: impl FnOnce() -> Result<Vec<TokenSequence>, ServeError> + Send + 'static,

@@ -7,7 +7,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::error::ModelError;
+use crate::fingerprint::ModelFingerprint;
 use crate::store::card::ModelFile;
+use crate::store::reference::ModelReference;
 
 /// The file's name, in the model's folder.
 pub const RELEASE_FILE: &str = "millrace.json";
@@ -51,6 +53,25 @@ impl Release {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
             Err(source) => Err(ModelError::Read { path, source }),
         }
+    }
+
+    /// How it is named.
+    #[must_use]
+    pub fn reference(&self) -> ModelReference {
+        ModelReference {
+            name: self.name.clone(),
+            version: Some(self.version.clone()),
+        }
+    }
+
+    /// The model's fingerprint, by the checksums that are kept.
+    #[must_use]
+    pub fn fingerprint(&self) -> ModelFingerprint {
+        let files = self.files.iter();
+        let checksums: Vec<_> = files
+            .map(|file| (file.path.as_str(), file.sha256.as_str()))
+            .collect();
+        ModelFingerprint::of_checksums(&checksums)
     }
 
     /// The first file that is missing or has other bytes than those that are kept here.

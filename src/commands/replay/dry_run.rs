@@ -61,7 +61,7 @@ struct Resumes {
     written: u64,
     /// Offsets that it has not come to.
     offsets_left: u64,
-    /// Records among them.
+    /// Records among them, as far as they were counted.
     records_left: u64,
     #[serde(skip)]
     spans: BTreeMap<i32, Span>,
@@ -245,8 +245,12 @@ impl DryRun {
         )];
         if let Some(resumes) = &self.resumes {
             lines.push(format!(
-                "  {} was begun, with {} records written: {} records ({} offsets) are left, and it goes on with them",
-                resumes.name, resumes.written, resumes.records_left, resumes.offsets_left
+                "  {} was begun, with {} records written: {}{} records ({} offsets) are left, and it goes on with them",
+                resumes.name,
+                resumes.written,
+                if self.interrupted { "at least " } else { "" },
+                resumes.records_left,
+                resumes.offsets_left
             ));
         }
         if self.interrupted {

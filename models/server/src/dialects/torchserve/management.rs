@@ -21,7 +21,7 @@ use super::{TorchServe, failure};
 use crate::dialects::answered;
 use crate::dialects::call::Administrator;
 use crate::error::ServeError;
-use crate::network::Network;
+use crate::model::Model;
 use crate::registry::{RegisterError, Served};
 use crate::service::Service;
 

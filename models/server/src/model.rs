@@ -9,7 +9,7 @@ use millrace_models::{ModelError, Segments};
 use crate::rate::Rate;
 
 /// A model that serves.
-pub(crate) trait Network: Debug + Send + Sync {
+pub(crate) trait Model: Debug + Send + Sync {
     /// Tells one load of a model from another.
     fn id(&self) -> u64;
 
