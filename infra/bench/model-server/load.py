@@ -1,18 +1,25 @@
-"""Load on the model server, on its peer, and the bare encoder, in one run on one machine.
+"""Load on the model server, on its peer, and the bare encoder, in turns in one run on one machine.
 
 64 clients in a process of their own, each with one connection, ask for one text at a time, lengths
-mixed as corpora have them. Only the standard library, so that the clients cost little. Then the
-model server alone at four times the clients with 16 texts a request and a second of time each.
+mixed as corpora have them. Only the standard library, so that the clients cost little. Ratios are
+of neighbours in one round, and their median over the rounds is told: a machine's speed changes by
+more than what is looked for here.
+
+Then the model server alone with 16 texts a request and a second of time each: at four times the
+rate that it has just shown, whatever becomes of the requests (overload), and with 256 clients that
+ask again at once whatever they are told (storm).
 The last line is one JSON object with the ratios.
 """
 
 import argparse
 import http.client
+import itertools
 import json
 import multiprocessing
 import os
 import pathlib
 import socket
+import statistics
 import subprocess
 import sys
 import threading
@@ -20,7 +27,10 @@ import time
 
 CLIENTS = 64
 MODEL = "all-MiniLM-L6-v2"
+ROUNDS = 5
+OVERLOAD = 4
 OVERLOAD_MS = 1_000
+OVERLOAD_TEXTS = 16
 
 
 def say(*words):
@@ -33,38 +43,66 @@ def free_port():
         return listener.getsockname()[1]
 
 
-def client(port, bodies, first, step, until, headers, found):
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=120)
-    # FastAPI reads no JSON without it.
-    headers = headers | {"content-type": "application/json"}
-    number = first
-    while time.monotonic() < until:
-        text, body = bodies[number % len(bodies)]
-        number += step
+class Clients:
+    """Clients of one server; what they were answered, as (status, seconds, texts)."""
+
+    def __init__(self, port, bodies, headers):
+        self.port, self.bodies = port, bodies
+        # FastAPI reads no JSON without it.
+        self.headers = headers | {"content-type": "application/json"}
+        self.found = []
+
+    def ask(self, connection, number):
+        texts, body = self.bodies[number % len(self.bodies)]
         started = time.monotonic()
-        connection.request("POST", "/v1/embeddings", body, headers)
+        connection.request("POST", "/v1/embeddings", body, self.headers)
         answer = connection.getresponse()
         answer.read()
-        found.append((answer.status, time.monotonic() - started, text))
+        self.found.append((answer.status, time.monotonic() - started, texts))
+
+    def connection(self):
+        return http.client.HTTPConnection("127.0.0.1", self.port, timeout=120)
+
+    def at_once(self, first, step, until):
+        """Asks again as soon as it is answered."""
+        connection = self.connection()
+        for number in itertools.count(first, step):
+            if time.monotonic() >= until:
+                return
+            self.ask(connection, number)
+
+    def on_time(self, numbers, started, rate, until):
+        """Asks when its time has come, however the others fare."""
+        connection = self.connection()
+        # Taking a number is one step of the interpreter, so that threads share the count.
+        for number in numbers:
+            due = started + number / rate
+            if due >= until:
+                return
+            time.sleep(max(0, due - time.monotonic()))
+            self.ask(connection, number)
 
 
-def clients(port, bodies, count, seconds, headers, queue):
-    found, until = [], time.monotonic() + seconds
+def clients(port, bodies, headers, count, seconds, rate, queue):
+    asking, started = Clients(port, bodies, headers), time.monotonic()
+    until, numbers = started + seconds, itertools.count()
     threads = [
-        threading.Thread(target=client, args=(port, bodies, n, count, until, headers, found))
+        threading.Thread(target=asking.on_time, args=(numbers, started, rate, until))
+        if rate
+        else threading.Thread(target=asking.at_once, args=(n, count, until))
         for n in range(count)
     ]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    queue.put(found)
+    queue.put(asking.found)
 
 
-def load(port, bodies, count, seconds, headers=None):
-    """Answers as (status, seconds, tokens), and how long it took."""
+def load(port, bodies, count, seconds, headers=None, rate=None):
+    """Answers as (status, seconds, texts), and how long it took; `rate` in requests a second."""
     queue = multiprocessing.Queue()
-    arguments = (port, bodies, count, seconds, headers or {}, queue)
+    arguments = (port, bodies, headers or {}, count, seconds, rate, queue)
     process = multiprocessing.Process(target=clients, args=arguments)
     started = time.monotonic()
     process.start()
@@ -94,27 +132,74 @@ def quantile(values, share):
     return values[min(len(values) - 1, int(share * len(values)))]
 
 
-def bare(arguments, folder):
-    """Texts a second of the encoder alone, all texts at once, the best of three rounds."""
-    command = [arguments.bench_encoder, folder, str(os.cpu_count()), arguments.texts]
-    with subprocess.Popen(command, stdin=-1, stdout=-1, text=True) as engine:
-        engine.stdout.readline()
-        rates = []
-        for _ in range(3):
-            engine.stdin.write("sorted\n")
-            engine.stdin.flush()
-            answer = json.loads(engine.stdout.readline())
-            rates.append(answer["texts"] / answer["wall_seconds"])
-        engine.stdin.close()
-        engine.wait()
-    return max(rates)
+def bare(engine):
+    """Texts a second of the encoder alone, all texts at once."""
+    engine.stdin.write("sorted\n")
+    engine.stdin.flush()
+    answer = json.loads(engine.stdout.readline())
+    return answer["texts"] / answer["wall_seconds"]
 
 
-def measured(name, found, seconds):
-    times = [took for status, took, _ in found if status == 200]
-    rate = len(times) / seconds
-    say(f"{name}: {rate:.1f} texts/s, p50 {quantile(times, .5):.3f} s, p99 {quantile(times, .99):.3f} s")
-    return rate, quantile(times, 0.99)
+def served(found, seconds):
+    """Texts answered a second."""
+    return sum(texts for status, _, texts in found if status == 200) / seconds
+
+
+def p99(found):
+    return quantile([took for status, took, _ in found if status == 200], 0.99)
+
+
+def statuses(found):
+    counted = {}
+    for status, _, _ in found:
+        counted[status] = counted.get(status, 0) + 1
+    return dict(sorted(counted.items()))
+
+
+def rounds(engine, ports, bodies, seconds):
+    """Texts a second by name, one list entry a round, and all that was found by name."""
+    rates, found = {}, {}
+    for port in ports.values():
+        load(port, bodies, CLIENTS, 2)
+    for number in range(ROUNDS):
+        rates.setdefault("bare encoder", []).append(bare(engine))
+        for name, port in ports.items():
+            answers, took = load(port, bodies, CLIENTS, seconds)
+            rates.setdefault(name, []).append(served(answers, took))
+            found.setdefault(name, []).extend(answers)
+        shown = (f"{name} {of_round[-1]:.1f}" for name, of_round in rates.items())
+        say(f"round {number + 1} of {ROUNDS}, texts/s: {', '.join(shown)}")
+    return rates, found
+
+
+def ratio(rates, name, to):
+    pairs = zip(rates[name], rates[to])
+    return round(statistics.median(one / other for one, other in pairs), 3)
+
+
+def hard_times(port, texts, rate, seconds):
+    """The model server where more is asked than it can do."""
+    many = [
+        (OVERLOAD_TEXTS, json.dumps({"model": MODEL, "input": texts[at : at + OVERLOAD_TEXTS]}))
+        for at in range(0, len(texts) - OVERLOAD_TEXTS, OVERLOAD_TEXTS)
+    ]
+    headers = {"x-request-timeout-ms": str(OVERLOAD_MS)}
+    report = {}
+    for name, asked in (("overload", OVERLOAD * rate / OVERLOAD_TEXTS), ("storm", None)):
+        found, took = load(port, many, 4 * CLIENTS, seconds, headers, asked)
+        late = quantile([took for _, took, _ in found], 0.99) / (OVERLOAD_MS / 1000)
+        report |= {
+            f"{name}_answers": statuses(found),
+            f"{name}_texts_per_second_vs_64_clients": round(served(found, took) / rate, 3),
+            f"{name}_p99_vs_deadline": round(late, 3),
+        }
+    return report
+
+
+def start_peer(folder):
+    port = free_port()
+    script = pathlib.Path(__file__).with_name("peer.py")
+    return port, subprocess.Popen([sys.executable, script, folder, str(port)])
 
 
 def main():
@@ -122,59 +207,48 @@ def main():
     parser.add_argument("--millrace", required=True)
     parser.add_argument("--bench-encoder", required=True)
     parser.add_argument("--texts", required=True)
-    parser.add_argument("--seconds", type=float, default=20)
+    parser.add_argument("--seconds", type=float, default=15)
     parser.add_argument("--skip-peer", action="store_true")
     arguments = parser.parse_args()
     texts = [json.loads(line) for line in pathlib.Path(arguments.texts).read_text().splitlines()]
-    bodies = [(text, json.dumps({"model": MODEL, "input": [text]})) for text in texts]
+    bodies = [(1, json.dumps({"model": MODEL, "input": [text]})) for text in texts]
     shown = subprocess.check_output([arguments.millrace, "--json", "model", "show", MODEL])
     folder = json.loads(shown)["folder"]
 
-    encoder = bare(arguments, folder)
-    say(f"bare encoder: {encoder:.1f} texts/s")
-
     port = free_port()
     environment = os.environ | {"MILLRACE_MODEL_SERVER__LISTEN": f"127.0.0.1:{port}"}
+    command = [arguments.bench_encoder, folder, str(os.cpu_count()), arguments.texts]
     server = subprocess.Popen([arguments.millrace, "run", "model-server"], env=environment, stdout=-3)
+    engine = subprocess.Popen(command, stdin=-1, stdout=-1, text=True)
+    peer = None
     try:
+        engine.stdout.readline()
         wait(port, server, "/health")
-        load(port, bodies, CLIENTS, 2)
-        rate, p99 = measured("model server", *load(port, bodies, CLIENTS, arguments.seconds))
-        many = [
-            ("", json.dumps({"model": MODEL, "input": texts[at : at + 16]}))
-            for at in range(0, len(texts) - 16, 16)
-        ]
-        headers = {"x-request-timeout-ms": str(OVERLOAD_MS)}
-        found, _ = load(port, many, 4 * CLIENTS, arguments.seconds, headers)
+        ports = {"model server": port}
+        if not arguments.skip_peer:
+            ports["FastAPI"], peer = start_peer(folder)
+            wait(ports["FastAPI"], peer)
+        rates, found = rounds(engine, ports, bodies, arguments.seconds)
+        if peer:
+            peer.terminate()
+        report = hard_times(port, texts, statistics.median(rates["model server"]), arguments.seconds)
     finally:
-        server.terminate()
-        code = server.wait()
-    statuses = {}
-    for status, _, _ in found:
-        statuses[status] = statuses.get(status, 0) + 1
-    overload_p99 = quantile([took for _, took, _ in found], 0.99)
-    say(f"overloaded: {statuses}, p99 {overload_p99:.3f} s of {OVERLOAD_MS / 1000} s; exit code {code}")
-
-    report = {
-        "model_server_vs_bare_encoder": round(rate / encoder, 3),
-        "p99_seconds": round(p99, 3),
-        "overload_p99_vs_deadline": round(overload_p99 / (OVERLOAD_MS / 1000), 3),
-        "overload_answers": statuses,
-        "exit_code": code,
-    }
-    if not arguments.skip_peer:
-        port = free_port()
-        script = pathlib.Path(__file__).with_name("peer.py")
-        peer = subprocess.Popen([sys.executable, script, folder, str(port)])
-        try:
-            wait(port, peer)
-            load(port, bodies, CLIENTS, 2)
-            peer_rate, peer_p99 = measured("FastAPI", *load(port, bodies, CLIENTS, arguments.seconds))
-        finally:
+        engine.stdin.close()
+        engine.wait()
+        if peer:
             peer.terminate()
             peer.wait()
-        report["model_server_vs_fastapi"] = round(rate / peer_rate, 3)
-        report["p99_vs_fastapi"] = round(p99 / peer_p99, 3)
+        server.terminate()
+        code = server.wait()
+    report = {
+        "model_server_vs_bare_encoder": ratio(rates, "model server", "bare encoder"),
+        "p99_seconds": round(p99(found["model server"]), 3),
+    } | report | {"exit_code": code}
+    if peer:
+        report |= {
+            "model_server_vs_fastapi": ratio(rates, "model server", "FastAPI"),
+            "p99_vs_fastapi": round(p99(found["model server"]) / p99(found["FastAPI"]), 3),
+        }
     print(json.dumps(report))
 
 

@@ -29,4 +29,4 @@ python3 infra/bench/encoder/texts.py "$work/texts.jsonl" 1024 "${corpora[@]}"
 exec "$python" "$here/load.py" \
   --millrace "${MILLRACE_BIN:-$binaries/millrace}" \
   --bench-encoder "${BENCH_ENCODER:-$binaries/examples/bench_encoder}" \
-  --texts "$work/texts.jsonl" --seconds "${1:-20}" ${SKIP_PEER:+--skip-peer}
+  --texts "$work/texts.jsonl" --seconds "${1:-15}" ${SKIP_PEER:+--skip-peer}
