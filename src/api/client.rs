@@ -27,8 +27,9 @@ use crate::stack::members::HeldPartition;
 use crate::stack::rebuilding::RebuildStatus;
 use crate::stack::rollouts::{Plan, RolloutStatus, SwitchOrder};
 
-/// How long a switch may take: as long as its gates measure.
-const SWITCH_TIMEOUT: Duration = Duration::from_secs(3_600);
+/// How long an order of a rollout may take: a plan and a start fetch the model where it is not yet
+/// there, and a switch measures.
+const ORDER_TIMEOUT: Duration = Duration::from_secs(3_600);
 
 /// The process answered that something it needs is away.
 #[derive(Debug, thiserror::Error)]
@@ -162,20 +163,17 @@ impl ApiClient {
 
     /// What a rollout would do.
     pub async fn plan_rollout(&self, order: &StartOrder) -> anyhow::Result<Plan> {
-        self.post("/v1/rollout/plan", order).await
+        self.order("plan", order).await
     }
 
     /// Begins a rollout.
     pub async fn start_rollout(&self, order: &StartOrder) -> anyhow::Result<RolloutStatus> {
-        self.post("/v1/rollout/start", order).await
+        self.order("start", order).await
     }
 
     /// Has the new generation serve, or measures whether it may.
     pub async fn switch(&self, order: &SwitchOrder) -> anyhow::Result<SwitchAnswer> {
-        // Judged queries are searched twice before it answers.
-        let request = self.http.post(format!("{}/v1/rollout/switch", self.base));
-        let request = request.json(order).timeout(SWITCH_TIMEOUT);
-        self.answer(request.bearer_auth(&self.control_token)).await
+        self.order("switch", order).await
     }
 
     /// Has the old generation serve again.
@@ -261,6 +259,17 @@ impl ApiClient {
         body: &B,
     ) -> anyhow::Result<A> {
         let request = self.http.post(format!("{}{path}", self.base)).json(body);
+        self.answer(request.bearer_auth(&self.control_token)).await
+    }
+
+    /// An order of a rollout that may take long.
+    async fn order<B: Serialize, A: DeserializeOwned>(
+        &self,
+        name: &str,
+        order: &B,
+    ) -> anyhow::Result<A> {
+        let url = format!("{}/v1/rollout/{name}", self.base);
+        let request = self.http.post(url).json(order).timeout(ORDER_TIMEOUT);
         self.answer(request.bearer_auth(&self.control_token)).await
     }
 

@@ -1,10 +1,11 @@
-//! Starting what serves while the brokers or the index may not answer yet.
+//! Starting what serves while the brokers, the index or the shared model store may not answer yet.
 
 use std::time::Duration;
 
 use millrace_index::IndexError;
 use millrace_kafka::AdminError;
 use millrace_models::ModelError;
+use millrace_objects::ReadError;
 use millrace_retry::error_chain;
 use millrace_state::StateError;
 
@@ -15,8 +16,7 @@ use crate::config::Config;
 /// Between two attempts.
 const TRY_AGAIN: Duration = Duration::from_secs(2);
 
-/// Starts the parts. Where brokers or index do not answer, it says so and tries again until they
-/// do; `None` where the process was told to stop first.
+/// Starts the parts, as soon as what they need answers; `None` where the process was told to stop first.
 ///
 /// # Errors
 /// What waiting does not mend: the configuration, the model, an index of another model.
@@ -25,22 +25,25 @@ pub async fn start(
     needs: Needs,
     stop: &mut StopSignals,
 ) -> anyhow::Result<Option<Stack>> {
+    tokio::select! {
+        started = reached(async || Stack::start(config, needs).await) => started.map(Some),
+        () = stop.first() => Ok(None),
+    }
+}
+
+/// Tries again while what `attempt` needs does not answer, and says so each time.
+///
+/// # Errors
+/// What waiting does not mend.
+pub async fn reached<T>(attempt: impl AsyncFn() -> anyhow::Result<T>) -> anyhow::Result<T> {
     loop {
-        let attempt = tokio::select! {
-            attempt = Stack::start(config, needs) => attempt,
-            () = stop.first() => return Ok(None),
-        };
-        match attempt {
-            Ok(stack) => return Ok(Some(stack)),
+        match attempt().await {
             Err(error) if is_out_of_reach(&error) => {
                 tracing::warn!("waiting, and trying again: {}", error_chain(error.as_ref()));
             }
-            Err(error) => return Err(error),
+            ended => return ended,
         }
-        tokio::select! {
-            () = tokio::time::sleep(TRY_AGAIN) => {}
-            () = stop.first() => return Ok(None),
-        }
+        tokio::time::sleep(TRY_AGAIN).await;
     }
 }
 
@@ -66,6 +69,10 @@ fn is_out_of_reach(error: &anyhow::Error) -> bool {
                 Some(ModelError::Unavailable { .. })
             )
             || matches!(
+                cause.downcast_ref::<ReadError>(),
+                Some(ReadError::Unavailable { .. })
+            )
+            || matches!(
                 cause.downcast_ref::<IndexError>(),
                 Some(IndexError::Unavailable { .. })
             )
@@ -78,6 +85,18 @@ mod tests {
     use millrace_vectorizer::StartError;
 
     use super::*;
+
+    #[test]
+    fn a_model_store_that_is_away_is_waited_for_and_one_that_refuses_is_not() {
+        let met = |error: ReadError| is_out_of_reach(&anyhow::Error::from(error).context("x"));
+        assert!(met(ReadError::Unavailable {
+            source: "503".into()
+        }));
+        assert!(!met(ReadError::Denied {
+            source: "403".into()
+        }));
+        assert!(!met(ReadError::NotFound));
+    }
 
     #[test]
     fn an_index_that_is_away_is_waited_for_whoever_met_it() {

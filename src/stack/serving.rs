@@ -1,25 +1,50 @@
 //! The model server: listening before its models are loaded, so that its health can be asked.
 
+use std::error::Error;
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
-use millrace_model_server::{ModelServer, RegisterError};
+use millrace_model_server::{Fetch, ModelServer, ModelSource, RegisterError};
 use millrace_models::ModelStore;
+use millrace_models::store::ModelReference;
 use millrace_telemetry::prometheus_client::registry::Registry;
 use millrace_telemetry::{Health, Part};
 use tokio::net::TcpListener;
+use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use super::deadline::Deadline;
-use super::model;
+use super::{model, reach};
 use crate::config::Config;
 
 /// How long a stop may take. Supervisors kill after 10 s, many of them.
 const DRAIN: Duration = Duration::from_secs(9);
+
+/// What this machine's store lacks comes from the one that machines share.
+#[derive(Debug)]
+struct SharedModels {
+    config: Config,
+    runtime: Handle,
+    stopping: CancellationToken,
+}
+
+impl Fetch for SharedModels {
+    fn fetch(&self, reference: &ModelReference) -> Result<PathBuf, Box<dyn Error + Send + Sync>> {
+        let reference = reference.to_string();
+        let located = model::locate(&self.config, &reference);
+        // A runtime that ends waits for what blocks: not for a whole model.
+        let located = self.stopping.run_until_cancelled(located);
+        match self.runtime.block_on(located) {
+            Some(located) => Ok(located?),
+            None => Err("the server is stopping".into()),
+        }
+    }
+}
 
 /// The running model server.
 pub struct Serving {
@@ -39,7 +64,16 @@ impl Serving {
         let threads = config.model.threads.and_then(NonZeroUsize::new);
         let settings = config.model_server.clone();
         let listen = settings.listen;
-        let server = ModelServer::start(settings, ModelStore::from_env()?, threads)?;
+        let stopping = CancellationToken::new();
+        let mut source = ModelSource::from(ModelStore::from_env()?);
+        if config.model.shared_store.is_some() {
+            source = source.or_from(Arc::new(SharedModels {
+                config: config.clone(),
+                runtime: Handle::current(),
+                stopping: stopping.clone(),
+            }));
+        }
+        let server = ModelServer::start(settings, source, threads)?;
         let listener = TcpListener::bind(listen).await.with_context(|| {
             format!(
                 "can't listen on {listen}; set model_server.listen (MILLRACE_MODEL_SERVER__LISTEN) to \
@@ -54,7 +88,6 @@ impl Serving {
         let routes = server
             .routes()
             .merge(millrace_telemetry::router(health, Arc::new(registry)));
-        let stopping = CancellationToken::new();
         let stopped = stopping.clone().cancelled_owned();
         let serving = tokio::spawn(async move {
             axum::serve(listener, routes)
@@ -86,32 +119,32 @@ impl Serving {
             _ => {
                 let default = std::slice::from_ref(&config.model.name);
                 for model in if models.is_empty() { default } else { models } {
-                    self.load_stored(config, model, ModelServer::load).await?;
+                    self.load_stored(model, ModelServer::load).await?;
                 }
             }
         }
         if let Some(model) = &config.model_server.reranker {
-            self.load_stored(config, model, ModelServer::load_reranker)
-                .await?;
+            self.load_stored(model, ModelServer::load_reranker).await?;
         }
         self.server.loaded();
         self.part.ready();
         Ok(())
     }
 
-    /// Has a model of the store loaded, fetched first where only the shared store has it.
+    /// Has a model of the store loaded, fetched first where only the shared store has it; waits while
+    /// that is away.
     async fn load_stored(
         &self,
-        config: &Config,
         model: &str,
         load: fn(&ModelServer, &str) -> Result<(), RegisterError>,
     ) -> anyhow::Result<()> {
         self.part.not_ready(format!("loading {model}"));
-        model::locate(config, model).await?;
-        let (server, model) = (Arc::clone(&self.server), model.to_owned());
-        let loaded = tokio::task::spawn_blocking(move || load(&server, &model));
-        loaded.await.context("loading the model was cut off")??;
-        Ok(())
+        reach::reached(async || {
+            let (server, model) = (Arc::clone(&self.server), model.to_owned());
+            let loaded = tokio::task::spawn_blocking(move || load(&server, &model));
+            Ok(loaded.await.context("loading the model was cut off")??)
+        })
+        .await
     }
 
     /// Where it is reached.

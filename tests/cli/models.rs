@@ -242,7 +242,7 @@ fn a_version_reaches_another_machine(pipeline: &mut Pipeline) -> anyhow::Result<
         refused.contains("not in the shared model store") && refused.contains("emb:v1"),
         "{refused}"
     );
-    // A server that is given its name fetches it.
+    // A server that is given its name fetches it, at its start
     pipeline.set("MILLRACE_MODEL_SERVER__MODELS", r#"["emb:v1"]"#);
     let serving = pipeline.serve(&["run", "model-server"])?;
     let (status, vector) = serving.http("/predictions/emb/v1", &["-d", "a text"])?;
@@ -251,5 +251,23 @@ fn a_version_reaches_another_machine(pipeline: &mut Pipeline) -> anyhow::Result<
     let shown = pipeline.json(&["model", "show", "emb"])?;
     ensure!(shown["fingerprint"] == card["fingerprint"], "{shown}");
     pipeline.json(&["model", "pull", "emb"])?;
-    Ok(())
+
+    // or while it serves another.
+    on_machine(pipeline, "server")?;
+    pipeline.json(&["model", "import", text(&real)?, "--as", "own:v1"])?;
+    pipeline.set("MILLRACE_MODEL_SERVER__MODELS", r#"["own:v1"]"#);
+    let serving = pipeline.serve(&["run", "model-server"])?;
+    let (status, said) = serving.http("/models?url=emb:v2", &["-X", "POST"])?;
+    ensure!(
+        status == 400
+            && said["message"]
+                .as_str()
+                .is_some_and(|message| message.contains("emb:v1")),
+        "{status} {said}"
+    );
+    let (status, said) = serving.http("/models?url=emb:v1", &["-X", "POST"])?;
+    ensure!(status == 200, "{status} {said}");
+    let (status, vector) = serving.http("/predictions/emb/v1", &["-d", "a text"])?;
+    ensure!((status, vector.as_array().map(Vec::len)) == (200, Some(384)));
+    serving.leave()
 }

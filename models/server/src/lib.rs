@@ -38,7 +38,9 @@ mod registry;
 mod reranker;
 mod server;
 mod service;
+mod source;
 
 pub use config::{InvalidConfig, ModelServerConfig};
 pub use registry::RegisterError;
 pub use server::{ModelServer, StartError};
+pub use source::{Fetch, ModelSource};

@@ -1,18 +1,20 @@
 //! The models and versions that serve: loaded, warmed up, and found by name.
 
 use std::collections::BTreeMap;
+use std::error::Error;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use jiff::Timestamp;
-use millrace_models::store::{InvalidReference, ModelReference, UNVERSIONED};
-use millrace_models::{Encoder, EncoderOptions, ModelError, ModelStore, Segments, StoreError};
+use millrace_models::store::{InvalidReference, ModelReference};
+use millrace_models::{Encoder, EncoderOptions, ModelError, Segments, StoreError};
 use serde::Deserialize;
 
 use crate::error::ServeError;
 use crate::model::{Model, next_id, warm_up};
 use crate::rate::Rate;
+use crate::source::{ModelSource, VersionFolder};
 
 /// One version of a model, warm.
 #[derive(Debug)]
@@ -95,6 +97,15 @@ pub enum RegisterError {
     /// It is not in the store.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// It is not in the store, and can't be brought there.
+    #[error("{model} is not in this machine's model store, and can't be fetched")]
+    Fetch {
+        /// The model, with its version where one was asked for.
+        model: String,
+        /// Why.
+        #[source]
+        source: Box<dyn Error + Send + Sync>,
+    },
     /// It can't be loaded.
     #[error(transparent)]
     Model(#[from] ModelError),
@@ -133,15 +144,15 @@ struct Models {
 /// Where the models that serve are found.
 #[derive(Debug)]
 pub(crate) struct Registry {
-    store: ModelStore,
+    source: ModelSource,
     threads: Option<NonZeroUsize>,
     models: RwLock<Models>,
 }
 
 impl Registry {
-    pub fn new(store: ModelStore, threads: Option<NonZeroUsize>) -> Self {
+    pub fn new(source: ModelSource, threads: Option<NonZeroUsize>) -> Self {
         Self {
-            store,
+            source,
             threads,
             models: RwLock::default(),
         }
@@ -153,7 +164,7 @@ impl Registry {
         reference: &str,
         at_startup: bool,
     ) -> Result<Arc<Served>, RegisterError> {
-        self.register_version(VersionFolder::find(&self.store, reference)?, at_startup)
+        self.register_version(self.source.find(reference)?, at_startup)
     }
 
     /// As [`Self::register`], for a folder anywhere.
@@ -359,31 +370,6 @@ fn listed<'a>(names: impl Iterator<Item = &'a String>) -> String {
         "none".to_owned()
     } else {
         names.join(", ")
-    }
-}
-
-/// A version of a model, and where it lies.
-#[derive(Debug)]
-pub(crate) struct VersionFolder {
-    pub name: String,
-    pub version: String,
-    pub folder: PathBuf,
-}
-
-impl VersionFolder {
-    fn new(reference: ModelReference, folder: PathBuf) -> Self {
-        Self {
-            name: reference.name,
-            version: reference.version.unwrap_or_else(|| UNVERSIONED.to_owned()),
-            folder,
-        }
-    }
-
-    /// Of the store, by `NAME` or `NAME:VERSION`; a name alone may stand for its only version.
-    pub fn find(store: &ModelStore, reference: &str) -> Result<Self, RegisterError> {
-        let folder = store.locate(&reference.parse()?)?;
-        let stored = folder.file_name().unwrap_or_default().to_string_lossy();
-        Ok(Self::new(stored.parse()?, folder))
     }
 }
 

@@ -2,11 +2,12 @@
 
 use std::num::NonZeroUsize;
 
-use millrace_models::{CrossEncoder, ModelError, ModelStore, Segments};
+use millrace_models::{CrossEncoder, ModelError, Segments};
 
 use crate::model::{Model, next_id, warm_up};
 use crate::rate::Rate;
-use crate::registry::{RegisterError, VersionFolder};
+use crate::registry::RegisterError;
+use crate::source::{ModelSource, VersionFolder};
 
 /// A cross-encoder, warm.
 #[derive(Debug)]
@@ -21,7 +22,7 @@ pub(crate) struct Reranker {
 impl Reranker {
     /// Loads a cross-encoder of the store and warms it up. Blocks for seconds.
     pub fn load(
-        store: &ModelStore,
+        source: &ModelSource,
         reference: &str,
         threads: Option<NonZeroUsize>,
     ) -> Result<Self, RegisterError> {
@@ -29,7 +30,7 @@ impl Reranker {
             name,
             version,
             folder,
-        } = VersionFolder::find(store, reference)?;
+        } = source.find(reference)?;
         let model = CrossEncoder::load(&folder, threads)?;
         let rate = warm_up(model.max_tokens(), model.vocabulary(), |batch| {
             model.score_tokens(batch).map(drop)

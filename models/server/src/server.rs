@@ -6,7 +6,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
 use axum::Router;
-use millrace_models::ModelStore;
 use millrace_models::store::ModelReference;
 use millrace_telemetry::prometheus_client::registry::Registry as MetricsRegistry;
 use tokio::sync::{Semaphore, watch};
@@ -20,6 +19,7 @@ use crate::queue::Queue;
 use crate::registry::{RegisterError, Registry};
 use crate::reranker::Reranker;
 use crate::service::{Service, State};
+use crate::source::ModelSource;
 
 /// Why a model server does not start.
 #[derive(Debug, thiserror::Error)]
@@ -35,7 +35,7 @@ pub enum StartError {
 /// Sentence encoders, and one cross-encoder, over HTTP.
 #[derive(Debug)]
 pub struct ModelServer {
-    store: ModelStore,
+    source: ModelSource,
     encoder_threads: Option<NonZeroUsize>,
     service: Arc<Service>,
     threads: Mutex<Vec<JoinHandle<()>>>,
@@ -49,17 +49,18 @@ impl ModelServer {
     /// [`StartError`].
     pub fn start(
         config: ModelServerConfig,
-        store: ModelStore,
+        source: impl Into<ModelSource>,
         threads: Option<NonZeroUsize>,
     ) -> Result<Self, StartError> {
         config.validate()?;
+        let source = source.into();
         let queue = Arc::new(Queue::default());
         let metrics = Metrics::new();
         let started = compute::start(&queue, config.batches, config.batch_tokens, &metrics)
             .map_err(StartError::Thread)?;
         let (state, _) = watch::channel(State::Loading);
         let service = Service {
-            registry: Arc::new(Registry::new(store.clone(), threads)),
+            registry: Arc::new(Registry::new(source.clone(), threads)),
             admission: Admission::new(config.max_queued_tokens),
             bodies: Arc::new(Semaphore::new(
                 config.max_in_flight_bytes.min(Semaphore::MAX_PERMITS),
@@ -74,14 +75,15 @@ impl ModelServer {
             config,
         };
         Ok(Self {
-            store,
+            source,
             encoder_threads: threads,
             service: Arc::new(service),
             threads: Mutex::new(started),
         })
     }
 
-    /// Loads a model of the store and warms it up; the first is the default. Blocks for seconds.
+    /// Loads a model of the source and warms it up; the first is the default. Blocks for seconds, and
+    /// while the model is fetched.
     ///
     /// # Errors
     /// [`RegisterError`]; what was loaded before goes on.
@@ -104,13 +106,13 @@ impl ModelServer {
         Ok(())
     }
 
-    /// Loads the cross-encoder of the store that ranks, and warms it up. Blocks for seconds. One that
-    /// ranks already stays.
+    /// Loads the cross-encoder that ranks, and warms it up. Blocks as [`Self::load`]. One that ranks
+    /// already stays.
     ///
     /// # Errors
     /// [`RegisterError`].
     pub fn load_reranker(&self, reference: &str) -> Result<(), RegisterError> {
-        let reranker = Reranker::load(&self.store, reference, self.encoder_threads)?;
+        let reranker = Reranker::load(&self.source, reference, self.encoder_threads)?;
         self.service.reranker.get_or_init(|| Arc::new(reranker));
         Ok(())
     }

@@ -248,7 +248,7 @@ mod tests {
         let config = ModelServerConfig::default();
         let store = ModelStore::at(Path::new("nowhere"));
         Service {
-            registry: Arc::new(Registry::new(store, None)),
+            registry: Arc::new(Registry::new(store.into(), None)),
             reranker: Arc::default(),
             admission: Admission::new(config.max_queued_tokens),
             queue: Arc::default(),

@@ -1,6 +1,7 @@
 //! `/models`: list, describe, register, scale, unregister, set the default version.
 //!
-//! A model is registered by its name in the model store, never by an address: what serves is what
+//! A model is registered by its name in the model store, or in the one it is fetched from, never by
+//! an address: what serves is what
 //! was checked when it was brought in. Each has one worker, which uses all of the encoder's threads,
 //! so scaling to one is granted and to more is refused.
 
@@ -200,7 +201,9 @@ async fn register(
 fn not_registered(error: &RegisterError) -> Response {
     let (status, kind) = match error {
         RegisterError::AlreadyServes { .. } => (StatusCode::CONFLICT, "ConflictStatusException"),
-        RegisterError::Reference(_) => (StatusCode::BAD_REQUEST, "DownloadArchiveException"),
+        RegisterError::Reference(_) | RegisterError::Fetch { .. } => {
+            (StatusCode::BAD_REQUEST, "DownloadArchiveException")
+        }
         RegisterError::Store(StoreError::NotStored { .. }) => {
             (StatusCode::NOT_FOUND, "ModelNotFoundException")
         }
