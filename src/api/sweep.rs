@@ -32,8 +32,20 @@ pub struct SweepQuery {
 /// What was found, a list a ranking, in the order in which they were asked for.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct SweepAnswer {
+    /// What was searched.
+    #[serde(flatten)]
+    pub searched: Searched,
     /// Documents, best first.
     pub rankings: Vec<Vec<RankedDocument>>,
+}
+
+/// An index generation, and the model that embedded it and the query.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Searched {
+    /// The generation.
+    pub index_version: String,
+    /// The model, `NAME@FINGERPRINT`.
+    pub embedding_version: String,
 }
 
 /// A document of a list.
@@ -86,5 +98,9 @@ pub async fn sweep(
         });
         rankings.push(documents.collect());
     }
-    Ok(Json(SweepAnswer { rankings }))
+    let searched = Searched {
+        index_version: serving.spec.index_name(),
+        embedding_version: serving.spec.model_version,
+    };
+    Ok(Json(SweepAnswer { searched, rankings }))
 }

@@ -10,7 +10,7 @@ use millrace_objects::ObjectStoresConfig;
 
 use super::super::ingest::{ingest, source_uri};
 use crate::api::search::RankingQuery;
-use crate::api::sweep::SweepQuery;
+use crate::api::sweep::{Searched, SweepQuery};
 use crate::evaluation::judgements::{Judgements, read_qrels, read_queries};
 use crate::evaluation::run::Run;
 use crate::output::Output;
@@ -61,12 +61,17 @@ impl JudgedArgs {
 pub struct Retrieved {
     /// URI of the corpus.
     pub corpus: String,
+    /// In which generation, and by which model.
+    pub searched: Searched,
     /// A run a ranking, in their order.
     pub runs: Vec<Run>,
 }
 
 /// Documents and scores of a query, a list a ranking.
 type Found = Vec<Vec<(String, f32)>>;
+
+/// What answered a query; none where it has no words. And what it found.
+type Answer = (Option<Searched>, Found);
 
 impl JudgedSet {
     /// The words of each judged query, in the order of their ids; none where only judgements have it.
@@ -78,7 +83,8 @@ impl JudgedSet {
     /// Searches for each judged query with each ranking; it is embedded once.
     ///
     /// # Errors
-    /// The corpus can't be ingested or searched, or nothing was found at all.
+    /// The corpus can't be ingested or searched, nothing was found at all, or another generation began to
+    /// serve meanwhile.
     pub async fn retrieve(
         &self,
         rankings: &[RankingQuery],
@@ -94,7 +100,7 @@ impl JudgedSet {
         );
         let prefix = format!("{corpus}#");
         let bar = output.progress(Some(self.judgements.len() as u64), "queries");
-        let answers: Vec<(&String, Found)> = futures::stream::iter(self.judgements.keys())
+        let answers: Vec<(&String, Answer)> = futures::stream::iter(self.judgements.keys())
             .map(|id| {
                 let (bar, prefix) = (&bar, &prefix);
                 async move {
@@ -109,20 +115,29 @@ impl JudgedSet {
         bar.finish_and_clear();
         if answers
             .iter()
-            .all(|(_, found)| found.iter().all(Vec::is_empty))
+            .all(|(_, (_, found))| found.iter().all(Vec::is_empty))
         {
             bail!(
                 "no judged query found a document of {corpus}; is it a corpus, and are these its queries?"
             );
         }
+        let mut searched: Vec<&Searched> = answers.iter().flat_map(|(_, (by, _))| by).collect();
+        searched.dedup();
+        let searched = match searched[..] {
+            [searched] => searched.clone(),
+            _ => bail!(
+                "another generation began to serve while the queries were asked; run the command again"
+            ),
+        };
         let mut runs = vec![Run::default(); rankings.len()];
-        for (query, found) in answers {
+        for (query, (_, found)) in answers {
             for (run, documents) in runs.iter_mut().zip(found) {
                 run.insert(query, documents);
             }
         }
         Ok(Retrieved {
             corpus: corpus.to_string(),
+            searched,
             runs,
         })
     }
@@ -133,10 +148,10 @@ impl JudgedSet {
         rankings: &[RankingQuery],
         prefix: &str,
         session: &Session,
-    ) -> anyhow::Result<Found> {
+    ) -> anyhow::Result<Answer> {
         let Some(text) = self.texts.get(id) else {
             tracing::warn!(query = %id, "judged but not among the queries; counts 0");
-            return Ok(vec![Vec::new(); rankings.len()]);
+            return Ok((None, vec![Vec::new(); rankings.len()]));
         };
         let query = SweepQuery {
             query: text.clone(),
@@ -156,6 +171,7 @@ impl JudgedSet {
             });
             documents.collect()
         };
-        Ok(answer.rankings.into_iter().map(of_ranking).collect())
+        let found = answer.rankings.into_iter().map(of_ranking).collect();
+        Ok((Some(answer.searched), found))
     }
 }

@@ -8,13 +8,14 @@ use millrace_index::DEFAULT_K;
 use serde::Serialize;
 
 use super::super::search::{Ranking, RankingMode};
-use super::judged::JudgedArgs;
+use super::judged::{JudgedArgs, Retrieved};
+use crate::api::sweep::Searched;
 use crate::config::Config;
 use crate::evaluation::measures::{Measures, QueryMeasures, measure};
 use crate::evaluation::per_query;
 use crate::output::Output;
 use crate::session::Session;
-use crate::stack::Needs;
+use crate::stack::{Needs, model};
 
 /// Search for judged queries over a corpus and measure the rankings.
 #[derive(Debug, clap::Args)]
@@ -33,6 +34,8 @@ pub struct Args {
 struct Report {
     queries: usize,
     #[serde(flatten)]
+    searched: Searched,
+    #[serde(flatten)]
     mean: QueryMeasures,
     run_file: PathBuf,
     per_query_file: PathBuf,
@@ -47,7 +50,19 @@ pub async fn run(args: Args, config: Config, output: Output) -> anyhow::Result<E
         .retrieve(&ranking, &session, &config.objects, output)
         .await;
     session.close().await;
-    let run = retrieved?.runs.pop().context("one ranking has one run")?;
+    let Retrieved {
+        mut runs, searched, ..
+    } = retrieved?;
+    let run = runs.pop().context("one ranking has one run")?;
+    if let Ok(configured) = model::version(&config).await
+        && configured != searched.embedding_version
+    {
+        tracing::warn!(
+            "what serves was measured, {}, and not the configured model, {configured}: it has no index \
+             here; `--profile embedded --data DIR` makes one of its own",
+            searched.embedding_version
+        );
+    }
     let tag = tag(&args.ranking);
     let run_file = args
         .run_file
@@ -59,17 +74,21 @@ pub async fn run(args: Args, config: Config, output: Output) -> anyhow::Result<E
     let Measures { queries, mean } = Measures::of(&measured);
     let report = Report {
         queries,
+        searched,
         mean,
         run_file,
         per_query_file,
     };
     output.result(&report, || {
         format!(
-            "{} queries · nDCG@10 {:.4} · recall@100 {:.4} · MRR@10 {:.4}\nrun: {}\nby query: {}",
+            "{} queries · nDCG@10 {:.4} · recall@100 {:.4} · MRR@10 {:.4}\n\
+             searched: {}, embedded by {}\nrun: {}\nby query: {}",
             report.queries,
             report.mean.ndcg_at_10,
             report.mean.recall_at_100,
             report.mean.mrr_at_10,
+            report.searched.index_version,
+            report.searched.embedding_version,
             report.run_file.display(),
             report.per_query_file.display()
         )

@@ -114,9 +114,8 @@ pub async fn run(
     let retrieved = judged
         .retrieve(&rankings, &session, &config.objects, output)
         .await;
-    let model = session.api.info().await;
     session.close().await;
-    let (retrieved, model) = (retrieved?, model?);
+    let retrieved = retrieved?;
     let mut measured = retrieved
         .runs
         .iter()
@@ -130,8 +129,7 @@ pub async fn run(
         rrf: measured.next(),
     };
     let report = swept.report(args, &judged, retrieved.corpus, in_force)?;
-    let embedding_version = model.index["model_version"].as_str().unwrap_or_default();
-    keep(&report, embedding_version, config)?;
+    keep(&report, &retrieved.searched.embedding_version, config)?;
     if let Some(path) = &args.report {
         let told = report.told();
         let page = Page {
