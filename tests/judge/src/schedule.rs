@@ -98,7 +98,7 @@ pub enum SearchFault {
     LostResponse,
     /// The connection is cut before the request is applied.
     HangUp,
-    /// A bulk is applied and answered with fewer items than were sent.
+    /// The last item of a bulk is neither applied nor answered.
     FewerItems,
     /// The request is applied after half a second.
     Slow,
@@ -113,6 +113,9 @@ pub enum Fault {
         /// Which.
         role: Role,
     },
+    /// `kill -9` of the embedded broker's process in the middle of an append to each partition: half a
+    /// record batch stays behind the last one. Then it is started again.
+    HalfAppend,
     /// SIGTERM: it must drain and leave with 0; then it is started again.
     Terminate {
         /// Which.
@@ -252,7 +255,8 @@ fn embedded_gap_ms(rng: &mut fastrand::Rng) -> u64 {
 fn embedded(rng: &mut fastrand::Rng) -> Fault {
     let role = Role::Up;
     match rng.u32(..100) {
-        0..54 => Fault::Kill { role },
+        0..52 => Fault::Kill { role },
+        52..54 => Fault::HalfAppend,
         54..60 => Fault::Terminate { role },
         60..63 => Fault::Pause {
             role,

@@ -8,7 +8,7 @@ use anyhow::Context;
 use futures::stream::{FuturesUnordered, StreamExt};
 use tokio::time::Instant;
 
-use super::stranger;
+use super::{half_append, stranger};
 use crate::object_server::ObjectServer;
 use crate::report::{FaultCounts, Violation};
 use crate::schedule::{Fault, Role, Schedule, SearchFault, StorageFault};
@@ -94,7 +94,16 @@ impl<'a> Injector<'a> {
         match *fault {
             Fault::Kill { role } => {
                 self.counts.add(&format!("kill -9 {}", role.name()));
-                self.member(role)?.kill().await;
+                self.member(role)?.kill_and(|| ()).await?;
+            }
+            Fault::HalfAppend => {
+                self.counts.add("kill -9 up in the middle of an append");
+                let topics = self.target.broker_topics.clone();
+                let topics = topics.context("there is no embedded broker")?;
+                self.member(Role::Up)?
+                    .kill_and(move || half_append::leave(&topics))
+                    .await?
+                    .context("can't leave half an append")?;
             }
             Fault::Terminate { role } => {
                 self.counts.add(&format!("SIGTERM {}", role.name()));
@@ -224,7 +233,9 @@ impl<'a> Injector<'a> {
 fn is_short(fault: &Fault) -> bool {
     match fault {
         Fault::Pause { role, .. } | Fault::Terminate { role } => *role == Role::Up,
-        Fault::Kill { .. } | Fault::Storage { .. } | Fault::Search { .. } => true,
+        Fault::Kill { .. } | Fault::HalfAppend | Fault::Storage { .. } | Fault::Search { .. } => {
+            true
+        }
         Fault::Stranger { .. }
         | Fault::FullDisk { .. }
         | Fault::KillBroker { .. }

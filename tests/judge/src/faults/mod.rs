@@ -1,5 +1,6 @@
 //! What goes wrong, on purpose.
 
+pub mod half_append;
 pub mod http_rules;
 pub mod injector;
 pub mod relay;

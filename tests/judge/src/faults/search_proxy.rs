@@ -106,10 +106,7 @@ impl Upstream {
                  watermark, index has read-only-allow-delete block];",
             ),
             (SearchFault::ItemsRejected, Some(bulk)) => self.pass_every_other(request, &bulk).await,
-            (SearchFault::FewerItems, Some(_)) => match self.forward(request).await {
-                Some(response) => Answer::Whole(without_last_item(response)),
-                None => Answer::HangUp,
-            },
+            (SearchFault::FewerItems, Some(bulk)) => self.pass_all_but_last(request, &bulk).await,
             (
                 SearchFault::ReadOnly | SearchFault::ItemsRejected | SearchFault::FewerItems,
                 None,
@@ -155,6 +152,35 @@ impl Upstream {
         Some(response)
     }
 
+    /// As [`Self::forward`], with these items of the bulk alone; the answer is not compressed.
+    async fn apply<'a>(
+        &self,
+        request: Request<Bytes>,
+        items: impl Iterator<Item = &'a BulkItem>,
+    ) -> Option<Response<Bytes>> {
+        let applied: Vec<u8> = items.flat_map(|item| item.lines.iter().copied()).collect();
+        let (mut head, _) = request.into_parts();
+        head.headers.remove(header::CONTENT_ENCODING);
+        head.headers.remove(header::ACCEPT_ENCODING);
+        let part = Request::from_parts(head, Bytes::from(applied));
+        self.forward(part).await
+    }
+
+    /// Answers as if the last item had not been sent. It is not applied either: one that was would be
+    /// missed by nobody.
+    async fn pass_all_but_last(&self, request: Request<Bytes>, bulk: &BulkRequest) -> Answer {
+        let kept = bulk.items.len().saturating_sub(1);
+        if kept == 0 {
+            // OpenSearch would refuse a bulk without items.
+            let body = json!({ "took": 1, "errors": false, "items": [] });
+            return Answer::Whole(json_response(StatusCode::OK, &body));
+        }
+        match self.apply(request, bulk.items.iter().take(kept)).await {
+            Some(response) => Answer::Whole(response),
+            None => Answer::HangUp,
+        }
+    }
+
     /// Answers 429 to the first item and every other one after it, applies the rest.
     async fn pass_every_other(&self, request: Request<Bytes>, bulk: &BulkRequest) -> Answer {
         if bulk.items.len() == 1 {
@@ -164,21 +190,8 @@ impl Upstream {
                 "rejected execution of coordinating operation",
             );
         }
-        let applied: Vec<u8> = bulk
-            .items
-            .iter()
-            .skip(1)
-            .step_by(2)
-            .flat_map(|item| item.lines.iter().copied())
-            .collect();
-        let (mut head, _) = request.into_parts();
-        head.headers.remove(header::CONTENT_ENCODING);
-        // Read here, so it must not come compressed.
-        head.headers.remove(header::ACCEPT_ENCODING);
-        let Some(response) = self
-            .forward(Request::from_parts(head, Bytes::from(applied)))
-            .await
-        else {
+        let applied = bulk.items.iter().skip(1).step_by(2);
+        let Some(response) = self.apply(request, applied).await else {
             return Answer::HangUp;
         };
         let Ok(mut answer) = serde_json::from_slice::<Value>(response.body()) else {
@@ -264,18 +277,6 @@ impl BulkItem {
             "_index": "x", "_id": self.id, "status": status.as_u16(),
             "error": { "type": error_type, "reason": reason },
         } })
-    }
-}
-
-fn without_last_item(response: Response<Bytes>) -> Response<Bytes> {
-    match serde_json::from_slice::<Value>(response.body()) {
-        Ok(mut answer) => {
-            if let Some(items) = answer["items"].as_array_mut() {
-                items.pop();
-            }
-            json_response(StatusCode::OK, &answer)
-        }
-        Err(_) => response,
     }
 }
 

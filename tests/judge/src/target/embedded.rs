@@ -50,6 +50,7 @@ pub fn start(binary: &Path, folder: &Path, store: &ObjectServer) -> anyhow::Resu
         index_name: INDEX.to_owned(),
         index: IndexPlace::Folder(data.join("index")),
         broker: None,
+        broker_topics: Some(data.join("broker/topics")),
         relays: BTreeMap::new(),
         state_relay: None,
         search_proxy: None,

@@ -43,7 +43,7 @@ pub struct Left {
 }
 
 enum Order {
-    Kill(oneshot::Sender<()>),
+    Kill(Box<dyn FnOnce() + Send>),
     Terminate(oneshot::Sender<Left>),
     Stop(oneshot::Sender<Left>),
     Signal(Signal),
@@ -86,11 +86,20 @@ impl Member {
         })
     }
 
-    /// `kill -9`; returns once the process is gone. It is started again.
-    pub async fn kill(&self) {
+    /// `kill -9`, then `meanwhile`, then it is started again; returns what `meanwhile` gave.
+    ///
+    /// # Errors
+    /// The member was stopped.
+    pub async fn kill_and<T: Send + 'static>(
+        &self,
+        meanwhile: impl FnOnce() -> T + Send + 'static,
+    ) -> anyhow::Result<T> {
         let (done, gone) = oneshot::channel();
-        self.order(Order::Kill(done));
-        let _ = gone.await;
+        self.order(Order::Kill(Box::new(move || {
+            // Who ordered it may have left.
+            let _ = done.send(meanwhile());
+        })));
+        gone.await.context("it was stopped already")
     }
 
     /// SIGTERM; returns once it has left. It is started again.
@@ -200,11 +209,11 @@ impl Supervisor {
             };
             match order {
                 None => return,
-                Some(Order::Kill(done)) => {
+                Some(Order::Kill(meanwhile)) => {
                     // An error means that it has ended already.
                     let _ = self.child.kill().await;
+                    meanwhile();
                     self.start_again().await;
-                    let _ = done.send(());
                 }
                 Some(Order::Terminate(done)) => {
                     let left = self.leave().await;

@@ -71,6 +71,8 @@ pub struct Target {
     pub index: IndexPlace,
     /// The broker, where it is a process of its own.
     pub broker: Option<KafkaServer>,
+    /// Where the embedded broker keeps its topics.
+    pub broker_topics: Option<PathBuf>,
     /// Between a role and the broker.
     pub relays: BTreeMap<Role, Relay>,
     /// Between the roles and the Redis of their states.

@@ -136,6 +136,7 @@ pub async fn start(
         kafka,
         index_name: name,
         index: IndexPlace::OpenSearch(opensearch),
+        broker_topics: None,
         broker: Some(broker),
         relays,
         state_relay: Some(state_relay),
