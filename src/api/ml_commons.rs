@@ -9,6 +9,7 @@ use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, State};
 use axum::routing::post;
 use axum::{Json, Router};
+use millrace_retry::error_chain;
 use serde::{Deserialize, Serialize};
 
 use super::audit::Auditor;
@@ -103,7 +104,7 @@ impl Deploying {
             };
         }
         let order = Order::new(&self.config, Some(model), None);
-        let order = order.map_err(|error| ApiError::invalid(format!("{error:#}")))?;
+        let order = order.map_err(|error| ApiError::invalid(error_chain(error.as_ref())))?;
         let deployed = neural::deploy(&self.config, &order).await;
         let deployed = deployed.map_err(|error| ApiError::conflict(error.as_ref()))?;
         let model_id = deployed.deployed.model_id.unwrap_or_default();

@@ -13,6 +13,7 @@ use millrace_kafka::{Producer, ReadFrom, ReadUntil, TopicReader, topics};
 use millrace_objects::{ObjectStores, ObjectStoresConfig, ObjectUri};
 use millrace_producers::listing::{self, Listed};
 use millrace_producers::{Noticed, Published, Publisher};
+use millrace_retry::error_chain;
 use millrace_schemas::{DocId, DocumentOutcome, OutcomeKind, decode};
 use serde::Serialize;
 
@@ -154,7 +155,10 @@ pub async fn ingest(
     };
     // What was ingested is found by the very next search.
     if let Err(error) = session.api.refresh().await {
-        tracing::warn!("all is done, but not made searchable at once: {error:#}");
+        tracing::warn!(
+            "all is done, but not made searchable at once: {}",
+            error_chain(error.as_ref())
+        );
     }
     Ok(ingested)
 }
@@ -268,7 +272,7 @@ impl Ingestion {
                 noticed
                     .inspect_err(|error| {
                         unlisted.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-                        tracing::warn!("not listed: {error:#}");
+                        tracing::warn!("not listed: {}", error_chain(error.as_ref()));
                     })
                     .ok()
             }

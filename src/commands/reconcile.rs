@@ -15,6 +15,7 @@ use millrace_reconciler::{
     Class, Compared, Header, Headers, Reconciler, ReconcilerOptions, RemovalLimit, Report, Step,
     Withheld,
 };
+use millrace_retry::error_chain;
 use serde::Serialize;
 
 use super::ingest::{Ingestion, Summary};
@@ -156,7 +157,10 @@ async fn repair(
         bail!("not all repairs were published; the log says why");
     }
     if let Err(error) = session.api.refresh().await {
-        tracing::warn!("all is done, but not made searchable at once: {error:#}");
+        tracing::warn!(
+            "all is done, but not made searchable at once: {}",
+            error_chain(error.as_ref())
+        );
     }
     Ok(Repaired {
         summary,

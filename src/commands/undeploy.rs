@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 use anyhow::bail;
+use millrace_retry::error_chain;
 
 use super::deploy::opensearch::begin;
 use crate::audit::Counts;
@@ -71,7 +72,9 @@ pub async fn run(args: Args, config: Config, output: Output) -> anyhow::Result<E
             Ok(ExitCode::SUCCESS)
         }
         Err(error) => {
-            audit.failed(Counts::new(), &format!("{error:#}")).await?;
+            audit
+                .failed(Counts::new(), &error_chain(error.as_ref()))
+                .await?;
             Err(error)
         }
     }

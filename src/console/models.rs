@@ -8,6 +8,7 @@ use axum::extract::State;
 use maud::{Markup, html};
 use millrace_models::ModelStore;
 use millrace_models::store::ModelCard;
+use millrace_retry::error_chain;
 
 use super::Console;
 use super::error::PageError;
@@ -48,7 +49,7 @@ pub async fn page(
         (encoder(&console).await)
         @match &stored {
             Ok(cards) => (versions(cards, in_use(&console).await.as_deref())),
-            Err(error) => p.problem { "The model store can't be read: " (shown(&format!("{error:#}"))) },
+            Err(error) => p.problem { "The model store can't be read: " (shown(&error_chain(error.as_ref()))) },
         }
         h2 { "Ranker" }
         (rankers(&console))

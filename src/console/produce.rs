@@ -6,6 +6,7 @@ use axum::response::Redirect;
 use bytes::Bytes;
 use maud::{Markup, html};
 use millrace_kafka::{RawRecord, topics};
+use millrace_retry::error_chain;
 
 use super::Console;
 use super::error::PageError;
@@ -106,7 +107,7 @@ pub async fn produce(
         Err(error) => {
             let error = anyhow::Error::new(error).context("the record was not published");
             audit
-                .failed(audit::Counts::new(), &format!("{error:#}"))
+                .failed(audit::Counts::new(), &error_chain(error.as_ref()))
                 .await?;
             Err(PageError::conflict(&error))
         }

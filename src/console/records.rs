@@ -6,6 +6,7 @@ use axum::Extension;
 use axum::extract::{Path, State};
 use maud::{Markup, html};
 use millrace_kafka::{Record, TopicReader};
+use millrace_retry::error_chain;
 
 use super::error::PageError;
 use super::form::{Asked, Fields};
@@ -76,7 +77,8 @@ pub async fn page(
 /// # Errors
 /// No such topic is declared.
 pub fn named(console: &Console, topic: &str) -> Result<String, PageError> {
-    full_name(topic, &console.kafka).map_err(|error| PageError::not_found(format!("{error:#}")))
+    full_name(topic, &console.kafka)
+        .map_err(|error| PageError::not_found(error_chain(error.as_ref())))
 }
 
 /// What a person wants to see of a topic.

@@ -7,6 +7,7 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::Redirect;
 use maud::{Markup, html};
+use millrace_retry::error_chain;
 use millrace_schemas::{GateVerdict, Rollout, RolloutGate, RolloutPhase};
 
 use super::Console;
@@ -80,7 +81,10 @@ pub async fn roll_back(
             Err(error) => {
                 let why = millrace_retry::error_chain(&error);
                 if let Err(error) = audit.failed(Counts::new(), &why).await {
-                    tracing::warn!("a failure is not on the topic audit: {error:#}");
+                    tracing::warn!(
+                        "a failure is not on the topic audit: {}",
+                        error_chain(error.as_ref())
+                    );
                 }
                 Err(ApiError::from(error).into())
             }

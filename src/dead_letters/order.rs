@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use indicatif::ProgressBar;
 use millrace_kafka::{Admin, KafkaConfig, Producer, ResolvedLetters, Resolver, topics};
+use millrace_retry::error_chain;
 
 use super::filter::Filter;
 use super::plan::{Act, Plan};
@@ -141,7 +142,7 @@ impl Planned<'_> {
             None => audit.done(counts).await?,
             Some(error) => {
                 // The brokers that did not answer may not take this either; what failed is what matters.
-                if let Err(untold) = audit.failed(counts, &format!("{error:#}")).await {
+                if let Err(untold) = audit.failed(counts, &error_chain(error.as_ref())).await {
                     tracing::warn!("{untold:#}");
                 }
             }

@@ -4,6 +4,7 @@ mod report;
 
 use anyhow::ensure;
 use millrace_kafka::{Admin, KafkaConfig, LagHistory, PartitionLag, topics};
+use millrace_retry::error_chain;
 
 pub use self::report::{Partition, Report};
 use crate::api::client::ApiClient;
@@ -93,7 +94,10 @@ impl Watching {
         if let Some(api) = &self.api {
             match api.consumers().await {
                 Ok(held) => report.mark_paused(&held),
-                Err(error) => tracing::debug!("what is paused is not known: {error:#}"),
+                Err(error) => tracing::debug!(
+                    "what is paused is not known: {}",
+                    error_chain(error.as_ref())
+                ),
             }
         }
         Ok(report)

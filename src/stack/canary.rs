@@ -14,6 +14,7 @@ use millrace_index::{Filter, Hit, Mode, SearchRequest};
 use millrace_kafka::{KafkaConfig, Producer};
 use millrace_objects::{ObjectStores, ObjectUri, ObjectWriter};
 use millrace_producers::Publisher;
+use millrace_retry::error_chain;
 use millrace_schemas::{DocId, DocumentEvent, DocumentNotice, Layout};
 use millrace_telemetry::prometheus_client::metrics::counter::Counter;
 use millrace_telemetry::prometheus_client::metrics::family::Family;
@@ -260,7 +261,7 @@ impl Runner {
         let ending = match self.upload(&word).await {
             Ok(()) => self.wait(&word, began).await,
             Err(error) => {
-                let trouble = format!("{error:#}");
+                let trouble = error_chain(error.as_ref());
                 tracing::warn!(
                     uri = %self.uri,
                     error = trouble,
@@ -272,7 +273,7 @@ impl Runner {
         if let Err(error) = self.remove().await {
             tracing::warn!(
                 uri = %self.uri,
-                error = format!("{error:#}"),
+                error = error_chain(error.as_ref()),
                 "the canary can't be removed; the next one replaces it"
             );
         }
@@ -347,7 +348,7 @@ impl Runner {
                     return Some(Ending::Found { seconds });
                 }
                 Ok(_) => None,
-                Err(error) => Some(format!("{error:#}")),
+                Err(error) => Some(error_chain(error.as_ref())),
             };
             if began.elapsed() >= limit {
                 tracing::warn!(

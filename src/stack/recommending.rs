@@ -11,6 +11,7 @@ use millrace_producers::behavior::RowReader;
 use millrace_profiles::{ItemVectors, ProfileReader};
 use millrace_recommender::http::{self, HttpState};
 use millrace_recommender::{BoxError, Profiles, Recommender, RecommenderDeps};
+use millrace_retry::error_chain;
 use millrace_telemetry::{Health, Part};
 use tokio::sync::watch;
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -169,8 +170,9 @@ impl Moving {
         loop {
             if let Err(error) = self.catch_up().await {
                 tracing::warn!(
-                    "the recommender stays with generation {}; trying again: {error:#}",
-                    *self.reads.borrow()
+                    "the recommender stays with generation {}; trying again: {}",
+                    *self.reads.borrow(),
+                    error_chain(error.as_ref())
                 );
                 tokio::time::sleep(TRY_AGAIN).await;
             } else if serving.changed().await.is_err() {

@@ -11,6 +11,7 @@ use millrace_reconciler::sweep::horizon;
 use millrace_reconciler::{
     IndexHeaders, Reconciler, ReconcilerConfig, ReconcilerOptions, RemovalLimit,
 };
+use millrace_retry::error_chain;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -141,7 +142,10 @@ impl Scheduled {
                     match compares.schedule(stats.clone()).await {
                         Ok(started) => schedule = Some(started),
                         Err(error) => {
-                            tracing::error!("no comparison can be made; trying again: {error:#}");
+                            tracing::error!(
+                                "no comparison can be made; trying again: {}",
+                                error_chain(error.as_ref())
+                            );
                             let wait = tokio::time::sleep(TRY_AGAIN);
                             if stopped.run_until_cancelled(wait).await.is_none() {
                                 return;

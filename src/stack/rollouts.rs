@@ -232,7 +232,10 @@ impl Rollouts {
         }
         work.taken = offset;
         if let Err(error) = self.apply(&mut work, Some(rollout)).await {
-            tracing::error!("what the rollout asks for is not done here; trying again: {error:#}");
+            tracing::error!(
+                "what the rollout asks for is not done here; trying again: {}",
+                error_chain(error.as_ref())
+            );
         }
     }
 
@@ -246,7 +249,10 @@ impl Rollouts {
             }
             let now = self.now();
             if let Err(error) = self.apply(&mut work, now).await {
-                tracing::warn!("what the rollout asks for is not done here yet: {error:#}");
+                tracing::warn!(
+                    "what the rollout asks for is not done here yet: {}",
+                    error_chain(error.as_ref())
+                );
             }
         }
     }

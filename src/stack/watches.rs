@@ -56,7 +56,7 @@ async fn catch_up(
     let root = ObjectUri::file(folder).map_err(|error| error_chain(&error))?;
     let mut seen = Vec::new();
     let reconciler = compares.reconciler(false).await;
-    let reconciler = reconciler.map_err(|error| format!("{error:#}"))?;
+    let reconciler = reconciler.map_err(|error| error_chain(error.as_ref()))?;
     let compared = reconciler
         .compare_seen(&root, &|_| {}, &mut |item| {
             let uri = ObjectUri::parse(&item.uri).ok();

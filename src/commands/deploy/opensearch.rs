@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 use millrace_kafka::{Admin, KafkaConfig, Producer, topics};
+use millrace_retry::error_chain;
 
 use crate::audit::{self, Audit, Counts};
 use crate::config::Config;
@@ -62,7 +63,9 @@ pub async fn run(args: Args, config: Config, output: Output) -> anyhow::Result<E
             Ok(ExitCode::SUCCESS)
         }
         Err(error) => {
-            audit.failed(Counts::new(), &format!("{error:#}")).await?;
+            audit
+                .failed(Counts::new(), &error_chain(error.as_ref()))
+                .await?;
             Err(error)
         }
     }

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use anyhow::{Context, bail};
 use millrace_kafka::{Admin, Producer, topics};
 use millrace_objects::ObjectStores;
+use millrace_retry::error_chain;
 use tokio_util::sync::CancellationToken;
 
 use super::begin::{Begun, gone_text};
@@ -89,7 +90,7 @@ impl Order<'_> {
         if let Some(audit) = audit {
             let counts = report.counts();
             let why = match &failure {
-                Some(error) => Some(format!("{error:#}")),
+                Some(error) => Some(error_chain(error.as_ref())),
                 None => report.interrupted.then(|| "stopped by a signal".to_owned()),
             };
             match why {
@@ -288,7 +289,10 @@ impl Order<'_> {
         if let Some(session) = self.reach.session
             && let Err(error) = session.api.refresh().await
         {
-            tracing::warn!("all is done, but not made searchable at once: {error:#}");
+            tracing::warn!(
+                "all is done, but not made searchable at once: {}",
+                error_chain(error.as_ref())
+            );
         }
         Ok(())
     }

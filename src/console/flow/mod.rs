@@ -14,6 +14,7 @@ use anyhow::Context;
 use axum::Json;
 use axum::extract::State;
 use millrace_kafka::{Admin, KafkaConfig};
+use millrace_retry::error_chain;
 use serde::Serialize;
 
 use self::stages::{STAGES, Stage};
@@ -117,7 +118,10 @@ impl Flow {
         let seen = Arc::new(looked.unwrap_or_else(|error| {
             let last = looker.last.as_ref().map(|(_, seen)| Seen::clone(seen));
             Seen {
-                problem: Some(format!("The figures are old: {error:#}.")),
+                problem: Some(format!(
+                    "The figures are old: {}.",
+                    error_chain(error.as_ref())
+                )),
                 ..last.unwrap_or_default()
             }
         }));

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 use millrace_kafka::{Admin, PartitionLag, topics};
+use millrace_retry::error_chain;
 use millrace_schemas::{Rollout, RolloutGeneration, RolloutPhase};
 
 use super::{Rollouts, TRY_AGAIN};
@@ -37,7 +38,10 @@ impl Rollouts {
             if let Some(rollout) = rollout
                 && let Err(error) = self.build_once(&rollout).await
             {
-                tracing::warn!("the new generation is not whole yet; trying again: {error:#}");
+                tracing::warn!(
+                    "the new generation is not whole yet; trying again: {}",
+                    error_chain(error.as_ref())
+                );
             }
             tokio::time::sleep(TRY_AGAIN).await;
         }
@@ -155,7 +159,10 @@ impl Rollouts {
         match tokio::time::timeout(LEVEL_WITHIN, both).await {
             Ok(Ok(_)) => {}
             Ok(Err(error)) => {
-                tracing::warn!("how far the vectorizers are can't be read: {error:#}");
+                tracing::warn!(
+                    "how far the vectorizers are can't be read: {}",
+                    error_chain(error.as_ref())
+                );
             }
             Err(_) => tracing::warn!(
                 within_s = LEVEL_WITHIN.as_secs(),

@@ -47,7 +47,7 @@ impl From<anyhow::Error> for RolloutError {
     fn from(error: anyhow::Error) -> Self {
         match error.downcast_ref() {
             Some(IndexError::AliasMoved { .. } | IndexError::Serves { .. }) => {
-                Self::Refused(format!("{error:#}"))
+                Self::Refused(error_chain(error.as_ref()))
             }
             _ => Self::Failed(error.into()),
         }
@@ -282,7 +282,7 @@ impl Rollouts {
             let warming = tokio::time::timeout(WARM_UP_WITHIN, warm_up(&old, &queries));
             match warming.await {
                 Ok(Ok(())) => {}
-                Ok(Err(error)) => tracing::warn!("not warmed up: {error:#}"),
+                Ok(Err(error)) => tracing::warn!("not warmed up: {}", error_chain(error.as_ref())),
                 Err(_) => tracing::warn!("not warmed up in time"),
             }
             let rolling = self.reach(&mut work, &rollout, RolloutPhase::RollingBack, who);

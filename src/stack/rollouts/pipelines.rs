@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::Context;
 use futures::future::join_all;
 use millrace_kafka::ConsumerHandle;
+use millrace_retry::error_chain;
 use millrace_schemas::{Rollout, RolloutPhase};
 use millrace_vectorizer::{Tells, VectorizerHandle, VectorizerState};
 use tokio::sync::watch;
@@ -174,7 +175,8 @@ impl Rollouts {
                         is_whole = false;
                         tracing::error!(
                             generation = of.generation,
-                            "a generation of the rollout can't be written now; trying again: {error:#}"
+                            "a generation of the rollout can't be written now; trying again: {}",
+                            error_chain(error.as_ref())
                         );
                     }
                 }

@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use millrace_index::SearchRequest;
 use millrace_models::Encoder;
+use millrace_retry::error_chain;
 use millrace_schemas::{Rollout, RolloutGeneration};
 use serde::{Deserialize, Serialize};
 
@@ -115,7 +116,7 @@ impl Rollouts {
         old: &OpenGeneration,
     ) -> Result<Arc<Encoder>, RolloutError> {
         let loaded = model::load_stored(&self.deps.config, model).await;
-        let encoder = loaded.map_err(|error| RolloutError::Invalid(format!("{error:#}")))?;
+        let encoder = loaded.map_err(|error| RolloutError::Invalid(error_chain(error.as_ref())))?;
         if old.spec.model_fingerprint == encoder.fingerprint().as_str() {
             return refused(format!(
                 "{model} is the model that serves: {} was embedded by {}; `millrace backfill` makes an \

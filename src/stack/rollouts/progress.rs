@@ -2,6 +2,7 @@
 
 use millrace_index::IndexCounts;
 use millrace_kafka::{Admin, PartitionLag, topics};
+use millrace_retry::error_chain;
 use millrace_schemas::{Rollout, RolloutGeneration};
 use serde::{Deserialize, Serialize};
 
@@ -113,7 +114,7 @@ impl Rollouts {
             old,
             new,
             // A generation that is gone is what is to be told here, and no reason to tell nothing.
-            failure: failure.or(counts.err().map(|error| format!("{error:#}"))),
+            failure: failure.or(counts.err().map(|error| error_chain(error.as_ref()))),
         })
     }
 
