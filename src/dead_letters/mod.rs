@@ -14,6 +14,7 @@ mod work;
 
 use std::ops::ControlFlow;
 
+use futures::{FutureExt, StreamExt, stream};
 use millrace_kafka::{
     AdminError, KafkaConfig, LetterScan, ReadFrom, ReaderError, ResolvedLetters, ScannedLetter,
 };
@@ -25,6 +26,9 @@ pub use self::plan::{Act, Plan};
 pub use self::report::{Report, told};
 pub use self::summary::{Summary, Tally};
 
+/// Topics that are opened while another one is read.
+const OPENED_AHEAD: usize = 4;
+
 /// Hands every letter of the filter's topics that it lets pass to `each`, until that has enough.
 ///
 /// # Errors
@@ -35,8 +39,13 @@ pub async fn visit(
     resolved: &ResolvedLetters,
     mut each: impl FnMut(ScannedLetter) -> anyhow::Result<ControlFlow<()>>,
 ) -> anyhow::Result<()> {
-    for source in filter.sources() {
-        let opened = LetterScan::open(kafka, source, &ReadFrom::Beginning, resolved).await;
+    // Opening one is mostly waiting for the brokers; what it reads ahead is memory.
+    let open = |source: &&'static str| {
+        LetterScan::open(kafka, source, &ReadFrom::Beginning, resolved).boxed()
+    };
+    let opening: Vec<_> = filter.sources().iter().map(open).collect();
+    let mut scans = stream::iter(opening).buffered(OPENED_AHEAD);
+    while let Some(opened) = scans.next().await {
         let mut scan = match opened {
             // Brokers that were set up by an older version lack the newer topics.
             Err(ReaderError::Admin(AdminError::UnknownTopic { .. })) if !filter.names_topics() => {

@@ -23,8 +23,8 @@ pub struct TargetArgs {
     #[arg(long, value_name = "FILE|-")]
     to_file: Option<PathBuf>,
     /// Of `documents`: publish its notices again, so that the pipeline works them off into the present
-    /// index. A document of which the index has a newer version stays as it is. An index generation
-    /// of its own can't be filled yet.
+    /// index. A document of which the index has a newer version stays as it is; `millrace backfill`
+    /// makes the index anew.
     #[arg(long)]
     to_index: bool,
 }
