@@ -93,6 +93,21 @@ impl Output {
         )
     }
 
+    /// Says on standard error what is waited for, of which nobody can tell how far it is: with the time
+    /// since then, or in one line where nobody looks.
+    pub fn working(self, what: &str) -> ProgressBar {
+        if !std::io::stderr().is_terminal() {
+            eprintln!("{what}");
+        }
+        let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr_with_hz(10));
+        if let Ok(style) = ProgressStyle::with_template("{spinner} {msg} · {elapsed}") {
+            bar.set_style(style);
+        }
+        bar.set_message(what.to_owned());
+        bar.enable_steady_tick(Duration::from_millis(200));
+        bar
+    }
+
     fn styled(self, bar: ProgressBar, counts: &str) -> ProgressBar {
         let template = format!("{{spinner}} [{{bar:30}}] {counts}");
         if let Ok(style) = ProgressStyle::with_template(&template) {

@@ -10,7 +10,7 @@ use tokio::time::timeout;
 
 use super::rollout::settings::Gates;
 use super::rollout::status::PATIENCE;
-use super::rollout::{report, status};
+use super::rollout::{orders, report, status};
 use crate::api::client::ApiClient;
 use crate::api::rollout::{FinishOrder, StartOrder};
 use crate::config::Config;
@@ -153,13 +153,12 @@ impl Args {
                 }
                 let status = status::built(api, output).await?;
                 *built = status.rollout.map(|rollout| rollout.to.generation);
-                let answer = api
-                    .switch(&SwitchOrder {
-                        gates: settings,
-                        dry_run: self.no_switch,
-                        ..SwitchOrder::default()
-                    })
-                    .await?;
+                let order = SwitchOrder {
+                    gates: settings,
+                    dry_run: self.no_switch,
+                    ..SwitchOrder::default()
+                };
+                let answer = orders::switched(api, &order, output).await?;
                 (answer.gates, answer.switched)
             }
         };

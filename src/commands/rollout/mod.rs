@@ -1,7 +1,7 @@
 //! `millrace rollout`: another model's index beside the one that serves, and in its place.
 
 mod judged;
-mod orders;
+pub mod orders;
 pub mod report;
 pub mod settings;
 pub mod status;

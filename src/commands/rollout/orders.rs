@@ -8,6 +8,7 @@ use serde::Serialize;
 use super::report;
 use super::settings::Gates;
 use crate::api::client::ApiClient;
+use crate::api::rollout::SwitchAnswer;
 use crate::api::rollout::{FinishOrder, StartOrder};
 use crate::output::{Output, confirmed};
 use crate::rollout::gates;
@@ -82,7 +83,7 @@ impl Switch {
             force: self.force,
             dry_run: self.dry_run,
         };
-        let answer = api.switch(&order).await?;
+        let answer = switched(api, &order, output).await?;
         output.result(&answer, || {
             let end = match answer.switched {
                 true => "the new generation serves; `rollout rollback` goes back, `rollout finish` ends it",
@@ -95,6 +96,18 @@ impl Switch {
         let refused = self.dry_run && refusal.is_some();
         Ok(ExitCode::from(u8::from(refused)))
     }
+}
+
+/// Has the gates measured and, if they pass, the new generation serve; tells meanwhile that it does.
+pub async fn switched(
+    api: &ApiClient,
+    order: &SwitchOrder,
+    output: Output,
+) -> anyhow::Result<SwitchAnswer> {
+    let working = output.working("measuring the gates");
+    let answer = api.switch(order).await;
+    working.finish_and_clear();
+    answer
 }
 
 /// Have the old generation serve again; nothing that came meanwhile is lost.
