@@ -402,7 +402,7 @@ mod tests {
             };
             schedule.steps.iter().map(kind).collect()
         };
-        assert_eq!(kinds(TargetKind::Embedded).len(), 6);
+        assert_eq!(kinds(TargetKind::Embedded).len(), 7);
         assert_eq!(kinds(TargetKind::Real).len(), 10);
     }
 }
