@@ -18,6 +18,7 @@ import json
 import multiprocessing
 import os
 import pathlib
+import resource
 import socket
 import statistics
 import subprocess
@@ -27,7 +28,6 @@ import time
 
 CLIENTS = 64
 MODEL = "all-MiniLM-L6-v2"
-ROUNDS = 5
 OVERLOAD = 4
 OVERLOAD_MS = 1_000
 OVERLOAD_TEXTS = 16
@@ -156,20 +156,36 @@ def statuses(found):
     return dict(sorted(counted.items()))
 
 
-def rounds(engine, ports, bodies, seconds):
+def rounds(count, engine, ports, bodies, seconds):
     """Texts a second by name, one list entry a round, and all that was found by name."""
     rates, found = {}, {}
     for port in ports.values():
         load(port, bodies, CLIENTS, 2)
-    for number in range(ROUNDS):
+    for number in range(count):
         rates.setdefault("bare encoder", []).append(bare(engine))
         for name, port in ports.items():
             answers, took = load(port, bodies, CLIENTS, seconds)
             rates.setdefault(name, []).append(served(answers, took))
             found.setdefault(name, []).extend(answers)
         shown = (f"{name} {of_round[-1]:.1f}" for name, of_round in rates.items())
-        say(f"round {number + 1} of {ROUNDS}, texts/s: {', '.join(shown)}")
+        say(f"round {number + 1} of {count}, texts/s: {', '.join(shown)}")
     return rates, found
+
+
+def http_cpu_seconds(server):
+    """What the server's threads have taken that compute nothing."""
+    ticks = 0
+    for thread in pathlib.Path(f"/proc/{server.pid}/task").iterdir():
+        name, _, stat = (thread / "stat").read_text().partition("(")[2].rpartition(")")
+        if not name.startswith(("encoder-", "batch-")):
+            ticks += sum(map(int, stat.split()[11:13]))
+    return ticks / os.sysconf("SC_CLK_TCK")
+
+
+def clients_cpu_seconds():
+    """What all clients together have taken that are done."""
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime
 
 
 def ratio(rates, name, to):
@@ -177,7 +193,7 @@ def ratio(rates, name, to):
     return round(statistics.median(one / other for one, other in pairs), 3)
 
 
-def hard_times(port, texts, rate, seconds):
+def hard_times(server, port, texts, rate, seconds):
     """The model server where more is asked than it can do."""
     many = [
         (OVERLOAD_TEXTS, json.dumps({"model": MODEL, "input": texts[at : at + OVERLOAD_TEXTS]}))
@@ -186,12 +202,16 @@ def hard_times(port, texts, rate, seconds):
     headers = {"x-request-timeout-ms": str(OVERLOAD_MS)}
     report = {}
     for name, asked in (("overload", OVERLOAD * rate / OVERLOAD_TEXTS), ("storm", None)):
+        of_server, of_clients = http_cpu_seconds(server), clients_cpu_seconds()
         found, took = load(port, many, 4 * CLIENTS, seconds, headers, asked)
+        of_server, of_clients = http_cpu_seconds(server) - of_server, clients_cpu_seconds() - of_clients
         late = quantile([took for _, took, _ in found], 0.99) / (OVERLOAD_MS / 1000)
         report |= {
             f"{name}_answers": statuses(found),
             f"{name}_texts_per_second_vs_64_clients": round(served(found, took) / rate, 3),
             f"{name}_p99_vs_deadline": round(late, 3),
+            f"{name}_server_cpu_us_a_request": round(of_server / len(found) * 1e6),
+            f"{name}_clients_cores": round(of_clients / took, 2),
         }
     return report
 
@@ -208,6 +228,7 @@ def main():
     parser.add_argument("--bench-encoder", required=True)
     parser.add_argument("--texts", required=True)
     parser.add_argument("--seconds", type=float, default=15)
+    parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--skip-peer", action="store_true")
     arguments = parser.parse_args()
     texts = [json.loads(line) for line in pathlib.Path(arguments.texts).read_text().splitlines()]
@@ -228,10 +249,10 @@ def main():
         if not arguments.skip_peer:
             ports["FastAPI"], peer = start_peer(folder)
             wait(ports["FastAPI"], peer)
-        rates, found = rounds(engine, ports, bodies, arguments.seconds)
+        rates, found = rounds(arguments.rounds, engine, ports, bodies, arguments.seconds)
         if peer:
             peer.terminate()
-        report = hard_times(port, texts, statistics.median(rates["model server"]), arguments.seconds)
+        report = hard_times(server, port, texts, statistics.median(rates["model server"]), arguments.seconds)
     finally:
         engine.stdin.close()
         engine.wait()

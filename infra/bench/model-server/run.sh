@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # The model server against the bare encoder and a FastAPI server: `run.sh [SECONDS_EACH]`.
 # The last line on stdout is one JSON object with the ratios; all else goes to stderr.
-# MILLRACE_BIN and BENCH_ENCODER name other binaries; SKIP_PEER=1 leaves the FastAPI server out.
+# MILLRACE_BIN and BENCH_ENCODER name other binaries; SKIP_PEER=1 leaves the FastAPI server out; ROUNDS=1 is quick.
 set -euo pipefail
 cd "$(dirname "$0")/../../.."
 here=infra/bench/model-server
@@ -29,4 +29,4 @@ python3 infra/bench/encoder/texts.py "$work/texts.jsonl" 1024 "${corpora[@]}"
 exec "$python" "$here/load.py" \
   --millrace "${MILLRACE_BIN:-$binaries/millrace}" \
   --bench-encoder "${BENCH_ENCODER:-$binaries/examples/bench_encoder}" \
-  --texts "$work/texts.jsonl" --seconds "${1:-15}" ${SKIP_PEER:+--skip-peer}
+  --texts "$work/texts.jsonl" --seconds "${1:-12}" --rounds "${ROUNDS:-5}" ${SKIP_PEER:+--skip-peer}
