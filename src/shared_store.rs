@@ -21,6 +21,15 @@ use crate::config::Config;
 /// No `millrace.json` is near it.
 const MAX_RELEASE_BYTES: u64 = 1 << 20;
 
+/// No version that fits.
+#[derive(Debug, thiserror::Error)]
+#[error("{wanted} is not in the shared model store {root}, which has {known}")]
+pub struct NotShared {
+    wanted: String,
+    root: String,
+    known: String,
+}
+
 /// A model store that machines share.
 #[derive(Clone, Debug)]
 pub struct SharedStore {
@@ -98,6 +107,7 @@ impl SharedStore {
             };
             match self.release_of(&reference).await {
                 Ok(release) => found.extend(release),
+                Err(error) if is_away(&error) => return Err(error),
                 Err(error) => tracing::warn!(
                     model = %reference,
                     error = error_chain(error.as_ref()),
@@ -221,11 +231,12 @@ impl SharedStore {
         let fitting: Vec<&Release> = all.iter().filter(fits).collect();
         match fitting[..] {
             [only] => Ok(only.clone()),
-            [] => bail!(
-                "{wanted} is not in the shared model store {}, which has {}",
-                self.root,
-                names(all.iter())
-            ),
+            [] => Err(NotShared {
+                wanted: wanted.to_string(),
+                root: self.root.to_string(),
+                known: names(all.iter()),
+            }
+            .into()),
             _ => bail!(
                 "{wanted} is in the shared model store in several versions; name one: {}",
                 names(fitting.into_iter())
@@ -318,6 +329,14 @@ impl SharedStore {
         written.sync_all().await?;
         Ok(())
     }
+}
+
+/// Whether it is for want of an answer: a version that can't be asked for may be the one.
+fn is_away(error: &anyhow::Error) -> bool {
+    let away = |cause: &ReadError| matches!(cause, ReadError::Unavailable { .. });
+    error
+        .chain()
+        .any(|cause| cause.downcast_ref().is_some_and(away))
 }
 
 fn names<'a>(releases: impl Iterator<Item = &'a Release>) -> String {

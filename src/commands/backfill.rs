@@ -158,7 +158,7 @@ impl Args {
                     dry_run: self.no_switch,
                     ..SwitchOrder::default()
                 };
-                let answer = orders::switched(api, &order, output).await?;
+                let answer = orders::measured(api, &order, output).await?;
                 (answer.gates, answer.switched)
             }
         };

@@ -4,6 +4,7 @@ use axum::Extension;
 use axum::extract::State;
 use indicatif::ProgressBar;
 use maud::{Markup, html};
+use millrace_retry::error_chain;
 
 use super::Console;
 use super::dead_letters::filter_of;
@@ -92,7 +93,7 @@ pub async fn carry_out(
             Some(carried) => {
                 (became(&carried.report))
                 @if let Some(failure) = &carried.failure {
-                    p.problem role="alert" { "Not all was done, the rest is open: " (shown(&format!("{failure:#}"))) }
+                    p.problem role="alert" { "Not all was done, the rest is open: " (shown(&error_chain(failure.as_ref()))) }
                 }
                 (left_open(&carried.report.plan))
             }

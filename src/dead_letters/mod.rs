@@ -26,8 +26,8 @@ pub use self::plan::{Act, Plan};
 pub use self::report::{Report, told};
 pub use self::summary::{Summary, Tally};
 
-/// Topics that are opened while another one is read.
-const OPENED_AHEAD: usize = 4;
+/// Topics that are opened at the same time.
+const OPENED_AT_ONCE: usize = 4;
 
 /// Hands every letter of the filter's topics that it lets pass to `each`, until that has enough.
 ///
@@ -44,7 +44,7 @@ pub async fn visit(
         LetterScan::open(kafka, source, &ReadFrom::Beginning, resolved).boxed()
     };
     let opening: Vec<_> = filter.sources().iter().map(open).collect();
-    let mut scans = stream::iter(opening).buffered(OPENED_AHEAD);
+    let mut scans = stream::iter(opening).buffered(OPENED_AT_ONCE);
     while let Some(opened) = scans.next().await {
         let mut scan = match opened {
             // Brokers that were set up by an older version lack the newer topics.

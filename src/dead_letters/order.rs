@@ -143,7 +143,7 @@ impl Planned<'_> {
             Some(error) => {
                 // The brokers that did not answer may not take this either; what failed is what matters.
                 if let Err(untold) = audit.failed(counts, &error_chain(error.as_ref())).await {
-                    tracing::warn!("{untold:#}");
+                    tracing::warn!("{}", error_chain(untold.as_ref()));
                 }
             }
         }

@@ -100,7 +100,7 @@ pub async fn of_generation(
 }
 
 /// Whether two versions, `NAME@FINGERPRINT`, are of one model, whatever its folder is called.
-fn same_weights(one: &str, other: &str) -> bool {
+pub fn same_weights(one: &str, other: &str) -> bool {
     let weights = |version: &str| version.rsplit_once('@').map(|(_, of)| of.to_owned());
     weights(one).is_some() && weights(one) == weights(other)
 }
@@ -133,6 +133,19 @@ pub async fn version(config: &Config) -> anyhow::Result<String> {
     let folder = folder(config).await?;
     let read = tokio::task::spawn_blocking(move || millrace_models::version_of(&folder));
     Ok(read.await.context("reading the model was cut off")??)
+}
+
+/// As [`version`], where the model lies on this machine: nothing is fetched for it.
+pub async fn version_here(config: &Config) -> Option<String> {
+    let folder = match &config.model.path {
+        Some(path) => path.clone(),
+        None => {
+            let reference = config.model.name.parse().ok()?;
+            ModelStore::from_env().ok()?.locate(&reference).ok()?
+        }
+    };
+    let read = tokio::task::spawn_blocking(move || millrace_models::version_of(&folder));
+    read.await.ok()?.ok()
 }
 
 async fn folder(config: &Config) -> anyhow::Result<PathBuf> {

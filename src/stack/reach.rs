@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use millrace_index::IndexError;
 use millrace_kafka::AdminError;
+use millrace_model_server::FetchError;
 use millrace_models::ModelError;
 use millrace_objects::ReadError;
 use millrace_retry::error_chain;
@@ -48,7 +49,7 @@ pub async fn reached<T>(attempt: impl AsyncFn() -> anyhow::Result<T>) -> anyhow:
 }
 
 /// Wherever in the chain it is: consumers wrap what their stores said.
-fn is_out_of_reach(error: &anyhow::Error) -> bool {
+pub fn is_out_of_reach(error: &anyhow::Error) -> bool {
     error.chain().any(|cause| {
         let stateful = cause.downcast_ref::<millrace_stateful::StartError>();
         let recommender = cause.downcast_ref::<millrace_recommender::StartError>();
@@ -73,6 +74,10 @@ fn is_out_of_reach(error: &anyhow::Error) -> bool {
                 Some(ReadError::Unavailable { .. })
             )
             || matches!(
+                cause.downcast_ref::<FetchError>(),
+                Some(FetchError::Away(_))
+            )
+            || matches!(
                 cause.downcast_ref::<IndexError>(),
                 Some(IndexError::Unavailable { .. })
             )
@@ -82,6 +87,7 @@ fn is_out_of_reach(error: &anyhow::Error) -> bool {
 #[cfg(test)]
 mod tests {
     use anyhow::Context;
+    use millrace_model_server::RegisterError;
     use millrace_vectorizer::StartError;
 
     use super::*;
@@ -96,6 +102,12 @@ mod tests {
             source: "403".into()
         }));
         assert!(!met(ReadError::NotFound));
+        let registering = |source: FetchError| {
+            let model = "m".to_owned();
+            is_out_of_reach(&RegisterError::Fetch { model, source }.into())
+        };
+        assert!(registering(FetchError::Away("503".into())));
+        assert!(!registering(FetchError::Failed("403".into())));
     }
 
     #[test]

@@ -1,6 +1,5 @@
 //! The model server: listening before its models are loaded, so that its health can be asked.
 
-use std::error::Error;
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
@@ -8,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
-use millrace_model_server::{Fetch, ModelServer, ModelSource, RegisterError};
+use millrace_model_server::{Fetch, FetchError, ModelServer, ModelSource, RegisterError};
 use millrace_models::ModelStore;
 use millrace_models::store::ModelReference;
 use millrace_telemetry::prometheus_client::registry::Registry;
@@ -21,6 +20,7 @@ use tokio_util::sync::CancellationToken;
 use super::deadline::Deadline;
 use super::{model, reach};
 use crate::config::Config;
+use crate::shared_store::NotShared;
 
 /// How long a stop may take. Supervisors kill after 10 s, many of them.
 const DRAIN: Duration = Duration::from_secs(9);
@@ -34,14 +34,19 @@ struct SharedModels {
 }
 
 impl Fetch for SharedModels {
-    fn fetch(&self, reference: &ModelReference) -> Result<PathBuf, Box<dyn Error + Send + Sync>> {
+    fn fetch(&self, reference: &ModelReference) -> Result<PathBuf, FetchError> {
         let reference = reference.to_string();
         let located = model::locate(&self.config, &reference);
-        // A runtime that ends waits for what blocks: not for a whole model.
+        // A drain waits for what is being answered: not for a whole model.
         let located = self.stopping.run_until_cancelled(located);
         match self.runtime.block_on(located) {
-            Some(located) => Ok(located?),
-            None => Err("the server is stopping".into()),
+            Some(Ok(folder)) => Ok(folder),
+            Some(Err(error)) if error.is::<NotShared>() => Err(FetchError::NotThere(error.into())),
+            Some(Err(error)) if reach::is_out_of_reach(&error) => {
+                Err(FetchError::Away(error.into()))
+            }
+            Some(Err(error)) => Err(FetchError::Failed(error.into())),
+            None => Err(FetchError::Away("the server is stopping".into())),
         }
     }
 }

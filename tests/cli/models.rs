@@ -259,7 +259,7 @@ fn a_version_reaches_another_machine(pipeline: &mut Pipeline) -> anyhow::Result<
     let serving = pipeline.serve(&["run", "model-server"])?;
     let (status, said) = serving.http("/models?url=emb:v2", &["-X", "POST"])?;
     ensure!(
-        status == 400
+        status == 404
             && said["message"]
                 .as_str()
                 .is_some_and(|message| message.contains("emb:v1")),

@@ -55,10 +55,16 @@ class Clients:
     def ask(self, connection, number):
         texts, body = self.bodies[number % len(self.bodies)]
         started = time.monotonic()
-        connection.request("POST", "/v1/embeddings", body, self.headers)
-        answer = connection.getresponse()
-        answer.read()
-        self.found.append((answer.status, time.monotonic() - started, texts))
+        try:
+            connection.request("POST", "/v1/embeddings", body, self.headers)
+            answer = connection.getresponse()
+            answer.read()
+            status = answer.status
+        except (OSError, http.client.HTTPException):
+            # Told as a status of its own; the next request connects again.
+            connection.close()
+            status = 0
+        self.found.append((status, time.monotonic() - started, texts))
 
     def connection(self):
         return http.client.HTTPConnection("127.0.0.1", self.port, timeout=120)
@@ -101,9 +107,11 @@ def clients(port, bodies, headers, count, seconds, rate, queue):
 
 def load(port, bodies, count, seconds, headers=None, rate=None):
     """Answers as (status, seconds, texts), and how long it took; `rate` in requests a second."""
-    queue = multiprocessing.Queue()
+    # A child of this process, so that what it takes is counted.
+    fork = multiprocessing.get_context("fork")
+    queue = fork.Queue()
     arguments = (port, bodies, headers or {}, count, seconds, rate, queue)
-    process = multiprocessing.Process(target=clients, args=arguments)
+    process = fork.Process(target=clients, args=arguments)
     started = time.monotonic()
     process.start()
     found = queue.get()
@@ -176,8 +184,12 @@ def http_cpu_seconds(server):
     """What the server's threads have taken that compute nothing."""
     ticks = 0
     for thread in pathlib.Path(f"/proc/{server.pid}/task").iterdir():
-        name, _, stat = (thread / "stat").read_text().partition("(")[2].rpartition(")")
-        if not name.startswith(("encoder-", "batch-")):
+        try:
+            name, _, stat = (thread / "stat").read_text().partition("(")[2].rpartition(")")
+        except OSError:
+            # Idle threads end.
+            continue
+        if not name.startswith(("encoder-", "cross-encoder-", "batch-")):
             ticks += sum(map(int, stat.split()[11:13]))
     return ticks / os.sysconf("SC_CLK_TCK")
 
@@ -227,7 +239,7 @@ def main():
     parser.add_argument("--millrace", required=True)
     parser.add_argument("--bench-encoder", required=True)
     parser.add_argument("--texts", required=True)
-    parser.add_argument("--seconds", type=float, default=15)
+    parser.add_argument("--seconds", type=float, default=12)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--skip-peer", action="store_true")
     arguments = parser.parse_args()
@@ -252,6 +264,7 @@ def main():
         rates, found = rounds(arguments.rounds, engine, ports, bodies, arguments.seconds)
         if peer:
             peer.terminate()
+            peer.wait()
         report = hard_times(server, port, texts, statistics.median(rates["model server"]), arguments.seconds)
     finally:
         engine.stdin.close()

@@ -43,4 +43,4 @@ mod source;
 pub use config::{InvalidConfig, ModelServerConfig};
 pub use registry::RegisterError;
 pub use server::{ModelServer, StartError};
-pub use source::{Fetch, ModelSource};
+pub use source::{Fetch, FetchError, ModelSource};

@@ -1,7 +1,6 @@
 //! The models and versions that serve: loaded, warmed up, and found by name.
 
 use std::collections::BTreeMap;
-use std::error::Error;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
@@ -14,7 +13,7 @@ use serde::Deserialize;
 use crate::error::ServeError;
 use crate::model::{Model, next_id, warm_up};
 use crate::rate::Rate;
-use crate::source::{ModelSource, VersionFolder};
+use crate::source::{FetchError, ModelSource, VersionFolder};
 
 /// One version of a model, warm.
 #[derive(Debug)]
@@ -98,13 +97,13 @@ pub enum RegisterError {
     #[error(transparent)]
     Store(#[from] StoreError),
     /// It is not in the store, and can't be brought there.
-    #[error("{model} is not in this machine's model store, and can't be fetched")]
+    #[error("{model} is not in this machine's model store")]
     Fetch {
         /// The model, with its version where one was asked for.
         model: String,
         /// Why.
         #[source]
-        source: Box<dyn Error + Send + Sync>,
+        source: FetchError,
     },
     /// It can't be loaded.
     #[error(transparent)]
@@ -158,7 +157,8 @@ impl Registry {
         }
     }
 
-    /// Loads a model of the store, warms it up and lets it serve. Blocks for seconds.
+    /// Loads a model of the source, warms it up and lets it serve. Blocks for seconds, and while the
+    /// model is fetched.
     pub fn register(
         &self,
         reference: &str,

@@ -20,7 +20,7 @@ pub(crate) struct Reranker {
 }
 
 impl Reranker {
-    /// Loads a cross-encoder of the store and warms it up. Blocks for seconds.
+    /// Loads a cross-encoder of the source and warms it up. Blocks for seconds, and while it is fetched.
     pub fn load(
         source: &ModelSource,
         reference: &str,

@@ -10,13 +10,29 @@ use millrace_models::{ModelStore, StoreError};
 
 use crate::registry::RegisterError;
 
+/// Why a model was not brought into this machine's store.
+#[derive(Debug, thiserror::Error)]
+pub enum FetchError {
+    /// It is not there either.
+    #[error(transparent)]
+    NotThere(BoxError),
+    /// Waiting may mend it.
+    #[error("it can't be fetched now")]
+    Away(#[source] BoxError),
+    /// It is damaged, or can't be used.
+    #[error("it can't be fetched")]
+    Failed(#[source] BoxError),
+}
+
+type BoxError = Box<dyn Error + Send + Sync>;
+
 /// Brings models into this machine's store.
 pub trait Fetch: fmt::Debug + Send + Sync {
     /// Brings a version there, and tells its folder. Blocks while it does.
     ///
     /// # Errors
-    /// There is no such version either, it can't be reached, or it is damaged.
-    fn fetch(&self, reference: &ModelReference) -> Result<PathBuf, Box<dyn Error + Send + Sync>>;
+    /// [`FetchError`].
+    fn fetch(&self, reference: &ModelReference) -> Result<PathBuf, FetchError>;
 }
 
 /// This machine's models, and those that it can get.

@@ -54,15 +54,6 @@ pub async fn run(args: Args, config: Config, output: Output) -> anyhow::Result<E
         mut runs, searched, ..
     } = retrieved?;
     let run = runs.pop().context("one ranking has one run")?;
-    if let Ok(configured) = model::version(&config).await
-        && configured != searched.embedding_version
-    {
-        tracing::warn!(
-            "what serves was measured, {}, and not the configured model, {configured}: it has no index \
-             here; `--profile embedded --data DIR` makes one of its own",
-            searched.embedding_version
-        );
-    }
     let tag = tag(&args.ranking);
     let run_file = args
         .run_file
@@ -71,6 +62,15 @@ pub async fn run(args: Args, config: Config, output: Output) -> anyhow::Result<E
     let measured = measure(&run, &judged.judgements);
     let per_query_file = beside(&run_file);
     per_query::write(&per_query_file, &measured)?;
+    if let Some(configured) = model::version_here(&config).await
+        && !model::same_weights(&configured, &searched.embedding_version)
+    {
+        tracing::warn!(
+            "what serves was measured, {}, and not the configured model, {configured}, which does not \
+             serve here; `--profile embedded --data DIR` makes an index of its own",
+            searched.embedding_version
+        );
+    }
     let Measures { queries, mean } = Measures::of(&measured);
     let report = Report {
         queries,

@@ -98,7 +98,7 @@ impl Order<'_> {
                 Some(why) => {
                     // The brokers that did not answer may not take this either.
                     if let Err(untold) = audit.failed(counts, &why).await {
-                        tracing::warn!("{untold:#}");
+                        tracing::warn!("{}", error_chain(untold.as_ref()));
                     }
                 }
             }

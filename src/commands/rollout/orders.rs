@@ -8,8 +8,7 @@ use serde::Serialize;
 use super::report;
 use super::settings::Gates;
 use crate::api::client::ApiClient;
-use crate::api::rollout::SwitchAnswer;
-use crate::api::rollout::{FinishOrder, StartOrder};
+use crate::api::rollout::{FinishOrder, StartOrder, SwitchAnswer};
 use crate::output::{Output, confirmed};
 use crate::rollout::gates;
 use crate::stack::rollouts::{RolloutStatus, SwitchOrder};
@@ -83,7 +82,7 @@ impl Switch {
             force: self.force,
             dry_run: self.dry_run,
         };
-        let answer = switched(api, &order, output).await?;
+        let answer = measured(api, &order, output).await?;
         output.result(&answer, || {
             let end = match answer.switched {
                 true => "the new generation serves; `rollout rollback` goes back, `rollout finish` ends it",
@@ -98,8 +97,8 @@ impl Switch {
     }
 }
 
-/// Has the gates measured and, if they pass, the new generation serve; tells meanwhile that it does.
-pub async fn switched(
+/// Has the gates measured and, as the order says, the new generation serve; tells meanwhile that it does.
+pub async fn measured(
     api: &ApiClient,
     order: &SwitchOrder,
     output: Output,

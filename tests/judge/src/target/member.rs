@@ -43,7 +43,10 @@ pub struct Left {
 }
 
 enum Order {
-    Kill(Box<dyn FnOnce() + Send>),
+    Kill {
+        meanwhile: Box<dyn FnOnce() + Send>,
+        done: oneshot::Sender<()>,
+    },
     Terminate(oneshot::Sender<Left>),
     Stop(oneshot::Sender<Left>),
     Signal(Signal),
@@ -86,7 +89,8 @@ impl Member {
         })
     }
 
-    /// `kill -9`, then `meanwhile`, then it is started again; returns what `meanwhile` gave.
+    /// `kill -9`, then `meanwhile`, which may block, then it is started again; returns then what
+    /// `meanwhile` gave.
     ///
     /// # Errors
     /// The member was stopped.
@@ -94,12 +98,16 @@ impl Member {
         &self,
         meanwhile: impl FnOnce() -> T + Send + 'static,
     ) -> anyhow::Result<T> {
-        let (done, gone) = oneshot::channel();
-        self.order(Order::Kill(Box::new(move || {
+        let (given, gave) = oneshot::channel();
+        let (done, started) = oneshot::channel();
+        self.order(Order::Kill {
             // Who ordered it may have left.
-            let _ = done.send(meanwhile());
-        })));
-        gone.await.context("it was stopped already")
+            meanwhile: Box::new(move || drop(given.send(meanwhile()))),
+            done,
+        });
+        let gave = gave.await.context("it was stopped already")?;
+        started.await.context("it was stopped already")?;
+        Ok(gave)
     }
 
     /// SIGTERM; returns once it has left. It is started again.
@@ -209,11 +217,13 @@ impl Supervisor {
             };
             match order {
                 None => return,
-                Some(Order::Kill(meanwhile)) => {
+                Some(Order::Kill { meanwhile, done }) => {
                     // An error means that it has ended already.
                     let _ = self.child.kill().await;
-                    meanwhile();
+                    // That it panicked is told by what it did not give.
+                    let _ = tokio::task::spawn_blocking(meanwhile).await;
                     self.start_again().await;
+                    let _ = done.send(());
                 }
                 Some(Order::Terminate(done)) => {
                     let left = self.leave().await;

@@ -1,9 +1,8 @@
 //! `/models`: list, describe, register, scale, unregister, set the default version.
 //!
 //! A model is registered by its name in the model store, or in the one it is fetched from, never by
-//! an address: what serves is what
-//! was checked when it was brought in. Each has one worker, which uses all of the encoder's threads,
-//! so scaling to one is granted and to more is refused.
+//! an address: what serves is what was checked when it was brought in. Each has one worker, which
+//! uses all of the encoder's threads, so scaling to one is granted and to more is refused.
 
 use std::sync::Arc;
 
@@ -25,6 +24,7 @@ use crate::error::ServeError;
 use crate::model::Model;
 use crate::registry::{RegisterError, Served};
 use crate::service::Service;
+use crate::source::FetchError;
 
 /// Most models of one page, as in TorchServe.
 const PAGE: usize = 100;
@@ -201,9 +201,15 @@ async fn register(
 fn not_registered(error: &RegisterError) -> Response {
     let (status, kind) = match error {
         RegisterError::AlreadyServes { .. } => (StatusCode::CONFLICT, "ConflictStatusException"),
-        RegisterError::Reference(_) | RegisterError::Fetch { .. } => {
-            (StatusCode::BAD_REQUEST, "DownloadArchiveException")
-        }
+        RegisterError::Reference(_) => (StatusCode::BAD_REQUEST, "DownloadArchiveException"),
+        RegisterError::Fetch { source, .. } => match source {
+            FetchError::NotThere(_) => (StatusCode::NOT_FOUND, "ModelNotFoundException"),
+            FetchError::Away(_) => (
+                StatusCode::SERVICE_UNAVAILABLE,
+                "ServiceUnavailableException",
+            ),
+            FetchError::Failed(_) => (StatusCode::BAD_REQUEST, "DownloadArchiveException"),
+        },
         RegisterError::Store(StoreError::NotStored { .. }) => {
             (StatusCode::NOT_FOUND, "ModelNotFoundException")
         }
