@@ -185,12 +185,18 @@ pub fn static_member_comes_back_without_a_rebalance(target: &Target) -> Result<(
         consumer.subscribe(&[&topic])?;
         anyhow::Ok(consumer)
     };
-    let (one, two) = (join("one")?, join("two")?);
     let owned = |consumer: &rdkafka::consumer::BaseConsumer| {
         // Polling serves the rebalance; there are no records.
         let _nothing = consumer.poll(Duration::from_millis(20));
         consumer.assignment().map_or(0, |all| all.count())
     };
+    // One after the other: who leads is not left to a race.
+    let one = join("one")?;
+    eventually(
+        "the first owns all",
+        || Ok((owned(&one) == 4).then_some(())),
+    )?;
+    let two = join("two")?;
     eventually("both own half", || {
         Ok((owned(&one) == 2 && owned(&two) == 2).then_some(()))
     })?;
