@@ -254,7 +254,8 @@ pub async fn a_member_that_leaves_before_it_has_partitions_is_gone(
 
     let passing = member()?;
     let mut health = passing.health();
-    let joined = health.wait_for(|health| *health == ConsumerState::Ready { partitions: 0 });
+    // Without partitions, nearly always; on a busy machine it may have them before anybody looks.
+    let joined = health.wait_for(|health| matches!(health, ConsumerState::Ready { .. }));
     tokio::time::timeout(PATIENCE, joined).await??;
     passing.handle().shutdown(PATIENCE).await;
     until("only the first is a member", async || {
