@@ -6,6 +6,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use millrace_retry::error_causes;
 use serde::Serialize;
 
 use crate::cli::UsageError;
@@ -57,13 +58,7 @@ impl Output {
 
     /// Prints an error with its chain of causes on standard error.
     pub fn error(self, error: &anyhow::Error) {
-        let mut causes: Vec<String> = Vec::new();
-        for cause in error.chain().map(ToString::to_string) {
-            // Some libraries repeat their source's text in their own.
-            if !causes.iter().any(|earlier| earlier.contains(&cause)) {
-                causes.push(cause);
-            }
-        }
+        let causes = error_causes(error.as_ref());
         let label = if use_colour() {
             "\u{1b}[1;31merror\u{1b}[0m"
         } else {
@@ -79,17 +74,16 @@ impl Output {
     /// A bar on standard error with rate and ETA, hidden where nobody looks.
     /// `unit` is what is counted, such as `docs`.
     pub fn progress(self, total: Option<u64>, unit: &str) -> ProgressBar {
-        let bar = ProgressBar::with_draw_target(total, ProgressDrawTarget::stderr_with_hz(10));
-        let counts = format!("{{pos}}/{{len}} {unit} · {{per_sec}} · {{eta}} left {{msg}}");
-        self.styled(bar, &counts)
+        let counts =
+            format!("[{{bar:30}}] {{pos}}/{{len}} {unit} · {{per_sec}} · {{eta}} left {{msg}}");
+        self.styled(total, &counts)
     }
 
     /// The same for bytes.
     pub fn byte_progress(self, total: Option<u64>) -> ProgressBar {
-        let bar = ProgressBar::with_draw_target(total, ProgressDrawTarget::stderr_with_hz(10));
         self.styled(
-            bar,
-            "{bytes}/{total_bytes} · {binary_bytes_per_sec} · {eta} left {msg}",
+            total,
+            "[{bar:30}] {bytes}/{total_bytes} · {binary_bytes_per_sec} · {eta} left {msg}",
         )
     }
 
@@ -99,17 +93,14 @@ impl Output {
         if !std::io::stderr().is_terminal() {
             eprintln!("{what}");
         }
-        let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr_with_hz(10));
-        if let Ok(style) = ProgressStyle::with_template("{spinner} {msg} · {elapsed}") {
-            bar.set_style(style);
-        }
+        let bar = self.styled(None, "{msg} · {elapsed}");
         bar.set_message(what.to_owned());
-        bar.enable_steady_tick(Duration::from_millis(200));
         bar
     }
 
-    fn styled(self, bar: ProgressBar, counts: &str) -> ProgressBar {
-        let template = format!("{{spinner}} [{{bar:30}}] {counts}");
+    fn styled(self, total: Option<u64>, counts: &str) -> ProgressBar {
+        let bar = ProgressBar::with_draw_target(total, ProgressDrawTarget::stderr_with_hz(10));
+        let template = format!("{{spinner}} {counts}");
         if let Ok(style) = ProgressStyle::with_template(&template) {
             bar.set_style(style.progress_chars("=> "));
         }

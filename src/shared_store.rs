@@ -107,6 +107,7 @@ impl SharedStore {
             };
             match self.release_of(&reference).await {
                 Ok(release) => found.extend(release),
+                // One that can't be asked for may be the one that is wanted.
                 Err(error) if is_away(&error) => return Err(error),
                 Err(error) => tracing::warn!(
                     model = %reference,
@@ -331,8 +332,8 @@ impl SharedStore {
     }
 }
 
-/// Whether it is for want of an answer: a version that can't be asked for may be the one.
-fn is_away(error: &anyhow::Error) -> bool {
+/// Whether a store of objects can't be reached: waiting may mend that.
+pub fn is_away(error: &anyhow::Error) -> bool {
     let away = |cause: &ReadError| matches!(cause, ReadError::Unavailable { .. });
     error
         .chain()

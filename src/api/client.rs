@@ -27,9 +27,12 @@ use crate::stack::members::HeldPartition;
 use crate::stack::rebuilding::RebuildStatus;
 use crate::stack::rollouts::{Plan, RolloutStatus, SwitchOrder};
 
-/// How long an order of a rollout may take: a plan and a start fetch the model where it is not yet
-/// there, and a switch measures.
-const ORDER_TIMEOUT: Duration = Duration::from_secs(3_600);
+/// How long a call may take, of those that take no longer by nature.
+const TIMEOUT: Duration = Duration::from_secs(60);
+
+/// The same where a rollout is planned, begun or switched: the model is fetched where it is not there
+/// yet, and gates are measured.
+const ROLLOUT_TIMEOUT: Duration = Duration::from_secs(3_600);
 
 /// The process answered that something it needs is away.
 #[derive(Debug, thiserror::Error)]
@@ -67,7 +70,7 @@ impl ApiClient {
             .default_headers(headers)
             // The address is this machine's: a system proxy could only get in the way.
             .no_proxy()
-            .timeout(Duration::from_secs(60))
+            .timeout(TIMEOUT)
             .build()?;
         Ok(Self {
             http,
@@ -163,17 +166,20 @@ impl ApiClient {
 
     /// What a rollout would do.
     pub async fn plan_rollout(&self, order: &StartOrder) -> anyhow::Result<Plan> {
-        self.order("plan", order).await
+        self.post_within(ROLLOUT_TIMEOUT, "/v1/rollout/plan", order)
+            .await
     }
 
     /// Begins a rollout.
     pub async fn start_rollout(&self, order: &StartOrder) -> anyhow::Result<RolloutStatus> {
-        self.order("start", order).await
+        self.post_within(ROLLOUT_TIMEOUT, "/v1/rollout/start", order)
+            .await
     }
 
     /// Has the new generation serve, or measures whether it may.
     pub async fn switch(&self, order: &SwitchOrder) -> anyhow::Result<SwitchAnswer> {
-        self.order("switch", order).await
+        self.post_within(ROLLOUT_TIMEOUT, "/v1/rollout/switch", order)
+            .await
     }
 
     /// Has the old generation serve again.
@@ -258,18 +264,17 @@ impl ApiClient {
         path: &str,
         body: &B,
     ) -> anyhow::Result<A> {
-        let request = self.http.post(format!("{}{path}", self.base)).json(body);
-        self.answer(request.bearer_auth(&self.control_token)).await
+        self.post_within(TIMEOUT, path, body).await
     }
 
-    /// An order of a rollout that may take long.
-    async fn order<B: Serialize, A: DeserializeOwned>(
+    async fn post_within<B: Serialize, A: DeserializeOwned>(
         &self,
-        name: &str,
-        order: &B,
+        timeout: Duration,
+        path: &str,
+        body: &B,
     ) -> anyhow::Result<A> {
-        let url = format!("{}/v1/rollout/{name}", self.base);
-        let request = self.http.post(url).json(order).timeout(ORDER_TIMEOUT);
+        let url = format!("{}{path}", self.base);
+        let request = self.http.post(url).json(body).timeout(timeout);
         self.answer(request.bearer_auth(&self.control_token)).await
     }
 

@@ -79,7 +79,7 @@ pub async fn roll_back(
         match rollouts.roll_back(&who).await {
             Ok(_) => audit.done(Counts::new()).await.map_err(PageError::from),
             Err(error) => {
-                let why = millrace_retry::error_chain(&error);
+                let why = error_chain(&error);
                 if let Err(error) = audit.failed(Counts::new(), &why).await {
                     tracing::warn!(
                         "a failure is not on the topic audit: {}",

@@ -130,9 +130,7 @@ async fn load_folder(section: &ModelSection, folder: PathBuf) -> anyhow::Result<
 /// # Errors
 /// The model is not in the store, or its files can't be read.
 pub async fn version(config: &Config) -> anyhow::Result<String> {
-    let folder = folder(config).await?;
-    let read = tokio::task::spawn_blocking(move || millrace_models::version_of(&folder));
-    Ok(read.await.context("reading the model was cut off")??)
+    version_in(folder(config).await?).await
 }
 
 /// As [`version`], where the model lies on this machine: nothing is fetched for it.
@@ -144,8 +142,12 @@ pub async fn version_here(config: &Config) -> Option<String> {
             ModelStore::from_env().ok()?.locate(&reference).ok()?
         }
     };
+    version_in(folder).await.ok()
+}
+
+async fn version_in(folder: PathBuf) -> anyhow::Result<String> {
     let read = tokio::task::spawn_blocking(move || millrace_models::version_of(&folder));
-    read.await.ok()?.ok()
+    Ok(read.await.context("reading the model was cut off")??)
 }
 
 async fn folder(config: &Config) -> anyhow::Result<PathBuf> {

@@ -6,13 +6,13 @@ use millrace_index::IndexError;
 use millrace_kafka::AdminError;
 use millrace_model_server::FetchError;
 use millrace_models::ModelError;
-use millrace_objects::ReadError;
 use millrace_retry::error_chain;
 use millrace_state::StateError;
 
 use super::stop::StopSignals;
 use super::{Needs, Stack};
 use crate::config::Config;
+use crate::shared_store;
 
 /// Between two attempts.
 const TRY_AGAIN: Duration = Duration::from_secs(2);
@@ -50,7 +50,7 @@ pub async fn reached<T>(attempt: impl AsyncFn() -> anyhow::Result<T>) -> anyhow:
 
 /// Wherever in the chain it is: consumers wrap what their stores said.
 pub fn is_out_of_reach(error: &anyhow::Error) -> bool {
-    error.chain().any(|cause| {
+    let is_away = |cause: &(dyn std::error::Error + 'static)| {
         let stateful = cause.downcast_ref::<millrace_stateful::StartError>();
         let recommender = cause.downcast_ref::<millrace_recommender::StartError>();
         let admin = match (stateful, recommender) {
@@ -70,10 +70,6 @@ pub fn is_out_of_reach(error: &anyhow::Error) -> bool {
                 Some(ModelError::Unavailable { .. })
             )
             || matches!(
-                cause.downcast_ref::<ReadError>(),
-                Some(ReadError::Unavailable { .. })
-            )
-            || matches!(
                 cause.downcast_ref::<FetchError>(),
                 Some(FetchError::Away(_))
             )
@@ -81,13 +77,15 @@ pub fn is_out_of_reach(error: &anyhow::Error) -> bool {
                 cause.downcast_ref::<IndexError>(),
                 Some(IndexError::Unavailable { .. })
             )
-    })
+    };
+    shared_store::is_away(error) || error.chain().any(is_away)
 }
 
 #[cfg(test)]
 mod tests {
     use anyhow::Context;
     use millrace_model_server::RegisterError;
+    use millrace_objects::ReadError;
     use millrace_vectorizer::StartError;
 
     use super::*;

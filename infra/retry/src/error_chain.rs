@@ -1,11 +1,17 @@
-//! An error with its causes.
+//! An error with its causes, each told once.
 
 use std::error::Error;
 
-/// The error and its causes on one line, outermost first. Some libraries, librdkafka's binding among them,
-/// repeat their source's text in their own: what was said already is left out.
+/// The error and its causes on one line, outermost first, as [`error_causes`].
 #[must_use]
 pub fn error_chain(error: &dyn Error) -> String {
+    error_causes(error).join(": ")
+}
+
+/// The error and its causes, outermost first. Some libraries, librdkafka's binding among them, repeat
+/// their source's text in their own: what was said already is left out.
+#[must_use]
+pub fn error_causes(error: &dyn Error) -> Vec<String> {
     let mut texts = vec![error.to_string()];
     let mut cause = error.source();
     while let Some(error) = cause {
@@ -15,7 +21,7 @@ pub fn error_chain(error: &dyn Error) -> String {
         }
         cause = error.source();
     }
-    texts.join(": ")
+    texts
 }
 
 #[cfg(test)]

@@ -3,7 +3,8 @@
 //! - [`FullJitter`] gives the delays between attempts, without end.
 //! - [`while_unavailable`] tries until it works; whoever must stop drops the future.
 //! - [`Patience`] tries until it works or a stop lets go of everything that waits.
-//! - [`error_chain`] is an error with its causes, for the line that says why.
+//! - [`error_chain`] is an error with its causes, for the line that says why; [`error_causes`] has them
+//!   one by one.
 //!
 //! There is no limit on attempts: who waits keeps its offset where it is, so waiting loses nothing,
 //! and giving up would. Which errors are worth waiting for is the caller's to know.
@@ -17,7 +18,7 @@ mod while_unavailable;
 
 use std::time::Duration;
 
-pub use error_chain::error_chain;
+pub use error_chain::{error_causes, error_chain};
 pub use full_jitter::FullJitter;
 pub use patience::{OutOfPatience, Patience};
 pub use while_unavailable::while_unavailable;

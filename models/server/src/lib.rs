@@ -6,8 +6,8 @@
 //! `prepare` (texts to token sequences, within the limits) → `queue` (rows of all requests) → `compute`
 //! (batches by a budget of tokens, on threads of their own) → `answer` (normalised, cut to the
 //! dimensions) → the dialect's words again. `registry` holds the models and versions that serve,
-//! `reranker` the cross-encoder; to the queue each is a `model`. `ranking` makes pairs of a query and
-//! its texts, which go the same way.
+//! `reranker` the cross-encoder, both of the `source`; to the queue each is a `model`. `ranking` makes
+//! pairs of a query and its texts, which go the same way.
 //!
 //! Promises:
 //! - A vector is the one that the encoder gives in this process, to rounding, whatever it was
@@ -19,7 +19,7 @@
 //!   unregistered or the process is told to stop.
 //!
 //! Left to others: listening, signals and the process's health (the binary), which models there are
-//! (`millrace-models`' store), TLS (a proxy).
+//! (`millrace-models`' store) and where else they come from ([`Fetch`]), TLS (a proxy).
 
 mod admission;
 mod answer;

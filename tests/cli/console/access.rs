@@ -65,9 +65,9 @@ fn every_page_is_served_with_what_keeps_it_safe() -> anyhow::Result<()> {
         );
     }
     ensure!(visitor.get("/console/assets/console-0.css")?.status == 404);
-    for nowhere in ["/console/nowhere", "/console/topics/a/b/c/d"] {
-        let missing = visitor.get(nowhere)?;
-        ensure!(missing.status == 404, "{nowhere}: {}", missing.status);
+    for unknown in ["/console/nowhere", "/console/topics/a/b/c/d"] {
+        let missing = visitor.get(unknown)?;
+        ensure!(missing.status == 404, "{unknown}: {}", missing.status);
         missing.has("There is no page")?;
         ensure!(missing.header("content-type").starts_with("text/html"));
     }
