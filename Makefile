@@ -96,10 +96,10 @@ $(PYTHON_ENV)/installed: tests/python/requirements.txt
 	touch $@
 
 .PHONY: judge
-judge: model ## hand out obligations under faults for 25 minutes on each target, then judge; seeds are random
+judge: model ## hand out obligations under faults for half an hour embedded and a quarter on the real servers, then judge; seeds are random
 	cargo build $(LOCKED) --release --package millrace --package millrace-judge
-	target/release/millrace-judge --target embedded --minutes 25
-	$(SERVERS) run opensearch redis -- target/release/millrace-judge --target real --minutes 25
+	target/release/millrace-judge --target embedded --minutes 30
+	$(SERVERS) run opensearch redis -- target/release/millrace-judge --target real --minutes 15
 
 .PHONY: judge-mutations
 judge-mutations: model ## remove one safeguard after the other; each time the judge must find something

@@ -2,6 +2,7 @@
 //!
 //! The dataflow and the room of each behaviour are drawn in `ARCHITECTURE.md`.
 
+mod allocator;
 mod api;
 mod audit;
 mod cli;
@@ -34,5 +35,6 @@ use std::process::ExitCode;
 use clap::Parser;
 
 fn main() -> ExitCode {
+    allocator::one_arena_a_core();
     cli::Cli::parse().run()
 }
