@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
+use futures::stream::{self, StreamExt, TryStreamExt};
 use millrace_index::{Hit, IndexError, MAX_HEADERS, Record, SearchIndex};
 use millrace_schemas::{DocId, RolloutGate};
 use serde::{Deserialize, Serialize};
@@ -23,6 +24,8 @@ const ON_ITS_WAY: Duration = Duration::from_secs(15);
 const LOOK_EVERY: Duration = Duration::from_millis(200);
 /// Records read by id in one go.
 const PAGE: usize = 500;
+/// Documents read, and judged queries asked, at a time: what serves meanwhile is to notice little of it.
+const AT_ONCE: usize = 4;
 /// How deep judged queries are searched.
 const DEPTH: usize = 100;
 /// Words of a sampled document that make a query where too few were asked.
@@ -227,15 +230,18 @@ impl Pair<'_> {
             ..Sampled::default()
         };
         let mut suspects = Vec::new();
-        for known in old.values().step_by(step) {
-            let Some((old, new)) = self.both(&known.uri).await? else {
+        let chosen = old.values().step_by(step);
+        let read: Vec<_> = chosen.map(|known| self.both(&known.uri)).collect();
+        let mut read = stream::iter(read).buffered(AT_ONCE);
+        while let Some(both) = read.try_next().await? {
+            let Some((old, new)) = both else {
                 continue;
             };
             self.look_at(&old, &new, &mut sampled);
             match self.comparison(&old, &new) {
                 Comparison::Alike => {}
                 Comparison::CutElsewhere => sampled.checksums.cut_differently += 1,
-                Comparison::Different => suspects.push(known.uri.clone()),
+                Comparison::Different => suspects.push(old.header.uri),
             }
         }
         let different = self.still_different(suspects).await?;
@@ -319,27 +325,36 @@ impl Pair<'_> {
     }
 
     async fn retrieval(&self, judged: &Judged) -> anyhow::Result<Retrieval> {
-        let (mut old, mut new) = (Run::default(), Run::default());
-        for query in judged.qrels.keys() {
-            let Some(text) = judged.queries.get(query) else {
-                continue;
-            };
-            for (open, run) in [(self.old, &mut old), (self.new, &mut new)] {
-                let found = hits(open, &SearchQuery::deep(text, DEPTH)).await;
-                let found = found.with_context(|| format!("query {query}"))?;
-                run.insert(query, found.into_iter().map(judged_document).collect());
-            }
-        }
         // Judgements of queries that are not there would be nothing against nothing.
-        let asked = judged.qrels.iter();
-        let asked = asked.filter(|(query, _)| judged.queries.contains_key(*query));
-        let queries = asked.map(|(query, relevance)| {
-            let of = |run: &Run| ndcg_at_10(run, query, relevance);
-            (query.clone(), of(&old), of(&new))
-        });
+        let asked = judged
+            .qrels
+            .iter()
+            .filter_map(|(query, relevance)| Some((query, judged.queries.get(query)?, relevance)));
+        let asked: Vec<_> = asked
+            .map(|(query, text, relevance)| self.judged(query, text, relevance))
+            .collect();
         Ok(Retrieval {
-            queries: queries.collect(),
+            queries: stream::iter(asked).buffered(AT_ONCE).try_collect().await?,
         })
+    }
+
+    /// A query, with its nDCG@10 by the old and by the new generation.
+    async fn judged(
+        &self,
+        query: &str,
+        text: &str,
+        relevance: &BTreeMap<String, u32>,
+    ) -> anyhow::Result<(String, f64, f64)> {
+        let mut ndcg = [0.0; 2];
+        for (open, ndcg) in [self.old, self.new].into_iter().zip(&mut ndcg) {
+            let found = hits(open, &SearchQuery::deep(text, DEPTH)).await;
+            let found = found.with_context(|| format!("query {query}"))?;
+            let mut run = Run::default();
+            run.insert(query, found.into_iter().map(judged_document).collect());
+            *ndcg = ndcg_at_10(&run, query, relevance);
+        }
+        let [old, new] = ndcg;
+        Ok((query.to_owned(), old, new))
     }
 
     async fn latencies(&self, queries: &[String]) -> anyhow::Result<Latencies> {

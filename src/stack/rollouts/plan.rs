@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use super::orders::refused;
 use super::{RolloutError, Rollouts};
 use crate::rollout::records;
+use crate::shared_store;
 use crate::stack::generations::OpenGeneration;
 use crate::stack::{index, model};
 
@@ -116,7 +117,13 @@ impl Rollouts {
         old: &OpenGeneration,
     ) -> Result<Arc<Encoder>, RolloutError> {
         let loaded = model::load_stored(&self.deps.config, model).await;
-        let encoder = loaded.map_err(|error| RolloutError::Invalid(error_chain(error.as_ref())))?;
+        let encoder = loaded.map_err(|error| {
+            if shared_store::is_away(&error) {
+                RolloutError::Failed(error.into())
+            } else {
+                RolloutError::Invalid(error_chain(error.as_ref()))
+            }
+        })?;
         if old.spec.model_fingerprint == encoder.fingerprint().as_str() {
             return refused(format!(
                 "{model} is the model that serves: {} was embedded by {}; `millrace backfill` makes an \
