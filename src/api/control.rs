@@ -15,8 +15,9 @@ use subtle::ConstantTimeEq;
 
 use super::{ApiError, ApiState, Body};
 use crate::config::Config;
+use crate::stack::granted_roots::GrantError;
 
-/// A folder that documents may be read from from now on.
+/// A folder that documents may be read from, now and after a restart.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct AllowRoot {
@@ -103,11 +104,15 @@ pub async fn allow_root(
     State(state): State<ApiState>,
     Body(root): Body<AllowRoot>,
 ) -> Result<Json<Value>, ApiError> {
-    state
-        .objects
-        .allow_list()
-        .add_root(&root.path)
-        .map_err(|error| ApiError::bad_request(&error))?;
+    let path = root.path.clone();
+    let granting = move || state.granted_roots.grant(&path, state.objects.allow_list());
+    let granted = tokio::task::spawn_blocking(granting).await;
+    granted
+        .map_err(|error| ApiError::unavailable(&error))?
+        .map_err(|error| match error {
+            GrantError::Root(error) => ApiError::bad_request(&error),
+            GrantError::Kept(_) => ApiError::unavailable(&error),
+        })?;
     tracing::info!(path = %root.path.display(), "documents may be read from this path from now on");
     Ok(Json(json!({ "allowed": root.path })))
 }

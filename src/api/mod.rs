@@ -33,6 +33,7 @@ use self::control::Administrators;
 use self::error::{ApiError, Body};
 use crate::rollout::recent::RecentQueries;
 use crate::stack::generations::{OpenGeneration, OpenGenerations};
+use crate::stack::granted_roots::GrantedRoots;
 use crate::stack::members::Members;
 use crate::stack::rebuilding::Rebuilds;
 use crate::stack::rollouts::Rollouts;
@@ -46,6 +47,8 @@ pub struct ApiState {
     pub recent: RecentQueries,
     /// Whose allow-list control calls may extend.
     pub objects: Arc<ObjectStores>,
+    /// Where its extensions are kept.
+    pub granted_roots: Arc<GrantedRoots>,
     /// What control calls must present.
     pub control_token: Arc<str>,
     /// The canary, which no search for people finds.

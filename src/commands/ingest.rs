@@ -26,6 +26,8 @@ use crate::stack::Needs;
 const LOOKUP_PAGE: usize = 500;
 
 /// Publish a file, folder, bucket or corpus and wait until each document is done.
+///
+/// What runs on this data folder may read a path from then on: `granted-roots.json` there lists them.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// A file, a folder, a corpus (`.jsonl`, `.csv`, also `.gz`), `oss://bucket/prefix` or `s3://bucket/prefix`.

@@ -9,6 +9,7 @@ pub mod canary;
 mod collector;
 mod deadline;
 pub mod generations;
+pub mod granted_roots;
 pub mod index;
 mod joining;
 mod labelling;
@@ -50,6 +51,7 @@ use self::canary::Canary;
 use self::collector::Collector;
 use self::deadline::Deadline;
 use self::generations::OpenGenerations;
+use self::granted_roots::GrantedRoots;
 use self::joining::Joining;
 use self::labelling::Labelling;
 use self::lagging::Lagging;
@@ -132,6 +134,8 @@ impl Stack {
             None => None,
         };
         let objects = Arc::new(ObjectStores::new(&objects_config(config)?)?);
+        let granted_roots = GrantedRoots::in_folder(&config.data_dir);
+        granted_roots.restore(objects.allow_list())?;
 
         let recent = RecentQueries::default();
         let rollouts = match &generations {
@@ -304,6 +308,7 @@ impl Stack {
             generations,
             recent,
             objects,
+            granted_roots: Arc::new(granted_roots),
             control_token: control_token.as_str().into(),
             hidden,
         });
