@@ -22,16 +22,27 @@ impl FromStr for Moment {
     }
 }
 
-/// A moment, in ms since 1970: `2026-11-29T14:00:00Z`, or `2h` for two hours ago.
+/// A moment, in ms since 1970: `2026-11-29T14:00:00Z`, `2026-11-29` for the begin of that day in UTC, or
+/// `2h` for two hours ago.
 pub fn parse_when(text: &str) -> Result<i64, String> {
     if let Some(ago_ms) = parse_duration_ms(text) {
         return Ok(jiff::Timestamp::now()
             .as_millisecond()
             .saturating_sub(ago_ms));
     }
-    text.parse::<jiff::Timestamp>()
+    parse_day(text)
+        .map_or_else(|| text.parse::<jiff::Timestamp>(), Ok)
         .map(jiff::Timestamp::as_millisecond)
-        .map_err(|_| "expected an RFC 3339 time such as 2026-11-29T14:00:00Z, or how long ago, such as 90s, 30m, 2h or 7d".to_owned())
+        .map_err(|_| "expected an RFC 3339 time such as 2026-11-29T14:00:00Z, a day such as 2026-11-29 (its begin in UTC), or how long ago, such as 90s, 30m, 2h or 7d".to_owned())
+}
+
+/// Of the forms of a date the one with hyphens alone: eight digits are an offset elsewhere.
+fn parse_day(text: &str) -> Option<jiff::Timestamp> {
+    let day = text
+        .contains('-')
+        .then(|| jiff::civil::Date::strptime("%Y-%m-%d", text));
+    let day = day?.ok()?.to_zoned(jiff::tz::TimeZone::UTC);
+    day.ok().map(|day| day.timestamp())
 }
 
 /// `90s`, `30m`, `2h` or `7d` in ms; `None` where it is none of these, or too long.
@@ -64,10 +75,14 @@ mod tests {
             "yesterday",
             "NaN",
             "99999999999999999d",
+            "2026-13-01",
+            "2026-02-30",
+            "20261130",
         ] {
             assert!(parse_when(wrong).is_err(), "{wrong:?}");
         }
         assert_eq!(parse_when("1970-01-01T00:00:01Z"), Ok(1_000));
+        assert_eq!(parse_when("1970-01-02"), Ok(86_400_000));
         assert_eq!(parse_duration_ms("7d"), Some(604_800_000));
     }
 }

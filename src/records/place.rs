@@ -38,7 +38,7 @@ impl FromStr for Place {
         }
         parse_when(text).map(Self::Time).map_err(|_| {
             "expected beginning, end, an offset, -N for N records before the end, an RFC 3339 time such as \
-             2026-11-29T14:00:00Z, or how long ago, such as 90s, 30m, 2h or 7d"
+             2026-11-29T14:00:00Z, a day such as 2026-11-29, or how long ago, such as 90s, 30m, 2h or 7d"
                 .to_owned()
         })
     }
