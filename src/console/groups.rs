@@ -67,6 +67,11 @@ pub async fn page(
                 "OK has caught up or is about to; WARN goes on and falls behind; ERR: a partition is at STALL, STOP or REWIND; STALL has the partition and does not move; "
                 "STOP: records wait and nobody has the partition; REWIND went back. Paused: a consumer of this process has as much in hand as it may and fetches no more until it has done some. Rates need a second look."
             }
+            p.hint {
+                "Groups of replays have nobody in them by design: STOP of a " code { "dlq-replay.…" } " means that "
+                a href="/console/dead-letters" { "letters" } " came after the last replay; of a " code { "replay.…" }
+                ", that a replay was stopped, which the same " code { "millrace replay" } " goes on with."
+            }
         }
     };
     Ok(layout::page(
