@@ -10,6 +10,7 @@ use anyhow::Context;
 use millrace_model_server::{Fetch, FetchError, ModelServer, ModelSource, RegisterError};
 use millrace_models::ModelStore;
 use millrace_models::store::ModelReference;
+use millrace_retry::error_chain;
 use millrace_telemetry::prometheus_client::registry::Registry;
 use millrace_telemetry::{Health, Part};
 use tokio::net::TcpListener;
@@ -146,8 +147,14 @@ impl Serving {
         self.part.not_ready(format!("loading {model}"));
         reach::reached(async || {
             let (server, model) = (Arc::clone(&self.server), model.to_owned());
-            let loaded = tokio::task::spawn_blocking(move || load(&server, &model));
-            Ok(loaded.await.context("loading the model was cut off")??)
+            let loading = model.clone();
+            let loaded = tokio::task::spawn_blocking(move || load(&server, &loading));
+            let loaded = loaded.await.context("loading the model was cut off")?;
+            if let Err(error) = &loaded {
+                let reason = error_chain(error);
+                self.part.not_ready(format!("loading {model}: {reason}"));
+            }
+            Ok(loaded?)
         })
         .await
     }
