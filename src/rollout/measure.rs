@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
-use futures::stream::{self, StreamExt, TryStreamExt};
+use futures::future::try_join_all;
 use millrace_index::{Hit, IndexError, MAX_HEADERS, Record, SearchIndex};
 use millrace_schemas::{DocId, RolloutGate};
 use serde::{Deserialize, Serialize};
@@ -230,18 +230,16 @@ impl Pair<'_> {
             ..Sampled::default()
         };
         let mut suspects = Vec::new();
-        let chosen = old.values().step_by(step);
-        let read: Vec<_> = chosen.map(|known| self.both(&known.uri)).collect();
-        let mut read = stream::iter(read).buffered(AT_ONCE);
-        while let Some(both) = read.try_next().await? {
-            let Some((old, new)) = both else {
-                continue;
-            };
-            self.look_at(&old, &new, &mut sampled);
-            match self.comparison(&old, &new) {
-                Comparison::Alike => {}
-                Comparison::CutElsewhere => sampled.checksums.cut_differently += 1,
-                Comparison::Different => suspects.push(old.header.uri),
+        let chosen: Vec<_> = old.values().step_by(step).collect();
+        for page in chosen.chunks(AT_ONCE) {
+            let read = try_join_all(page.iter().map(|known| self.both(&known.uri))).await?;
+            for (old, new) in read.into_iter().flatten() {
+                self.look_at(&old, &new, &mut sampled);
+                match self.comparison(&old, &new) {
+                    Comparison::Alike => {}
+                    Comparison::CutElsewhere => sampled.checksums.cut_differently += 1,
+                    Comparison::Different => suspects.push(old.header.uri),
+                }
             }
         }
         let different = self.still_different(suspects).await?;
@@ -326,16 +324,19 @@ impl Pair<'_> {
 
     async fn retrieval(&self, judged: &Judged) -> anyhow::Result<Retrieval> {
         // Judgements of queries that are not there would be nothing against nothing.
-        let asked = judged
+        let asked: Vec<_> = judged
             .qrels
             .iter()
-            .filter_map(|(query, relevance)| Some((query, judged.queries.get(query)?, relevance)));
-        let asked: Vec<_> = asked
-            .map(|(query, text, relevance)| self.judged(query, text, relevance))
+            .filter_map(|(query, relevance)| Some((query, judged.queries.get(query)?, relevance)))
             .collect();
-        Ok(Retrieval {
-            queries: stream::iter(asked).buffered(AT_ONCE).try_collect().await?,
-        })
+        let mut queries = Vec::with_capacity(asked.len());
+        for page in asked.chunks(AT_ONCE) {
+            let asked = page
+                .iter()
+                .map(|(query, text, relevance)| self.judged(query, text, relevance));
+            queries.extend(try_join_all(asked).await?);
+        }
+        Ok(Retrieval { queries })
     }
 
     /// A query, with its nDCG@10 by the old and by the new generation.
