@@ -24,6 +24,7 @@ use std::time::Duration;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::error::KafkaError;
 use tokio::sync::watch;
+use tokio::time::timeout;
 
 pub use self::delivery::Delivery;
 pub use self::partitioned::{AssignedPartition, PartitionedConsumer};
@@ -62,6 +63,11 @@ impl ConsumerConfig {
         }
     }
 }
+
+/// How long leaving the group may take, once handlers are done or their time is up. A few hundred ms are
+/// usual; a close that meets a rebalance can wait for ever for an answer of librdkafka's own thread
+/// (confluentinc/librdkafka#4884).
+const LEAVE_LIMIT: Duration = Duration::from_secs(5);
 
 /// Why a consumer cannot start.
 #[derive(Debug, thiserror::Error)]
@@ -205,11 +211,24 @@ impl ConsumerHandle {
 
     /// Stops handing out records, waits until handlers have let go of theirs, at most `deadline`,
     /// commits, leaves the group. What was queued and not handed out comes again at the next start.
+    ///
+    /// A client that does not come to its end some seconds after `deadline` is left behind, and told of: all
+    /// is committed by then, and its partitions are given to others when its session ends.
     pub async fn shutdown(&self, deadline: Duration) -> Drained {
         self.shared.request_shutdown(deadline);
         let mut health = self.shared.health();
         // The sender lives in `shared`, so it cannot be gone.
-        let _ = health.wait_for(ConsumerState::is_final).await;
+        let stopped = health.wait_for(ConsumerState::is_final);
+        if timeout(deadline.saturating_add(LEAVE_LIMIT), stopped)
+            .await
+            .is_err()
+        {
+            let group = self.group();
+            tracing::error!(
+                group,
+                "the client does not leave its group; it is left behind"
+            );
+        }
         Drained {
             unfinished: self.shared.unfinished_at_end(),
         }
@@ -225,5 +244,26 @@ impl ConsumerHandle {
     #[must_use]
     pub fn metrics(&self) -> ConsumerMetrics {
         self.shared.metrics()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_that_never_leaves_is_left_behind() {
+        let limits = QueueLimits {
+            messages: 1,
+            bytes: 1,
+        };
+        // Without a thread that polls, nothing ever comes to an end.
+        let handle = ConsumerHandle {
+            shared: Arc::new(Shared::new("group", limits, Positions::Committed)),
+        };
+        let began = tokio::time::Instant::now();
+        let drained = handle.shutdown(Duration::from_secs(2)).await;
+        assert_eq!(drained.unfinished, 0);
+        assert_eq!(began.elapsed(), Duration::from_secs(2) + LEAVE_LIMIT);
     }
 }
