@@ -87,6 +87,8 @@ async fn judge(arguments: Arguments) -> anyhow::Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     let bar = Bar::new(seed);
+    // Told first: a run that is cut off is repeated by it too.
+    bar.phase(&format!("this run is {}", settings.command));
     let report = run(&settings, &bar)
         .await
         .with_context(|| format!("could not judge (seed {seed}): {}", settings.command))?;

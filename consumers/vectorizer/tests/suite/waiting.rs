@@ -117,9 +117,9 @@ async fn what_may_not_be_read_here_can_be_left_to_a_pipeline_that_may() -> Resul
     let outside = stack.publish(&outside).await?;
     let own = stack.settle(&stack.put("b.txt", text(3))?).await?;
     ensure!(own.outcome == OutcomeKind::Indexed);
-    let stats = || stack.handle().stats();
+    let metrics = || stack.handle().consumer().metrics();
     until("the foreign notice was let go", || {
-        stats().in_flight_documents == 0
+        metrics().dropped_unfinished == 1
     })
     .await?;
     ensure!(stack.dead_letters().await?.is_empty());
