@@ -2,7 +2,7 @@
 //!
 //! By default it opens up to eight arenas a core, and what one thread frees of another's arena stays
 //! there: a vectorizer far behind its producer grew by 8 % in five minutes (`make bench-backlog`). With an
-//! arena a core it does not, and takes less from the start; jemalloc and mimalloc took 1.8 and 2.5 times as much.
+//! arena a core it grows less, and takes less from the start; jemalloc and mimalloc took 1.8 and 2.5 times as much.
 #![allow(unsafe_code)]
 
 /// Lets the allocator open as many arenas as there are cores, unless the environment says how many.
