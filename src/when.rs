@@ -36,13 +36,10 @@ pub fn parse_when(text: &str) -> Result<i64, String> {
         .map_err(|_| "expected an RFC 3339 time such as 2026-11-29T14:00:00Z, a day such as 2026-11-29 (its begin in UTC), or how long ago, such as 90s, 30m, 2h or 7d".to_owned())
 }
 
-/// Of the forms of a date the one with hyphens alone: eight digits are an offset elsewhere.
 fn parse_day(text: &str) -> Option<jiff::Timestamp> {
-    let day = text
-        .contains('-')
-        .then(|| jiff::civil::Date::strptime("%Y-%m-%d", text));
-    let day = day?.ok()?.to_zoned(jiff::tz::TimeZone::UTC);
-    day.ok().map(|day| day.timestamp())
+    let day = jiff::civil::Date::strptime("%Y-%m-%d", text).ok()?;
+    let day = day.to_zoned(jiff::tz::TimeZone::UTC).ok()?;
+    Some(day.timestamp())
 }
 
 /// `90s`, `30m`, `2h` or `7d` in ms; `None` where it is none of these, or too long.

@@ -24,7 +24,7 @@ pub struct FilterArgs {
         value_name = "ERROR_TYPE"
     )]
     pub reasons: Vec<String>,
-    /// Only what first failed then or later: an RFC 3339 time, or how long ago, such as `2h` or `7d`.
+    /// Only what first failed then or later: an RFC 3339 time, a day, or how long ago, such as `2h` or `7d`.
     #[arg(long = "from", value_name = "WHEN", value_parser = parse_when)]
     pub from_ms: Option<i64>,
     /// Only what first failed before then.

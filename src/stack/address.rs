@@ -2,8 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::Context;
 use serde::{Deserialize, Serialize};
+
+use super::kept_file;
 
 /// Written by `up` once it answers, removed when it stops. After a `kill -9`
 /// it stays behind, so readers ask whether the process is still there.
@@ -27,15 +28,8 @@ impl RunningAddress {
     /// # Errors
     /// The file is there but can't be read or understood.
     pub fn read(data_dir: &Path) -> anyhow::Result<Option<Self>> {
-        let path = file(data_dir);
-        let text = match std::fs::read_to_string(&path) {
-            Ok(text) => text,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(error).context(format!("can't read {}", path.display())),
-        };
-        let address: Self = serde_json::from_str(&text)
-            .with_context(|| format!("{} is not an address file; remove it", path.display()))?;
-        Ok(address.is_running().then_some(address))
+        let address: Option<Self> = kept_file::read(&file(data_dir), "an address file")?;
+        Ok(address.filter(Self::is_running))
     }
 
     /// Leaves the address in the data folder, readable by its owner alone.
@@ -43,20 +37,7 @@ impl RunningAddress {
     /// # Errors
     /// The file can't be written.
     pub fn write(&self, data_dir: &Path) -> anyhow::Result<()> {
-        use std::os::unix::fs::OpenOptionsExt;
-        let path = file(data_dir);
-        let staging = path.with_extension("json.new");
-        let options = std::fs::OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .mode(0o600)
-            .to_owned();
-        let written = options
-            .open(&staging)
-            .and_then(|file| serde_json::to_writer(file, self).map_err(Into::into))
-            .and_then(|()| std::fs::rename(&staging, &path));
-        written.with_context(|| format!("can't write {}", path.display()))
+        kept_file::replace(&file(data_dir), self)
     }
 
     /// Removes what [`write`](Self::write) left.

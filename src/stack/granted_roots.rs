@@ -1,12 +1,12 @@
 //! Folders that a command had read, such as `ingest`: kept in the data folder, so that a replay or a backfill
 //! after a restart reads their documents again.
 
-use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
-use anyhow::Context;
 use millrace_objects::AllowList;
+
+use super::kept_file;
 
 /// The file of a data folder that lists them: a JSON array of paths. Who takes one out takes the grant
 /// back at the next start.
@@ -61,24 +61,11 @@ impl GrantedRoots {
         }
         roots.retain(|granted| !granted.starts_with(root));
         roots.push(root.to_owned());
-        let staging = self.file.with_extension("json.new");
-        let written = serde_json::to_vec_pretty(&roots)
-            .map_err(Into::into)
-            .and_then(|text| std::fs::write(&staging, text))
-            .and_then(|()| std::fs::rename(&staging, &self.file));
-        written.with_context(|| format!("can't write {}", self.file.display()))
+        kept_file::replace(&self.file, &roots)
     }
 
     fn read(&self) -> anyhow::Result<Vec<PathBuf>> {
-        let text = match std::fs::read(&self.file) {
-            Ok(text) => text,
-            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
-            Err(error) => return Err(error).context(format!("can't read {}", self.file.display())),
-        };
-        serde_json::from_slice(&text).with_context(|| {
-            let file = self.file.display();
-            format!("{file} is no list of paths; mend or remove it")
-        })
+        Ok(kept_file::read(&self.file, "a list of paths")?.unwrap_or_default())
     }
 }
 
@@ -101,6 +88,13 @@ mod tests {
         AllowList::new(&ObjectStoresConfig::default()).unwrap()
     }
 
+    fn one_document() -> (tempfile::TempDir, PathBuf) {
+        let documents = tempfile::tempdir().unwrap();
+        let file = documents.path().join("a.txt");
+        std::fs::write(&file, "text").unwrap();
+        (documents, file)
+    }
+
     fn permits(list: &AllowList, path: &Path) -> bool {
         list.permits(&ObjectUri::file(path).unwrap()).is_ok()
     }
@@ -108,9 +102,7 @@ mod tests {
     #[test]
     fn what_was_granted_is_permitted_after_a_restart() {
         let data = tempfile::tempdir().unwrap();
-        let documents = tempfile::tempdir().unwrap();
-        let file = documents.path().join("a.txt");
-        std::fs::write(&file, "text").unwrap();
+        let (documents, file) = one_document();
         let list = nothing_allowed();
         GrantedRoots::in_folder(data.path())
             .grant(documents.path(), &list)
@@ -125,9 +117,7 @@ mod tests {
     #[test]
     fn a_folder_covers_what_is_below_it() {
         let data = tempfile::tempdir().unwrap();
-        let documents = tempfile::tempdir().unwrap();
-        let file = documents.path().join("a.txt");
-        std::fs::write(&file, "text").unwrap();
+        let (documents, file) = one_document();
         let roots = GrantedRoots::in_folder(data.path());
         for root in [&file, documents.path(), &file] {
             roots.grant(root, &nothing_allowed()).unwrap();

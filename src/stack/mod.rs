@@ -12,12 +12,14 @@ pub mod generations;
 pub mod granted_roots;
 pub mod index;
 mod joining;
+mod kept_file;
 mod labelling;
 mod lagging;
 pub mod members;
 mod metrics;
 pub mod model;
 mod needs;
+mod objects;
 mod pipeline;
 mod profiling;
 pub mod reach;
@@ -39,7 +41,6 @@ use anyhow::{Context, bail};
 use axum::Router;
 use millrace_broker::Broker;
 use millrace_kafka::Producer;
-use millrace_objects::ObjectStores;
 use millrace_reconciler::schedule::SharedStats;
 use millrace_telemetry::Health;
 use millrace_telemetry::prometheus_client::registry::Registry;
@@ -51,7 +52,6 @@ use self::canary::Canary;
 use self::collector::Collector;
 use self::deadline::Deadline;
 use self::generations::OpenGenerations;
-use self::granted_roots::GrantedRoots;
 use self::joining::Joining;
 use self::labelling::Labelling;
 use self::lagging::Lagging;
@@ -133,9 +133,7 @@ impl Stack {
             Some(generations) => Some(generations.serving().await?),
             None => None,
         };
-        let objects = Arc::new(ObjectStores::new(&objects_config(config)?)?);
-        let granted_roots = GrantedRoots::in_folder(&config.data_dir);
-        granted_roots.restore(objects.allow_list())?;
+        let (objects, granted_roots) = objects::open(config)?;
 
         let recent = RecentQueries::default();
         let rollouts = match &generations {
@@ -308,7 +306,7 @@ impl Stack {
             generations,
             recent,
             objects,
-            granted_roots: Arc::new(granted_roots),
+            granted_roots,
             control_token: control_token.as_str().into(),
             hidden,
         });
@@ -484,18 +482,4 @@ fn claim(config: &Config) -> anyhow::Result<()> {
     }
     std::fs::create_dir_all(folder)
         .with_context(|| format!("can't make the data folder {}", folder.display()))
-}
-
-/// Watched folders may be read: what is noticed there must be fetched from there. So may the canary's.
-fn objects_config(config: &Config) -> anyhow::Result<millrace_objects::ObjectStoresConfig> {
-    let mut objects = config.objects.clone();
-    objects
-        .allowed_roots
-        .extend(config.uploads.folders.iter().cloned());
-    if config.canary.every().is_some()
-        && let Some(folder) = canary::location(config)?.path()
-    {
-        objects.allowed_roots.push(folder.to_owned());
-    }
-    Ok(objects)
 }

@@ -29,7 +29,7 @@ pub struct Args {
     #[arg(short = 'n', long, short_alias = 'c', value_name = "N")]
     count: Option<usize>,
     /// Where to begin: `beginning`, `end` (the last records of each partition), an offset, `-N` (N
-    /// records before the end of each partition), an RFC 3339 time, or how long ago, such as `2h`.
+    /// records before the end of each partition), an RFC 3339 time, a day, or how long ago, such as `2h`.
     #[arg(
         short = 'o',
         long,

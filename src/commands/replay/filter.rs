@@ -19,7 +19,7 @@ pub struct FilterArgs {
     /// Up to before this offset, in each partition.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(i64).range(0..))]
     pub to_offset: Option<i64>,
-    /// Only records of this time or later: an RFC 3339 time, or how long ago, such as `2h` or `7d`.
+    /// Only records of this time or later: an RFC 3339 time, a day, or how long ago, such as `2h` or `7d`.
     #[arg(long, value_name = "WHEN")]
     pub from: Option<Moment>,
     /// Only records from before this time.

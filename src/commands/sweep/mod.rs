@@ -46,7 +46,7 @@ pub struct Args {
     /// (recommender.exploration), and the clicks on them.
     #[arg(long, conflicts_with_all = ["corpus", "queries", "qrels", "rrf", "by_query"])]
     from_impressions: bool,
-    /// The first answers, an RFC 3339 time, or how long ago, such as 7d. Default: the oldest there are.
+    /// The first answers, an RFC 3339 time, a day, or how long ago, such as 7d. Default: the oldest there are.
     #[arg(long, value_name = "TIME")]
     from: Option<Moment>,
     /// The time after the last answers. Default: now.

@@ -49,7 +49,7 @@ struct To {
     /// that is named by --partition must have it.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(i64).range(0..))]
     to_offset: Option<i64>,
-    /// To the first record of this time or later: an RFC 3339 time, or how long ago, such as `2h`.
+    /// To the first record of this time or later: an RFC 3339 time, a day, or how long ago, such as `2h`.
     /// Told where there is none, or records from before are gone.
     #[arg(long, value_name = "WHEN", value_parser = parse_when)]
     to_time: Option<i64>,

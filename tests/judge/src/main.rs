@@ -86,9 +86,9 @@ async fn judge(arguments: Arguments) -> anyhow::Result<ExitCode> {
         writeln!(std::io::stdout(), "{schedule}")?;
         return Ok(ExitCode::SUCCESS);
     }
+    // A run that is cut off is repeated by it too. Nobody reads a log that is closed.
+    let _ = writeln!(std::io::stderr(), "judge: this run is {}", settings.command);
     let bar = Bar::new(seed);
-    // Told first: a run that is cut off is repeated by it too.
-    bar.phase(&format!("this run is {}", settings.command));
     let report = run(&settings, &bar)
         .await
         .with_context(|| format!("could not judge (seed {seed}): {}", settings.command))?;
