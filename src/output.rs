@@ -164,6 +164,11 @@ pub fn time(ms: Option<i64>) -> String {
         .map_or_else(|| "–".to_owned(), |time| format!("{time:.0}"))
 }
 
+/// How many there are of what `noun` names, which takes an s.
+pub fn counted(count: u64, noun: &str) -> String {
+    format!("{count} {noun}{}", if count == 1 { "" } else { "s" })
+}
+
 /// A number of bytes for people.
 pub fn bytes(count: u64) -> String {
     indicatif::BinaryBytes(count).to_string()

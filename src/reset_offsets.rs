@@ -375,6 +375,7 @@ mod tests {
             lag: 4,
             lag_seconds: None,
             member: None,
+            paused: None,
         };
         let (none, time) = (None, Target::Time(1));
         for (target, oldest, at_time, to, is_told) in [

@@ -98,8 +98,6 @@ impl Session {
 pub struct TopicsSession {
     /// Where the topics are.
     pub kafka: KafkaConfig,
-    /// The `up` that has them, where one runs on the data folder.
-    pub api: Option<ApiClient>,
     own: Option<Broker>,
     /// Ends the watch over brokers that do not answer with the session.
     _watch: Option<DropGuard>,
@@ -128,7 +126,6 @@ impl TopicsSession {
             return Ok(Self {
                 _watch: Some(tell_silence(&kafka)?),
                 kafka,
-                api: Some(ApiClient::new(&address)?),
                 own: None,
             });
         }
@@ -136,7 +133,6 @@ impl TopicsSession {
             return Ok(Self {
                 _watch: Some(tell_silence(&config.kafka)?),
                 kafka: config.kafka.clone(),
-                api: None,
                 own: None,
             });
         }
@@ -147,7 +143,6 @@ impl TopicsSession {
         };
         Ok(Self {
             kafka,
-            api: None,
             own: Some(broker),
             _watch: None,
         })

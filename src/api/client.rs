@@ -23,7 +23,6 @@ use super::sweep::{SweepAnswer, SweepQuery};
 use super::users::ProfileAnswer;
 use crate::audit;
 use crate::stack::address::RunningAddress;
-use crate::stack::members::HeldPartition;
 use crate::stack::rebuilding::RebuildStatus;
 use crate::stack::rollouts::{Plan, RolloutStatus, SwitchOrder};
 
@@ -228,12 +227,6 @@ impl ApiClient {
     fn instance(&self, airec: &AirecConfig, route: &str) -> String {
         let instance = airec.instance.as_deref().unwrap_or("default");
         format!("{}/v1/instances/{instance}/{route}", self.base)
-    }
-
-    /// What the consumers of the process do with their partitions.
-    pub async fn consumers(&self) -> anyhow::Result<Vec<HeldPartition>> {
-        self.answer(self.http.get(format!("{}/v1/consumers", self.base)))
-            .await
     }
 
     /// What the index is and holds.

@@ -5,7 +5,6 @@
 
 pub mod audit;
 pub mod client;
-pub mod consumers;
 pub mod control;
 pub mod error;
 pub mod items;
@@ -34,7 +33,6 @@ use self::error::{ApiError, Body};
 use crate::rollout::recent::RecentQueries;
 use crate::stack::generations::{OpenGeneration, OpenGenerations};
 use crate::stack::granted_roots::GrantedRoots;
-use crate::stack::members::Members;
 use crate::stack::rebuilding::Rebuilds;
 use crate::stack::rollouts::Rollouts;
 
@@ -102,13 +100,6 @@ pub fn rollout_router(
         .route("/v1/rollout/finish", post(rollout::finish))
         .route("/v1/rollout/abort", post(rollout::abort));
     administrators.protect(auditor.watch(routes.with_state(rollouts)))
-}
-
-/// What the consumers of this process do.
-pub fn consumers_router(members: Members) -> Router {
-    Router::new()
-        .route("/v1/consumers", get(consumers::list))
-        .with_state(members)
 }
 
 /// Search as an instance of AIRec's is asked, with its weights.

@@ -18,7 +18,7 @@ use millrace_schemas::{DocId, DocumentOutcome, OutcomeKind, decode};
 use serde::Serialize;
 
 use crate::config::Config;
-use crate::output::Output;
+use crate::output::{Output, counted};
 use crate::session::Session;
 use crate::stack::Needs;
 
@@ -87,8 +87,11 @@ impl Summary {
     /// The summary as a person reads it.
     pub fn text(&self) -> String {
         let mut text = format!(
-            "{} documents in {:.1} s: {} indexed ({} chunks)",
-            self.documents, self.seconds, self.indexed, self.chunks
+            "{} in {:.1} s: {} indexed ({})",
+            counted(self.documents, "document"),
+            self.seconds,
+            self.indexed,
+            counted(self.chunks, "chunk")
         );
         for (count, what) in [
             (self.stale, "stale"),

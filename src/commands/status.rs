@@ -12,7 +12,7 @@ use serde::Serialize;
 
 use crate::api::records::DocumentHeader;
 use crate::config::Config;
-use crate::output::Output;
+use crate::output::{Output, counted};
 use crate::session::Session;
 use crate::stack::Needs;
 
@@ -105,8 +105,15 @@ fn text(status: &Status) -> String {
         ),
         Some(last) => {
             lines.push(format!(
-                "  {} after {} ms (fetch {}, extract {}, embed {}, index {}) · version {} · {} chunks",
-                last.outcome, last.total_ms, last.fetch_ms, last.extract_ms, last.embed_ms, last.index_ms, last.version, last.chunks
+                "  {} after {} ms (fetch {}, extract {}, embed {}, index {}) · version {} · {}",
+                last.outcome,
+                last.total_ms,
+                last.fetch_ms,
+                last.extract_ms,
+                last.embed_ms,
+                last.index_ms,
+                last.version,
+                counted(last.chunks.unsigned_abs().into(), "chunk")
             ));
             if let Some(error) = &last.error_type {
                 let message = last.message.as_deref().unwrap_or_default();
@@ -120,8 +127,10 @@ fn text(status: &Status) -> String {
             format!("  removed from the index at version {}", header.version)
         }
         Some(header) => format!(
-            "  in the index: version {}, {} chunks, embedded by {}",
-            header.version, header.chunks, header.model_version
+            "  in the index: version {}, {}, embedded by {}",
+            header.version,
+            counted(header.chunks.into(), "chunk"),
+            header.model_version
         ),
     });
     lines.join("\n")

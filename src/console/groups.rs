@@ -20,8 +20,7 @@ pub async fn page(
     Extension(visitor): Extension<Visitor>,
     Asked(fields): Asked,
 ) -> Result<Page, PageError> {
-    let mut report = console.flow.groups().await?;
-    report.mark_paused(&console.members.partitions());
+    let report = console.flow.groups().await?;
     let rows = html! {
         @for group in &report.groups {
             tr {

@@ -48,7 +48,6 @@ use crate::api::ApiState;
 use crate::api::control::Administrators;
 use crate::config::Config;
 use crate::stack::canary::CanaryStats;
-use crate::stack::members::Members;
 use crate::stack::rollouts::Rollouts;
 
 /// Where the pages are.
@@ -67,7 +66,6 @@ pub struct Parts<'a> {
     /// The index and the encoder, where this process has them.
     pub search: Option<ApiState>,
     /// The consumers of this process.
-    pub members: Members,
     /// The index generations, where this process has them.
     pub rollouts: Option<Arc<Rollouts>>,
     /// What became of the canary, where this process has one.
@@ -90,7 +88,6 @@ pub struct Shared {
     producer: Producer,
     flow: Flow,
     search: Option<ApiState>,
-    members: Members,
     rollouts: Option<Arc<Rollouts>>,
     canary: Option<CanaryStats>,
     recommender: Option<Arc<Recommender>>,
@@ -121,7 +118,6 @@ impl Console {
             kafka,
             administrators,
             search,
-            members,
             rollouts,
             canary,
             recommender,
@@ -135,7 +131,6 @@ impl Console {
             producer: Producer::connect(kafka)?,
             flow: Flow::new(config, kafka)?,
             search,
-            members,
             rollouts,
             canary,
             recommender,

@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::plan::{Act, Plan, TOPIC_GONE};
 use crate::audit::{self, Counts};
-use crate::output::{bytes, printable};
+use crate::output::{bytes, counted, printable};
 use crate::refusals::{Refused, keep_first};
 
 /// What was done.
@@ -98,8 +98,8 @@ impl Report {
         if self.dry_run {
             let size = bytes(plan.bytes);
             lines.push(format!(
-                "{} dead letters ({size}) would be {done_to}",
-                plan.selected
+                "{} ({size}) would be {done_to}",
+                counted(plan.selected, "dead letter")
             ));
         } else {
             lines.push(format!(
@@ -177,7 +177,7 @@ impl Plan {
                 .map(|topic| topic.topic.as_str())
                 .collect(),
         );
-        let size = bytes(self.bytes);
+        let (letters, size) = (counted(self.selected, "dead letter"), bytes(self.bytes));
         match act {
             Act::Replay { .. } => {
                 let targets = self
@@ -185,12 +185,9 @@ impl Plan {
                     .iter()
                     .filter_map(|topic| topic.target.as_deref());
                 let to = topics(targets.collect());
-                format!(
-                    "Replay {} dead letters ({size}) of {from} to {to}?",
-                    self.selected
-                )
+                format!("Replay {letters} ({size}) of {from} to {to}?")
             }
-            Act::Discard => format!("Discard {} dead letters ({size}) of {from}?", self.selected),
+            Act::Discard => format!("Discard {letters} ({size}) of {from}?"),
         }
     }
 }

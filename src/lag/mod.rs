@@ -4,10 +4,8 @@ mod report;
 
 use anyhow::ensure;
 use millrace_kafka::{Admin, KafkaConfig, LagHistory, PartitionLag, topics};
-use millrace_retry::error_chain;
 
 pub use self::report::{Partition, Report};
-use crate::api::client::ApiClient;
 use crate::config::Config;
 use crate::output::printable;
 use crate::stack::index::FIRST_GENERATION;
@@ -23,8 +21,6 @@ pub struct Watching {
     first_vectorizer: String,
     documents: String,
     history: LagHistory,
-    /// The process whose consumers can say whether they are paused.
-    api: Option<ApiClient>,
 }
 
 /// Which groups are meant.
@@ -50,14 +46,7 @@ impl Watching {
             first_vectorizer: vectorizer_group(kafka, &first),
             documents: kafka.topic(topics::DOCUMENTS),
             history: LagHistory::default(),
-            api: None,
         })
-    }
-
-    /// Asks this process, too, what its consumers do with their partitions.
-    pub fn asking(mut self, api: Option<ApiClient>) -> Self {
-        self.api = api;
-        self
     }
 
     /// Looks once, and tells what all looks so far come to.
@@ -90,17 +79,7 @@ impl Watching {
             lags.partitions.extend(self.unread_documents().await?);
         }
         self.history.observe(&lags.partitions);
-        let mut report = Report::new(lags, &self.history);
-        if let Some(api) = &self.api {
-            match api.consumers().await {
-                Ok(held) => report.mark_paused(&held),
-                Err(error) => tracing::debug!(
-                    "what is paused is not known: {}",
-                    error_chain(error.as_ref())
-                ),
-            }
-        }
-        Ok(report)
+        Ok(Report::new(lags, &self.history))
     }
 
     /// Documents wait for the vectorizer also where it has never run.

@@ -1,12 +1,11 @@
 //! What one look at the groups comes to.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 
 use millrace_kafka::{GroupLags, LagHistory, LagStatus, PartitionLag};
 use serde::Serialize;
 
 use crate::output::{printable, table};
-use crate::stack::members::HeldPartition;
 
 /// All partitions of all groups that were looked at.
 #[derive(Debug, Serialize)]
@@ -44,8 +43,8 @@ pub struct Partition {
     pub client_id: Option<String>,
     /// Where it is.
     pub host: Option<String>,
-    /// Whether its member fetches nothing because it has as much in hand as it may; absent where another
-    /// process than the one that was asked has the partition.
+    /// Whether its member fetched no more when it last committed, having as much in hand as it may. Absent
+    /// where nobody has the partition or nothing was committed, and where the member is none of ours.
     pub paused: Option<bool>,
     /// What that means.
     pub status: LagStatus,
@@ -86,7 +85,7 @@ impl Report {
                 member: lag.member.as_ref().map(|member| member.id.clone()),
                 client_id: lag.member.as_ref().map(|member| member.client_id.clone()),
                 host: lag.member.map(|member| member.host),
-                paused: None,
+                paused: lag.paused,
                 status: assessment.status,
             }
         };
@@ -107,18 +106,6 @@ impl Report {
         Self {
             partitions,
             groups: groups.into_values().collect(),
-        }
-    }
-
-    /// Tells which partitions are paused, by what the process that has them says.
-    pub fn mark_paused(&mut self, held: &[HeldPartition]) {
-        let paused: HashMap<(&str, &str, i32), bool> = held
-            .iter()
-            .map(|it| ((&*it.group, &*it.topic, it.partition), it.paused))
-            .collect();
-        for partition in &mut self.partitions {
-            let place = (&*partition.group, &*partition.topic, partition.partition);
-            partition.paused = paused.get(&place).copied();
         }
     }
 
@@ -244,6 +231,7 @@ mod tests {
             lag: end - current,
             lag_seconds: Some(lag_seconds),
             member: None,
+            paused: (group == "idle").then_some(true),
         }
     }
 
@@ -275,16 +263,6 @@ mod tests {
             (4, 3.0)
         );
         assert!(report.is_behind());
-        let held = |group: &str, paused| HeldPartition {
-            group: group.to_owned(),
-            topic: "topic".to_owned(),
-            partition: 0,
-            paused,
-        };
-        let mut report = report;
-        report.mark_paused(&[held("idle", true), held("stopped", false)]);
-        let paused: Vec<_> = report.partitions.iter().map(|it| it.paused).collect();
-        assert_eq!(paused, [Some(true), Some(false), None]);
         assert_eq!(report.partitions[0].status_text(), "OK, paused");
         let text = report.text();
         assert!(

@@ -15,7 +15,6 @@ mod joining;
 mod kept_file;
 mod labelling;
 mod lagging;
-pub mod members;
 mod metrics;
 pub mod model;
 mod needs;
@@ -55,7 +54,6 @@ use self::generations::OpenGenerations;
 use self::joining::Joining;
 use self::labelling::Labelling;
 use self::lagging::Lagging;
-use self::members::Members;
 pub use self::needs::Needs;
 pub use self::pipeline::{is_vectorizer_group, vectorizer_group};
 use self::profiling::Profiling;
@@ -314,19 +312,12 @@ impl Stack {
             joiner: joining.as_ref().map(|joining| Arc::clone(&joining.joiner)),
             profiles,
         };
-        let members = Members {
-            rollouts: rollouts.clone(),
-            joiner: known.joiner.clone(),
-            labeler: labelling.as_ref().map(|it| Arc::clone(&it.labeler)),
-            profiles: profiling.as_ref().map(|it| Arc::clone(&it.profiles)),
-        };
         let console = if needs.console {
             Some(Console::new(console::Parts {
                 config,
                 kafka: &kafka,
                 administrators: &administrators,
                 search: state.clone(),
-                members: members.clone(),
                 rollouts: rollouts.clone(),
                 canary: canary.as_ref().map(|canary| canary.stats.clone()),
                 recommender: recommending
@@ -359,7 +350,6 @@ impl Stack {
                 }));
         }
         let intake = Router::new()
-            .merge(api::consumers_router(members))
             .merge(behavior)
             .merge(deploying)
             .merge(rollouts.as_ref().map_or_else(Router::new, |rollouts| {

@@ -12,7 +12,7 @@ use std::sync::{Arc, OnceLock, PoisonError};
 use std::time::Duration;
 
 use anyhow::Context;
-use millrace_kafka::{ConsumerHandle, KafkaConfig, Producer, TopicReader};
+use millrace_kafka::{KafkaConfig, Producer, TopicReader};
 use millrace_objects::ObjectStores;
 use millrace_retry::error_chain;
 use millrace_schemas::{Rollout, RolloutPhase};
@@ -63,8 +63,6 @@ pub struct Rollouts {
     /// One order, or one record, at a time.
     work: Mutex<Work>,
     told: watch::Sender<Option<Told>>,
-    /// Of all vectorizers here: who looks at them must not wait for an order.
-    consumers: watch::Sender<Vec<ConsumerHandle>>,
     /// The generations that parts of this process read, which go over to another by themselves.
     readers: std::sync::Mutex<Vec<watch::Receiver<u32>>>,
     /// What users like, where this process knows that.
@@ -104,7 +102,6 @@ impl Rollouts {
             state: watch::channel(None).0,
             serving: watch::channel(serving).0,
             told: watch::channel(None).0,
-            consumers: watch::channel(Vec::new()).0,
             readers: std::sync::Mutex::default(),
             liking: OnceLock::new(),
             stopping: CancellationToken::new(),
@@ -144,11 +141,6 @@ impl Rollouts {
     /// The last record of the index, told of at each change.
     pub fn record(&self) -> watch::Receiver<Option<Rollout>> {
         self.state.subscribe()
-    }
-
-    /// The consumers of the vectorizers that run here.
-    pub fn consumers(&self) -> Vec<ConsumerHandle> {
-        self.consumers.borrow().clone()
     }
 
     /// Has [`finish`](Self::finish) wait for a part that tells which generation it reads.
@@ -279,7 +271,6 @@ impl Rollouts {
         let applied = self
             .run_pipelines(&mut work.pipelines, rollout.as_ref())
             .await;
-        self.consumers.send_replace(work.pipelines.consumers());
         // Told even where a vectorizer could not be started: the next order must know the phase.
         self.state.send_replace(rollout);
         let serving = self.deps.generations.serving().await;

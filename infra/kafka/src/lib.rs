@@ -32,6 +32,7 @@ pub mod fuzzing;
 mod groups;
 mod lag;
 mod partitioner;
+mod pause_note;
 mod position;
 mod producer;
 mod reader;
@@ -57,6 +58,7 @@ pub use dead_letters::{
 pub use groups::{DescribedGroup, GroupMember, TopicPartition};
 pub use lag::{Assessment, GroupLags, LagHistory, LagMember, LagStatus, PartitionLag};
 pub use partitioner::{java_murmur2, java_partition};
+pub use position::Noted;
 pub use producer::{Enqueued, ProduceError, Producer, RawRecord, RecordPosition};
 pub use reader::{ReadFrom, ReadUntil, ReaderError, TopicReader};
 pub use record::Record;

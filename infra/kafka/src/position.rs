@@ -15,10 +15,10 @@ use crate::admin::{AdminError, REQUEST_TIMEOUT, blocking, failed};
 
 /// What a commit says of one partition.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Noted {
+pub struct Noted {
     /// The offset to go on from.
     pub offset: i64,
-    /// What else is to be known there; the brokers take 4096 bytes.
+    /// What else is to be known there, in the protocol's words its metadata; the brokers take 4096 bytes.
     pub note: String,
 }
 

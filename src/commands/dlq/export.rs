@@ -11,7 +11,7 @@ use millrace_kafka::{KafkaConfig, ResolvedLetters};
 use serde_json::json;
 
 use crate::dead_letters::{Filter, FilterArgs, describe, visit};
-use crate::output::{Output, refuse_existing};
+use crate::output::{Output, counted, refuse_existing};
 
 /// Write dead letters to a file, one JSON object a line: decoded, and raw in base64.
 #[derive(Debug, clap::Args)]
@@ -59,7 +59,8 @@ pub async fn run(args: &Args, kafka: &KafkaConfig, output: Output) -> anyhow::Re
     let letters = written.with_context(|| format!("can't export to {}", args.file.display()))?;
     let report = json!({ "file": args.file, "letters": letters });
     output.result(&report, || {
-        format!("{letters} dead letters in {}", args.file.display())
+        let letters = counted(letters, "dead letter");
+        format!("{letters} in {}", args.file.display())
     })?;
     Ok(ExitCode::SUCCESS)
 }

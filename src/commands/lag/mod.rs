@@ -18,8 +18,8 @@ use crate::session::TopicsSession;
 /// while it was looked at, for less than 5 seconds (`--over` and `--watch` look longer); STALL has the partition
 /// and does not move; STOP: records wait and nobody has the partition; REWIND went back. A group is ERR where one
 /// of its partitions is at STALL, STOP or REWIND. Seconds are the age of the next unread record. Paused: a
-/// consumer of the running `up` has as much in hand as it may, and fetches no more until it has done some. Rate
-/// and time left need two looks.
+/// consumer of Millrace's had as much in hand as it may when it last committed, and fetched no more until it had
+/// done some. Rate and time left need two looks.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// Only these groups. Default: all whose name begins with `kafka.topic_prefix`.
@@ -51,11 +51,10 @@ const MAX_SECONDS: f64 = 3_600.0;
 pub async fn run(args: Args, config: Config, output: Output) -> anyhow::Result<ExitCode> {
     let over = seconds("--over", args.over, 0.0)?;
     let every = seconds("--every", args.every, 0.2)?;
-    let mut session = TopicsSession::attach_or_start(&config)?;
-    let api = session.api.take();
+    let session = TopicsSession::attach_or_start(&config)?;
     let watching = Watching::new(groups(&args, &session), &config, &session.kafka);
     let done = async {
-        let mut watching = watching?.asking(api);
+        let mut watching = watching?;
         if args.watch {
             return watch::run(&mut watching, every, output).await;
         }

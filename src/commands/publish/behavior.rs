@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::summary::Summary;
 use crate::config::Config;
-use crate::output::Output;
+use crate::output::{Output, counted};
 use crate::rate::{Pacer, Rate};
 use crate::session::TopicsSession;
 use crate::stack::stop::{self, StopSignals};
@@ -161,8 +161,8 @@ pub async fn run(args: Args, mut config: Config, output: Output) -> anyhow::Resu
     }
     if summary.rejected > 0 && !args.dry_run {
         bail!(
-            "{} rows are no events; `millrace peek {}` shows them",
-            summary.rejected,
+            "no events: {}; `millrace peek {}` shows them",
+            counted(summary.rejected, "row"),
             topics::BEHAVIOR_DLQ
         );
     }

@@ -6,6 +6,8 @@ use millrace_producers::Rejection;
 use millrace_schemas::BehaviorKind;
 use serde::Serialize;
 
+use crate::output::counted;
+
 /// Rejected rows that are told one by one; the counts cover all.
 const TOLD_REJECTIONS: usize = 10;
 
@@ -93,8 +95,11 @@ impl Summary {
             "published"
         };
         let mut lines = vec![format!(
-            "{} rows in {:.1} s: {} events {verb} · {:.0} events/s",
-            self.rows, self.seconds, self.events, self.events_per_second
+            "{} in {:.1} s: {} {verb} · {:.0} events/s",
+            counted(self.rows, "row"),
+            self.seconds,
+            counted(self.events, "event"),
+            self.events_per_second
         )];
         let mut line = |what: &str, by: &BTreeMap<&'static str, u64>| {
             if !by.is_empty() {

@@ -18,7 +18,7 @@ use super::survey::{Bucket, Counted, Prefix, Survey};
 use super::target::{Target, expiring, readers};
 use super::{Args, Reach};
 use crate::histogram::bar;
-use crate::output::{Output, bytes, printable, table, time};
+use crate::output::{Output, bytes, counted, printable, table, time};
 use crate::stack::stop;
 
 /// What would be done.
@@ -236,12 +236,12 @@ impl DryRun {
     fn text(&self) -> String {
         let to = self.to.as_deref().unwrap_or("nowhere yet");
         let mut lines = vec![format!(
-            "{} records ({}) of {} → {} would be replayed, out of {} offsets",
-            self.records,
+            "{} ({}) of {} → {} would be replayed, out of {}",
+            counted(self.records, "record"),
             bytes(self.bytes),
             self.topic,
             printable(to),
-            self.offsets,
+            counted(self.offsets, "offset"),
         )];
         if let Some(resumes) = &self.resumes {
             lines.push(format!(

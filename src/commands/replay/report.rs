@@ -9,7 +9,7 @@ use super::target::Target;
 use super::work::Run;
 use crate::audit::{self, Counts};
 use crate::commands::ingest::Summary;
-use crate::output::{bytes, printable};
+use crate::output::{bytes, counted, printable};
 use crate::refusals::Refused;
 
 /// A replay and what became of it.
@@ -160,8 +160,8 @@ impl Report {
     /// The report as a person reads it.
     pub fn text(&self) -> String {
         let mut lines = vec![format!(
-            "{} records ({}) of {} → {} in {:.1} s · {:.0} records/s",
-            self.records,
+            "{} ({}) of {} → {} in {:.1} s · {:.0} records/s",
+            counted(self.records, "record"),
             bytes(self.bytes),
             self.topic,
             printable(&self.to),

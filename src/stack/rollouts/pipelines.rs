@@ -92,11 +92,6 @@ impl Pipelines {
         self.running.get(&generation)
     }
 
-    pub(super) fn consumers(&self) -> Vec<ConsumerHandle> {
-        let running = self.running.values();
-        running.map(|it| it.pipeline.consumer.clone()).collect()
-    }
-
     pub(super) async fn stop_all(&mut self, deadline: Deadline) {
         let running = std::mem::take(&mut self.running).into_values();
         join_all(running.map(|running| running.pipeline.stop(deadline))).await;

@@ -14,9 +14,10 @@ use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
 use rdkafka::statistics::Statistics;
 use rdkafka::{Offset, TopicPartitionList};
 
-use super::shared::Shared;
+use super::shared::{Progress, Shared};
 use super::state::ConsumerState;
 use super::tracker::TopicPartition;
+use crate::pause_note;
 
 pub(super) struct Group {
     pub(super) shared: Arc<Shared>,
@@ -86,20 +87,42 @@ pub(super) fn store(consumer: &BaseConsumer<Group>, shared: &Shared) -> Option<T
     if storable.is_empty() {
         return None;
     }
-    let mut offsets = TopicPartitionList::with_capacity(storable.len());
-    for ((topic, partition), position) in &storable {
-        // `store_offsets` takes the offset to resume from; it is `store_offset` that adds 1.
-        if let Err(error) =
-            offsets.add_partition_offset(topic, *partition, Offset::Offset(*position))
-        {
-            tracing::error!(topic, partition, position, %error, "an offset cannot be stored");
-        }
-    }
+    let offsets = offsets(&storable);
     if let Err(error) = consumer.store_offsets(&offsets) {
         // Only for partitions that were lost meanwhile, whose revocation is on its way.
         tracing::warn!(%error, "offsets could not be stored");
     }
     Some(offsets)
+}
+
+/// Commits once more, in the background, where a partition stands still and has paused or resumed: what is stored
+/// is committed only when it moves.
+pub(super) fn note_pauses(consumer: &BaseConsumer<Group>, shared: &Shared) {
+    let changed = shared.take_unnoted_pauses();
+    if changed.is_empty() {
+        return;
+    }
+    if let Err(error) = consumer.commit(&offsets(&changed), CommitMode::Async) {
+        tracing::debug!(%error, "it is not told that partitions paused or resumed");
+    }
+}
+
+fn offsets(progress: &[Progress]) -> TopicPartitionList {
+    let mut offsets = TopicPartitionList::with_capacity(progress.len());
+    for Progress {
+        partition: (topic, number),
+        position,
+        paused,
+    } in progress
+    {
+        let mut offset = offsets.add_partition(topic, *number);
+        // The offset to resume from: it is `store_offset` that adds 1, for one partition.
+        if let Err(error) = offset.set_offset(Offset::Offset(*position)) {
+            tracing::error!(topic, number, position, %error, "an offset cannot be stored");
+        }
+        offset.set_metadata(pause_note::write(*paused));
+    }
+    offsets
 }
 
 /// Stores and commits synchronously.

@@ -12,6 +12,7 @@
 
 mod delivery;
 mod group;
+mod membership;
 mod partitioned;
 mod poll_loop;
 mod shared;
@@ -32,7 +33,7 @@ pub use self::state::{ConsumerMetrics, ConsumerState, Counters, PartitionMetrics
 
 /// How long leaving the group may take, once handlers are done or their time is up. A few hundred ms are
 /// usual; a close that meets a rebalance can wait for ever for an answer of librdkafka's own thread
-/// (confluentinc/librdkafka#4884).
+/// (`poll_loop::leave` says when, and avoids it).
 const LEAVE_LIMIT: Duration = Duration::from_secs(5);
 
 use self::group::Group;

@@ -11,6 +11,7 @@ use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
 use super::group::{self, Group};
+use super::membership;
 use super::shared::{Shared, Start};
 use super::state::ConsumerState;
 use crate::Record;
@@ -21,6 +22,12 @@ const POLL_TIMEOUT: Duration = Duration::from_millis(20);
 /// How often, under a steady flow of records, drained partitions resume and offsets are stored.
 const UPKEEP_INTERVAL: Duration = Duration::from_millis(20);
 
+/// How often it is told that a partition which stands still has paused or resumed.
+const NOTE_INTERVAL: Duration = Duration::from_secs(1);
+
+/// How long giving the partitions back may take before the client is closed with what is left of it.
+const LEAVE_PATIENCE: Duration = Duration::from_secs(2);
+
 /// How long one attempt to move a partition may hold up polling.
 const SEEK_TIMEOUT: Duration = Duration::from_secs(1);
 
@@ -30,6 +37,7 @@ pub(super) struct PollLoop {
     /// It has a `group.instance.id`.
     static_member: bool,
     last_upkeep: Instant,
+    last_notes: Instant,
 }
 
 /// Why the consumer cannot go on.
@@ -46,6 +54,7 @@ impl PollLoop {
             shared,
             static_member,
             last_upkeep: Instant::now(),
+            last_notes: Instant::now(),
         }
     }
 
@@ -86,14 +95,11 @@ impl PollLoop {
             static_member,
             ..
         } = self;
-        // A cooperative member without partitions that closes in the steady state terminates without a
-        // LeaveGroup (librdkafka 2.12, `rd_kafka_cgrp_revoke_all_rejoin`), and every later rebalance waits
-        // for it until its session ends. One that unsubscribes leaves.
-        // A static member stays on purpose.
-        if shared.assigned().is_empty() && !static_member {
-            consumer.unsubscribe();
+        // A static member stays on purpose: the group keeps its partitions for its return.
+        if !static_member {
+            leave(&consumer, &shared);
         }
-        // Closes: revokes what is left and leaves the group.
+        // Closes: revokes what is left.
         drop(consumer);
         shared.set_health(ConsumerState::Stopped);
     }
@@ -146,6 +152,10 @@ impl PollLoop {
             self.start(start);
         }
         group::store(&self.consumer, &self.shared);
+        if self.last_notes.elapsed() >= NOTE_INTERVAL {
+            self.last_notes = Instant::now();
+            group::note_pauses(&self.consumer, &self.shared);
+        }
     }
 
     /// Moves a held partition to where its caller wants it, and sets it going.
@@ -196,4 +206,24 @@ impl PollLoop {
             }
         }
     }
+}
+
+/// Leaves the group while the client still lives, rather than by closing it. Closing while an event of a
+/// rebalance is on its way can wait for ever: the revocation's answer is thrown away where the group's part
+/// of the client has ended meanwhile (librdkafka 2.12, `rd_kafka_cgrp_op_serve`;
+/// confluentinc/librdkafka#4884). And a cooperative member without partitions that closes in the steady
+/// state sends no LeaveGroup (`rd_kafka_cgrp_revoke_all_rejoin`), so that every later rebalance waits for it
+/// until its session ends.
+fn leave(consumer: &BaseConsumer<Group>, shared: &Shared) {
+    consumer.unsubscribe();
+    let began = Instant::now();
+    while began.elapsed() < LEAVE_PATIENCE {
+        // The revocation comes by polling. Records that still do are read again by whoever has them next.
+        let _ = consumer.poll(POLL_TIMEOUT);
+        // Closing waits for the answer to what was sent; before that is sent, it would forget to.
+        if shared.assigned().is_empty() && !membership::is_member(consumer) {
+            return;
+        }
+    }
+    tracing::warn!("the group was not left in time; closing the client");
 }

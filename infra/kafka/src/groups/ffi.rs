@@ -15,13 +15,14 @@ use rdkafka::client::{Client, ClientContext};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
 use super::{DescribedGroup, GroupMember, TopicPartition};
+use crate::position::Noted;
 
 /// How much longer than a request the wait for its answer is: librdkafka answers a request that timed out
 /// itself.
 const GRACE: Duration = Duration::from_secs(1);
 
 /// Offsets by partition, in no order.
-type Offsets = Vec<(TopicPartition, i64)>;
+type Offsets = Vec<(TopicPartition, Noted)>;
 
 /// What each of `groups` has committed, by topic and partition; a group that has not is empty.
 pub(super) fn committed<C: ClientContext>(
@@ -66,7 +67,7 @@ pub(super) fn committed<C: ClientContext>(
                 let list = sys::rd_kafka_group_result_partitions(group);
                 let offsets = partitions(list).into_iter();
                 // A partition without a committed offset is told with a negative one.
-                answers.push((name, offsets.filter(|(_, offset)| *offset >= 0).collect()));
+                answers.push((name, offsets.filter(|(_, it)| it.offset >= 0).collect()));
             }
         }
     }
@@ -304,7 +305,12 @@ unsafe fn partitions(list: *const sys::rd_kafka_topic_partition_list_t) -> Offse
     unsafe {
         let count = usize::try_from((*list).cnt).unwrap_or(0);
         let of = |element: &sys::rd_kafka_topic_partition_t| {
-            ((text(element.topic), element.partition), element.offset)
+            let note = slice(element.metadata.cast::<u8>(), element.metadata_size);
+            let noted = Noted {
+                offset: element.offset,
+                note: String::from_utf8_lossy(note).into_owned(),
+            };
+            ((text(element.topic), element.partition), noted)
         };
         slice((*list).elems, count).iter().map(of).collect()
     }

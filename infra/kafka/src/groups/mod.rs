@@ -11,7 +11,7 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::{Offset, TopicPartitionList};
 
 use crate::admin::{Admin, AdminError, REQUEST_TIMEOUT, blocking, failed, options};
-use crate::position::commit;
+use crate::position::{Noted, commit};
 
 /// Full name of a topic, and the number of a partition.
 pub type TopicPartition = (String, i32);
@@ -95,7 +95,7 @@ impl Admin {
     pub async fn committed(
         &self,
         groups: &[String],
-    ) -> Result<BTreeMap<String, BTreeMap<TopicPartition, i64>>, AdminError> {
+    ) -> Result<BTreeMap<String, BTreeMap<TopicPartition, Noted>>, AdminError> {
         // Not the admin client: where a coordinator has moved, librdkafka (2.12, `rd_kafka_handle_OffsetFetch`)
         // tells the client's own group, and ends the process by a null pointer where the client has none.
         let (reader, names) = (Arc::clone(&self.reader), names(groups)?);

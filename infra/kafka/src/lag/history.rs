@@ -74,6 +74,7 @@ mod tests {
             lag: end - current,
             lag_seconds: Some(1.0),
             member: None,
+            paused: None,
         }
     }
 

@@ -14,6 +14,7 @@ use serde::Serialize;
 
 use crate::admin::{Admin, AdminError, PartitionEnds, SETTLE_INTERVAL, SETTLE_TIMEOUT};
 use crate::groups::{DescribedGroup, TopicPartition};
+use crate::pause_note;
 
 pub use self::history::LagHistory;
 pub use self::status::{Assessment, LagStatus};
@@ -45,6 +46,9 @@ pub struct PartitionLag {
     pub lag_seconds: Option<f64>,
     /// Who has the partition; absent where nobody has, or where members were not asked for.
     pub member: Option<LagMember>,
+    /// Whether its member fetched no more when it last committed, having as much in hand as it may. Absent
+    /// where nobody has the partition or nothing was committed, and where the member is none of ours.
+    pub paused: Option<bool>,
 }
 
 /// The member of a group that has a partition.
@@ -103,7 +107,7 @@ impl Admin {
         }
         let of = |partition: &TopicPartition| {
             let ends = *ends.get(partition)?;
-            let committed = committed.get(partition).copied();
+            let committed = committed.get(partition).map(|it| it.offset);
             Some(PartitionLag::new(group, partition, committed, ends))
         };
         Ok(partitions.iter().filter_map(of).collect())
@@ -162,10 +166,13 @@ impl Admin {
         let of = |(group, partition): &(&str, TopicPartition)| {
             // A topic that was deleted meanwhile has no ends.
             let ends = *ends.get(partition)?;
-            let committed = committed.get(*group)?.get(partition).copied();
+            let committed = committed.get(*group)?.get(partition);
+            let member = members.get(&(*group, partition)).cloned();
+            let note = committed.filter(|_| member.is_some());
             Some(PartitionLag {
-                member: members.get(&(*group, partition)).cloned(),
-                ..PartitionLag::new(group, partition, committed, ends)
+                member,
+                paused: note.and_then(|it| pause_note::read(&it.note)),
+                ..PartitionLag::new(group, partition, committed.map(|it| it.offset), ends)
             })
         };
         let lags = all.iter().filter_map(of).collect();
@@ -213,6 +220,7 @@ impl PartitionLag {
             lag: next - current,
             lag_seconds: (next == current).then_some(0.0),
             member: None,
+            paused: None,
         }
     }
 }

@@ -44,6 +44,7 @@ on_both! {
         a_shutdown_ends_at_its_deadline,
         an_evicted_member_stops_and_says_so,
         a_member_that_leaves_before_it_has_partitions_is_gone,
+        members_that_leave_during_rebalances_come_to_their_end,
     ],
     positions_of_the_caller: [
         a_held_partition_starts_where_its_owner_says,

@@ -42,6 +42,15 @@ pub(super) struct Shared {
     health: watch::Sender<ConsumerState>,
 }
 
+/// How far a partition is done.
+pub(super) struct Progress {
+    pub(super) partition: TopicPartition,
+    /// The offset to resume from.
+    pub(super) position: i64,
+    /// Whether its queue is full.
+    pub(super) paused: bool,
+}
+
 #[derive(Default)]
 struct State {
     tracker: OffsetTracker,
@@ -205,8 +214,30 @@ impl Shared {
         paused.map(|(partition, _)| partition.clone()).collect()
     }
 
-    pub(super) fn take_storable(&self) -> Vec<(TopicPartition, i64)> {
-        self.lock().tracker.take_storable()
+    /// What has moved since it was last taken.
+    pub(super) fn take_storable(&self) -> Vec<Progress> {
+        let mut state = self.lock();
+        let moved = state.tracker.take_storable().into_iter();
+        moved
+            .map(|(partition, position)| state.note_progress(partition, position))
+            .collect()
+    }
+
+    /// What stands still, and paused or resumed since that was last taken: nothing else tells of it.
+    pub(super) fn take_unnoted_pauses(&self) -> Vec<Progress> {
+        let mut state = self.lock();
+        let changed: Vec<_> = state
+            .queues
+            .iter()
+            .filter(|(_, queue)| queue.paused != queue.noted_paused)
+            .filter_map(|(partition, _)| {
+                Some((partition.clone(), state.tracker.position(partition)?))
+            })
+            .collect();
+        changed
+            .into_iter()
+            .map(|(partition, position)| state.note_progress(partition, position))
+            .collect()
     }
 
     /// Begins an epoch for each partition.
@@ -394,6 +425,19 @@ impl Shared {
 }
 
 impl State {
+    fn note_progress(&mut self, partition: TopicPartition, position: i64) -> Progress {
+        let mut paused = false;
+        if let Some(queue) = self.queues.get_mut(&partition) {
+            paused = queue.paused;
+            queue.noted_paused = paused;
+        }
+        Progress {
+            partition,
+            position,
+            paused,
+        }
+    }
+
     fn begin_epoch(&mut self, partition: &TopicPartition, held: bool) -> Epoch {
         let epoch = self.tracker.assign(partition.clone());
         self.turn.retain(|other| other != partition);

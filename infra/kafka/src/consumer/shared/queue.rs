@@ -26,6 +26,8 @@ pub(super) struct PartitionQueue {
     /// Deliveries that a handler holds.
     pub(super) delivered: usize,
     pub(super) paused: bool,
+    /// What was last committed of `paused`.
+    pub(super) noted_paused: bool,
 }
 
 impl PartitionQueue {
@@ -38,6 +40,7 @@ impl PartitionQueue {
             bytes: 0,
             delivered: 0,
             paused: false,
+            noted_paused: false,
         }
     }
 

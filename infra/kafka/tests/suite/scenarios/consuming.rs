@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use millrace_kafka::topics::DOCUMENTS;
-use millrace_kafka::{Consumer, ConsumerConfig, ConsumerState};
+use millrace_kafka::{Admin, Consumer, ConsumerConfig, ConsumerState};
 
 use crate::cluster::{Cluster, PATIENCE, next, number, until, until_ready};
 
@@ -144,6 +144,17 @@ pub async fn a_full_queue_pauses_and_a_slow_handler_keeps_its_membership(
         ensure!(partition.queued_messages <= 10, "{partition:?}");
     }
     ensure!(*consumer.health().borrow() == ConsumerState::Ready { partitions: 6 });
+    // Who asks the brokers is told of it, though nothing was finished.
+    let admin = Admin::connect(&cluster.config)?;
+    let told = async || {
+        let lags = admin.group_offsets(&[cluster.group()]).await?;
+        let told = lags.partitions.into_iter();
+        anyhow::Ok(
+            told.map(|lag| (lag.committed, lag.paused))
+                .collect::<Vec<_>>(),
+        )
+    };
+    ensure!(told().await? == [(Some(0), Some(true)); 6]);
 
     let mut seen = BTreeSet::from([number(&first)]);
     first.ack();
@@ -152,6 +163,13 @@ pub async fn a_full_queue_pauses_and_a_slow_handler_keeps_its_membership(
         ensure!(seen.insert(number(&delivery)), "{delivery:?} came twice");
         delivery.ack();
     }
+    until("it is told that all partitions go on", async || {
+        Ok(told()
+            .await?
+            .iter()
+            .all(|(_, paused)| *paused == Some(false)))
+    })
+    .await?;
     ensure!(consumer.metrics().late_acknowledgements == 0);
     ensure!(consumer.shutdown(PATIENCE).await.unfinished == 0);
     Ok(())

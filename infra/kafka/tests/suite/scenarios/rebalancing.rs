@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
 use millrace_kafka::topics::DOCUMENTS;
 use millrace_kafka::{Consumer, ConsumerConfig, ConsumerState};
 
@@ -264,5 +264,38 @@ pub async fn a_member_that_leaves_before_it_has_partitions_is_gone(
     })
     .await?;
     first.handle().shutdown(PATIENCE).await;
+    Ok(())
+}
+
+/// Each arrival and each departure is a rebalance, so that nearly all of them leave in the middle of one.
+pub async fn members_that_leave_during_rebalances_come_to_their_end(
+    cluster: &Cluster,
+) -> Result<()> {
+    const MEMBERS: u64 = 4;
+    const VISITS: u64 = 3;
+    cluster.with_topics().await?;
+    let mut coming_and_going = tokio::task::JoinSet::new();
+    for member in 0..MEMBERS {
+        let (kafka, group) = (cluster.config.clone(), cluster.group());
+        coming_and_going.spawn(async move {
+            for visit in 0..VISITS {
+                let consumer = Consumer::start(&kafka, &ConsumerConfig::new(&group, &[DOCUMENTS]))?;
+                // Spread over all the steps of a join, with no two members in step.
+                let stay = 37 * (1 + (member * 5 + visit * 3) % 13);
+                tokio::time::sleep(Duration::from_millis(stay)).await;
+                let mut health = consumer.health();
+                drop(consumer);
+                // One that joins waits for all others to join, too.
+                let stopped = health.wait_for(|state| *state == ConsumerState::Stopped);
+                tokio::time::timeout(PATIENCE, stopped)
+                    .await
+                    .with_context(|| format!("member {member}, visit {visit}"))??;
+            }
+            anyhow::Ok(())
+        });
+    }
+    while let Some(done) = coming_and_going.join_next().await {
+        done??;
+    }
     Ok(())
 }
