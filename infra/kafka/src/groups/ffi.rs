@@ -1,7 +1,7 @@
-//! Three admin requests of librdkafka for which its Rust binding has no call: offsets of other groups,
-//! their members, and the offsets of many partitions at once.
+//! Two admin requests of librdkafka for which its Rust binding has no call: offsets of other groups, and the
+//! offsets of many partitions at once.
 //!
-//! The only unsafe code of this crate. What librdkafka gives is copied before its event is destroyed, and
+//! What librdkafka gives is copied before its event is destroyed, and
 //! nothing of it leaves this file; the client outlives each call, being borrowed by it.
 #![allow(unsafe_code)]
 
@@ -14,7 +14,7 @@ use rdkafka::bindings as sys;
 use rdkafka::client::{Client, ClientContext};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
-use super::{DescribedGroup, GroupMember, TopicPartition};
+use super::TopicPartition;
 use crate::position::Noted;
 
 /// How much longer than a request the wait for its answer is: librdkafka answers a request that timed out
@@ -114,74 +114,6 @@ pub(super) fn offsets<C: ClientContext>(
         }
     }
     Ok(answers)
-}
-
-/// State and members of each of `groups`.
-pub(super) fn described<C: ClientContext>(
-    client: &Client<C>,
-    groups: &[CString],
-    timeout: Duration,
-) -> Result<Vec<DescribedGroup>, KafkaError> {
-    if groups.is_empty() {
-        return Ok(Vec::new());
-    }
-    let kind = sys::rd_kafka_admin_op_t::RD_KAFKA_ADMIN_OP_DESCRIBECONSUMERGROUPS;
-    let requests = Requests::new(client, kind, timeout)?;
-    let mut names: Vec<*const c_char> = groups.iter().map(|group| group.as_ptr()).collect();
-    // SAFETY: the names outlive the call, which copies them.
-    unsafe {
-        sys::rd_kafka_DescribeConsumerGroups(
-            requests.client,
-            names.as_mut_ptr(),
-            names.len(),
-            requests.options.as_ptr(),
-            requests.queue.as_ptr(),
-        );
-    }
-    let event = requests.answer()?;
-    let mut answers = Vec::with_capacity(groups.len());
-    // SAFETY: as in `committed`.
-    unsafe {
-        let result = sys::rd_kafka_event_DescribeConsumerGroups_result(event.0.as_ptr());
-        let mut count = 0;
-        let found = sys::rd_kafka_DescribeConsumerGroups_result_groups(result, &raw mut count);
-        for &group in slice(found, count) {
-            // Of a group that may not be described, or is none of consumers, the state is `Unknown`.
-            let state = sys::rd_kafka_ConsumerGroupDescription_state(group);
-            let members = sys::rd_kafka_ConsumerGroupDescription_member_count(group);
-            answers.push(DescribedGroup {
-                name: text(sys::rd_kafka_ConsumerGroupDescription_group_id(group)),
-                state: text(sys::rd_kafka_consumer_group_state_name(state)),
-                members: (0..members)
-                    .map(|at| member(sys::rd_kafka_ConsumerGroupDescription_member(group, at)))
-                    .collect(),
-            });
-        }
-    }
-    Ok(answers)
-}
-
-/// # Safety
-/// `member` is one of an event that is still alive.
-unsafe fn member(member: *const sys::rd_kafka_MemberDescription_t) -> GroupMember {
-    // SAFETY: by the caller's promise; an assignment may be absent.
-    unsafe {
-        let assignment = sys::rd_kafka_MemberDescription_assignment(member);
-        let assigned = if assignment.is_null() {
-            Vec::new()
-        } else {
-            partitions(sys::rd_kafka_MemberAssignment_partitions(assignment))
-        };
-        GroupMember {
-            id: text(sys::rd_kafka_MemberDescription_consumer_id(member)),
-            client_id: text(sys::rd_kafka_MemberDescription_client_id(member)),
-            host: text(sys::rd_kafka_MemberDescription_host(member)),
-            assigned: assigned
-                .into_iter()
-                .map(|(partition, _)| partition)
-                .collect(),
-        }
-    }
 }
 
 /// The options and the queue of requests of one kind.

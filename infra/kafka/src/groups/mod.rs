@@ -1,5 +1,6 @@
 //! Consumer groups as the brokers know them: who is in them, and what they have committed.
 
+mod described;
 mod ffi;
 
 use std::collections::BTreeMap;
@@ -10,35 +11,13 @@ use rdkafka::consumer::Consumer as _;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::{Offset, TopicPartitionList};
 
+use self::described::described;
+pub use self::described::{DescribedGroup, GroupMember};
 use crate::admin::{Admin, AdminError, REQUEST_TIMEOUT, blocking, failed, options};
 use crate::position::{Noted, commit};
 
 /// Full name of a topic, and the number of a partition.
 pub type TopicPartition = (String, i32);
-
-/// A group as its coordinator describes it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct DescribedGroup {
-    /// Its name.
-    pub name: String,
-    /// `Stable`, `Empty`, `PreparingRebalance`, `CompletingRebalance`, `Dead` or `Unknown`.
-    pub state: String,
-    /// Its members.
-    pub members: Vec<GroupMember>,
-}
-
-/// A member of a group.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct GroupMember {
-    /// What the coordinator calls it.
-    pub id: String,
-    /// What its client calls itself.
-    pub client_id: String,
-    /// Where it is, as the coordinator sees it.
-    pub host: String,
-    /// The partitions that it was given.
-    pub assigned: Vec<TopicPartition>,
-}
 
 /// As the protocol numbers it.
 const UNKNOWN_TOPIC_OR_PARTITION: i32 = 3;
@@ -78,14 +57,39 @@ impl Admin {
     /// State and members of `groups`. One that does not exist is `Dead` and has no members.
     ///
     /// # Errors
-    /// The brokers cannot be reached, or a name has a NUL byte.
+    /// The brokers cannot be reached.
     pub async fn describe_groups(
         &self,
         groups: &[String],
     ) -> Result<Vec<DescribedGroup>, AdminError> {
-        let (admin, names) = (Arc::clone(&self.admin), names(groups)?);
-        let asked = blocking(move || ffi::described(admin.inner(), &names, REQUEST_TIMEOUT));
-        asked.await?.map_err(failed("describe the groups"))
+        if groups.is_empty() {
+            return Ok(Vec::new());
+        }
+        let only = match groups {
+            [group] => Some(group.clone()),
+            _ => None,
+        };
+        // Not librdkafka's admin request of that name: it ends the process by a failed assertion where the
+        // connection to a coordinator is just being made (2.12, `rd_kafka_admin_coord_request`;
+        // confluentinc/librdkafka#4605).
+        let reader = Arc::clone(&self.reader);
+        let known = blocking(move || {
+            let list = reader.fetch_group_list(only.as_deref(), REQUEST_TIMEOUT)?;
+            Ok(list.groups().iter().map(described).collect())
+        });
+        let known: Vec<DescribedGroup> = known.await?.map_err(failed("describe the groups"))?;
+        let mut known: BTreeMap<String, DescribedGroup> = known
+            .into_iter()
+            .map(|group| (group.name.clone(), group))
+            .collect();
+        let of = |name: &String| {
+            known.remove(name).unwrap_or_else(|| DescribedGroup {
+                name: name.clone(),
+                state: "Dead".to_owned(),
+                members: Vec::new(),
+            })
+        };
+        Ok(groups.iter().map(of).collect())
     }
 
     /// What `groups` have committed, each by topic and partition.
