@@ -4,7 +4,7 @@ mod declared;
 mod ends;
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use rdkafka::admin::{AdminClient, AdminOptions, ResourceSpecifier};
@@ -118,6 +118,9 @@ pub struct Admin {
     pub(crate) admin: Arc<AdminClient<DefaultClientContext>>,
     /// For metadata and watermarks, outside any group.
     pub(crate) reader: Arc<BaseConsumer>,
+    /// For what groups have committed: [`COORDINATOR_TIMEOUT`](crate::groups::COORDINATOR_TIMEOUT) says why not
+    /// the reader. None while it is in use, and after a failure.
+    pub(crate) of_coordinators: Arc<Mutex<Option<BaseConsumer>>>,
 }
 
 impl Admin {
@@ -138,6 +141,7 @@ impl Admin {
             config: config.clone(),
             admin: Arc::new(admin),
             reader: Arc::new(reader),
+            of_coordinators: Arc::default(),
         })
     }
 

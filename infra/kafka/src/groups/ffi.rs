@@ -14,7 +14,7 @@ use rdkafka::bindings as sys;
 use rdkafka::client::{Client, ClientContext};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
-use super::TopicPartition;
+use super::{COORDINATOR_TIMEOUT, TopicPartition};
 use crate::position::Noted;
 
 /// How much longer than a request the wait for its answer is: librdkafka answers a request that timed out
@@ -31,7 +31,7 @@ pub(super) fn committed<C: ClientContext>(
     timeout: Duration,
 ) -> Result<Vec<(String, Offsets)>, KafkaError> {
     let kind = sys::rd_kafka_admin_op_t::RD_KAFKA_ADMIN_OP_LISTCONSUMERGROUPOFFSETS;
-    let requests = Requests::new(client, kind, timeout)?;
+    let requests = Requests::new(client, kind, COORDINATOR_TIMEOUT, timeout)?;
     for group in groups {
         // SAFETY: the name is a C string that outlives the call; without a list all partitions are meant.
         // The request is copied by the call, and destroyed here once.
@@ -84,7 +84,7 @@ pub(super) fn offsets<C: ClientContext>(
     timeout: Duration,
 ) -> Result<Vec<ToldOffset>, KafkaError> {
     let kind = sys::rd_kafka_admin_op_t::RD_KAFKA_ADMIN_OP_LISTOFFSETS;
-    let requests = Requests::new(client, kind, timeout)?;
+    let requests = Requests::new(client, kind, timeout, timeout + GRACE)?;
     // SAFETY: the list outlives the call, which copies it.
     unsafe {
         sys::rd_kafka_ListOffsets(
@@ -121,7 +121,8 @@ struct Requests {
     client: *mut sys::rd_kafka_t,
     options: NonNull<sys::rd_kafka_AdminOptions_t>,
     queue: NonNull<sys::rd_kafka_queue_t>,
-    timeout: Duration,
+    /// How long an answer is waited for.
+    wait: Duration,
 }
 
 impl Requests {
@@ -129,6 +130,7 @@ impl Requests {
         client: &Client<C>,
         kind: sys::rd_kafka_admin_op_t,
         timeout: Duration,
+        wait: Duration,
     ) -> Result<Self, KafkaError> {
         let client = client.native_ptr();
         let none = || KafkaError::AdminOpCreation("librdkafka is out of memory".to_owned());
@@ -143,7 +145,7 @@ impl Requests {
             client,
             options: options.ok_or_else(none)?,
             queue: queue.ok_or_else(none)?,
-            timeout,
+            wait,
         };
         let timeout_ms = i32::try_from(timeout.as_millis()).unwrap_or(i32::MAX);
         // SAFETY: the options are alive; no text is wanted of an error, so none is written.
@@ -163,8 +165,7 @@ impl Requests {
 
     /// Waits for the next answer.
     fn answer(&self) -> Result<Event, KafkaError> {
-        let wait_ms = (self.timeout + GRACE).as_millis();
-        let wait_ms = i32::try_from(wait_ms).unwrap_or(i32::MAX);
+        let wait_ms = i32::try_from(self.wait.as_millis()).unwrap_or(i32::MAX);
         // SAFETY: the queue is alive; the event is destroyed by `Drop`.
         let event = unsafe { sys::rd_kafka_queue_poll(self.queue.as_ptr(), wait_ms) };
         let Some(event) = NonNull::new(event) else {

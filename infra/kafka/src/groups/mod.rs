@@ -5,11 +5,15 @@ mod ffi;
 
 use std::collections::BTreeMap;
 use std::ffi::CString;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
+use std::time::Duration;
 
+use rdkafka::admin::AdminClient;
+use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::Consumer as _;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::{Offset, TopicPartitionList};
+use tokio::time::timeout;
 
 use self::described::described;
 pub use self::described::{DescribedGroup, GroupMember};
@@ -18,6 +22,13 @@ use crate::position::{Noted, commit};
 
 /// Full name of a topic, and the number of a partition.
 pub type TopicPartition = (String, i32);
+
+/// How long librdkafka keeps a request to a group's coordinator: far longer than anybody here waits.
+///
+/// One that it gives up while the coordinator can't be reached ends the process once that can be (2.12,
+/// `rd_kafka_admin_coord_request`; confluentinc/librdkafka#3663), and one that it does not give up may wait for
+/// ever. So who has waited in vain throws the client away, and the request with it.
+pub(crate) const COORDINATOR_TIMEOUT: Duration = Duration::from_secs(600);
 
 /// As the protocol numbers it.
 const UNKNOWN_TOPIC_OR_PARTITION: i32 = 3;
@@ -102,10 +113,26 @@ impl Admin {
     ) -> Result<BTreeMap<String, BTreeMap<TopicPartition, Noted>>, AdminError> {
         // Not the admin client: where a coordinator has moved, librdkafka (2.12, `rd_kafka_handle_OffsetFetch`)
         // tells the client's own group, and ends the process by a null pointer where the client has none.
-        let (reader, names) = (Arc::clone(&self.reader), names(groups)?);
-        let asked = blocking(move || ffi::committed(reader.client(), &names, REQUEST_TIMEOUT));
-        let found = asked.await?;
-        let found = found.map_err(failed("read the offsets of the groups"))?;
+        let names = names(groups)?;
+        let idle = || {
+            let idle = self.of_coordinators.lock();
+            idle.unwrap_or_else(PoisonError::into_inner)
+        };
+        let action = "read the offsets of the groups";
+        let client = match idle().take() {
+            Some(client) => client,
+            None => self
+                .config
+                .reader_client()?
+                .create()
+                .map_err(failed(action))?,
+        };
+        let asked = blocking(move || {
+            let found = ffi::committed(client.client(), &names, REQUEST_TIMEOUT)?;
+            Ok((client, found))
+        });
+        let (client, found) = asked.await?.map_err(failed(action))?;
+        *idle() = Some(client);
         let of = |(group, offsets): (String, Vec<_>)| (group, offsets.into_iter().collect());
         Ok(found.into_iter().map(of).collect())
     }
@@ -136,7 +163,14 @@ impl Admin {
     /// It has members, or the brokers cannot be reached.
     pub async fn delete_group(&self, group: &str) -> Result<bool, AdminError> {
         let action = format!("delete the group {group}");
-        let deleted = self.admin.delete_groups(&[group], &options()).await;
+        let admin: AdminClient<DefaultClientContext> = {
+            let client = self.config.admin_client()?;
+            client.create().map_err(failed(action.as_str()))?
+        };
+        let options = options().request_timeout(Some(COORDINATOR_TIMEOUT));
+        let deleted = timeout(REQUEST_TIMEOUT, admin.delete_groups(&[group], &options)).await;
+        let late = |_| Err(KafkaError::AdminOp(RDKafkaErrorCode::OperationTimedOut));
+        let deleted = deleted.unwrap_or_else(late);
         let deleted = deleted.map_err(failed(action.as_str()))?;
         match deleted.into_iter().next() {
             Some(Err((_, RDKafkaErrorCode::GroupIdNotFound))) => Ok(false),
