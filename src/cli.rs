@@ -7,6 +7,7 @@ use std::time::Duration;
 use clap::{Parser, Subcommand};
 use millrace_telemetry::LogFormat;
 
+use crate::allocator;
 use crate::commands;
 use crate::config::{Config, Overrides, Profile};
 use crate::output::Output;
@@ -129,6 +130,9 @@ impl Cli {
             .enable_all()
             .build()?;
         let code = runtime.block_on(async {
+            if serves {
+                tokio::spawn(allocator::give_back_regularly());
+            }
             match self.command {
                 Command::Up(args) => commands::up::run(args, config, output).await,
                 Command::Run(args) => commands::run::run(args, config, output).await,
