@@ -68,7 +68,8 @@ impl Output {
         for cause in causes.iter().skip(1) {
             message.push_str(&format!("  because: {cause}\n"));
         }
-        eprint!("{message}");
+        // `eprint` would panic where standard error is a file on a full disk, and the exit code be another.
+        let _ = std::io::stderr().write_all(message.as_bytes());
     }
 
     /// A bar on standard error with rate and ETA, hidden where nobody looks.

@@ -1,5 +1,6 @@
 //! Runs the binary on a folder of its own and reads its JSON.
 
+use std::fs::File;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
@@ -196,26 +197,12 @@ impl Pipeline {
 
     /// Starts `up` or a role, and waits until it says that it is ready.
     pub fn serve(&self, arguments: &[&str]) -> anyhow::Result<Up> {
-        let mut command = self.command(arguments);
-        let mut child = command
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()?;
-        let stdout = child.stdout.take().context("standard output is piped")?;
-        let mut line = String::new();
-        BufReader::new(stdout).read_line(&mut line)?;
-        let Ok(ready) = serde_json::from_str(&line) else {
-            let output = child.wait_with_output()?;
-            bail!(
-                "{arguments:?} did not become ready: {}",
-                String::from_utf8_lossy(&output.stderr)
-            );
-        };
-        // Its log would fill the pipe and stop it.
-        if let Some(mut stderr) = child.stderr.take() {
-            std::thread::spawn(move || std::io::copy(&mut stderr, &mut std::io::sink()));
-        }
-        Ok(Up { child, ready })
+        Up::start(self.command(arguments).stderr(Stdio::piped()))
+    }
+
+    /// As [`up`](Self::up), with its log in this file.
+    pub fn up_logging_to(&self, log: File) -> anyhow::Result<Up> {
+        Up::start(self.command(&["up"]).stderr(log))
     }
 }
 
@@ -227,6 +214,25 @@ pub struct Up {
 }
 
 impl Up {
+    fn start(command: &mut Command) -> anyhow::Result<Self> {
+        let mut child = command.stdout(Stdio::piped()).spawn()?;
+        let stdout = child.stdout.take().context("standard output is piped")?;
+        let mut line = String::new();
+        BufReader::new(stdout).read_line(&mut line)?;
+        let Ok(ready) = serde_json::from_str(&line) else {
+            let output = child.wait_with_output()?;
+            bail!(
+                "{command:?} did not become ready: {}",
+                String::from_utf8_lossy(&output.stderr)
+            );
+        };
+        // Its log would fill the pipe and stop it.
+        if let Some(mut stderr) = child.stderr.take() {
+            std::thread::spawn(move || std::io::copy(&mut stderr, &mut std::io::sink()));
+        }
+        Ok(Self { child, ready })
+    }
+
     pub fn api(&self) -> &str {
         self.ready["api"].as_str().unwrap_or_default()
     }

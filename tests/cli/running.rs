@@ -1,6 +1,8 @@
 //! A running `up`: found by other commands, drained by SIGTERM, unharmed by `kill -9`.
 
 use std::collections::BTreeSet;
+use std::fs::File;
+use std::process::Stdio;
 use std::time::Duration;
 
 use anyhow::ensure;
@@ -29,6 +31,33 @@ fn commands_reach_the_running_up() -> anyhow::Result<()> {
     );
     // The same folder, without it.
     ensure!(pipeline.search("lunar gravity and water")?[0] == "tides.txt");
+    Ok(())
+}
+
+#[test]
+fn a_log_that_can_not_be_written_stops_nothing() -> anyhow::Result<()> {
+    let pipeline = Pipeline::new(Target::Embedded)?;
+    // Each write fails as on a full disk.
+    let full = File::options().write(true).open("/dev/full")?;
+    let up = pipeline.up_logging_to(full)?;
+    let note = pipeline.write("notes/tides.txt", "The moon pulls the ocean twice a day.\n")?;
+    let summary = pipeline.ingest(&note)?;
+    ensure!(summary["indexed"] == 1, "{summary}");
+    up.leave()
+}
+
+#[test]
+fn an_error_that_can_not_be_told_is_the_same_exit_code() -> anyhow::Result<()> {
+    let pipeline = Pipeline::new(Target::Embedded)?;
+    // There is no data folder yet.
+    let mut search = pipeline.by_hand(&["search", "tides"]);
+    let told = search.output()?;
+    search.stderr(File::options().write(true).open("/dev/full")?);
+    let untold = search.stdout(Stdio::null()).status()?;
+    ensure!(
+        told.status.code() == Some(1) && untold.code() == Some(1),
+        "{told:?} {untold}"
+    );
     Ok(())
 }
 

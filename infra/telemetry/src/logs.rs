@@ -1,6 +1,6 @@
 //! Installing the process's one `tracing` subscriber.
 
-use std::io::IsTerminal;
+use std::io::{IsTerminal, Write as _};
 
 use opentelemetry::trace::TracerProvider as _;
 use opentelemetry_otlp::{SpanExporter, WithExportConfig};
@@ -82,7 +82,8 @@ impl Drop for TelemetryGuard {
             && let Err(error) = provider.shutdown()
         {
             // The subscriber is being torn down: standard error is all that is left.
-            eprintln!("the last traces were not exported: {error}");
+            let mut stderr = std::io::stderr();
+            let _ = writeln!(stderr, "the last traces were not exported: {error}");
         }
     }
 }

@@ -38,7 +38,7 @@ fn a_dead_letter_is_planned_replayed_and_found() -> anyhow::Result<()> {
     let plan = visitor
         .get("/console/dead-letters/order?act=replay&stage=extract")?
         .ok()?;
-    plan.has("Replay 1 dead letters")?;
+    plan.has("Replay 1 dead letter (")?;
     plan.has("Nothing was done yet.")?;
     ensure!(pipeline.json(&["dlq", "list"])?["total"] == 1);
     ensure!(audited(&pipeline)?.is_empty());

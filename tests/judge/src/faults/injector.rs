@@ -28,6 +28,8 @@ pub struct Injector<'a> {
     longest_drain_ms: AtomicU64,
     /// Faults under way that keep a drain from ending in time: a broker or a state that is away.
     away: AtomicUsize,
+    /// Full disks under way, on which a process may refuse to start.
+    full: AtomicUsize,
 }
 
 impl<'a> Injector<'a> {
@@ -41,6 +43,7 @@ impl<'a> Injector<'a> {
             violations: Mutex::default(),
             longest_drain_ms: AtomicU64::new(0),
             away: AtomicUsize::new(0),
+            full: AtomicUsize::new(0),
         }
     }
 
@@ -126,9 +129,11 @@ impl<'a> Injector<'a> {
             Fault::FullDisk { role, for_ms } => {
                 self.counts.add("full disk");
                 let member = self.member(role)?;
+                self.full.fetch_add(1, Relaxed);
                 member.limit_files(Some(0));
                 tokio::time::sleep(Duration::from_millis(for_ms)).await;
                 member.limit_files(None);
+                self.full.fetch_sub(1, Relaxed);
             }
             Fault::KillBroker { down_ms } => {
                 self.counts.add("kill -9 broker");
@@ -210,7 +215,9 @@ impl<'a> Injector<'a> {
             let took_ms = u64::try_from(left.took.as_millis()).unwrap_or(u64::MAX);
             self.longest_drain_ms.fetch_max(took_ms, Relaxed);
         }
-        if excused || (success && left.took <= LEAVE_LIMIT) {
+        let code = left.status.and_then(|status| status.code());
+        let refused_to_start = self.full.load(Relaxed) > 0 && !left.was_ready && code == Some(1);
+        if excused || refused_to_start || (success && left.took <= LEAVE_LIMIT) {
             return;
         }
         let status = left.status.map_or_else(

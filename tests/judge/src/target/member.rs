@@ -40,6 +40,8 @@ pub struct Left {
     pub status: Option<ExitStatus>,
     /// From the signal to the end.
     pub took: Duration,
+    /// Whether it had become ready before.
+    pub was_ready: bool,
 }
 
 enum Order {
@@ -242,6 +244,7 @@ impl Supervisor {
 
     async fn leave(&mut self) -> Left {
         let asked = Instant::now();
+        let was_ready = *self.is_ready.borrow();
         self.signal(Signal::TERM);
         let status = match tokio::time::timeout(LEAVE_LIMIT, self.child.wait()).await {
             Ok(status) => status.ok(),
@@ -253,6 +256,7 @@ impl Supervisor {
         Left {
             status,
             took: asked.elapsed(),
+            was_ready,
         }
     }
 
