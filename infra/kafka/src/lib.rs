@@ -58,7 +58,7 @@ pub use dead_letters::{
 pub use groups::{DescribedGroup, GroupMember, TopicPartition};
 pub use lag::{Assessment, GroupLags, LagHistory, LagMember, LagStatus, PartitionLag};
 pub use partitioner::{java_murmur2, java_partition};
-pub use position::Noted;
+pub use position::NotedOffset;
 pub use producer::{Enqueued, ProduceError, Producer, RawRecord, RecordPosition};
 pub use reader::{ReadFrom, ReadUntil, ReaderError, TopicReader};
 pub use record::Record;

@@ -15,7 +15,7 @@ use crate::admin::{AdminError, REQUEST_TIMEOUT, blocking, failed};
 
 /// What a commit says of one partition.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Noted {
+pub struct NotedOffset {
     /// The offset to go on from.
     pub offset: i64,
     /// What else is to be known there, in the protocol's words its metadata; the brokers take 4096 bytes.
@@ -56,7 +56,7 @@ impl GroupPosition {
     pub(crate) async fn committed(
         &self,
         partitions: impl IntoIterator<Item = i32>,
-    ) -> Result<BTreeMap<i32, Noted>, AdminError> {
+    ) -> Result<BTreeMap<i32, NotedOffset>, AdminError> {
         let mut list = TopicPartitionList::new();
         for partition in partitions {
             list.add_partition(&self.topic, partition);
@@ -69,14 +69,17 @@ impl GroupPosition {
         for element in list.elements() {
             if let Offset::Offset(offset) = element.offset() {
                 let note = element.metadata().to_owned();
-                committed.insert(element.partition(), Noted { offset, note });
+                committed.insert(element.partition(), NotedOffset { offset, note });
             }
         }
         Ok(committed)
     }
 
     /// Commits these partitions in one request and waits for the acknowledgement.
-    pub(crate) async fn commit(&self, position: &BTreeMap<i32, Noted>) -> Result<(), AdminError> {
+    pub(crate) async fn commit(
+        &self,
+        position: &BTreeMap<i32, NotedOffset>,
+    ) -> Result<(), AdminError> {
         if position.is_empty() {
             return Ok(());
         }

@@ -81,7 +81,8 @@ impl Drop for TelemetryGuard {
         if let Some(provider) = &self.provider
             && let Err(error) = provider.shutdown()
         {
-            // The subscriber is being torn down: standard error is all that is left.
+            // The subscriber is being torn down: standard error is all that is left, and where that can't be
+            // written, nothing is.
             let mut stderr = std::io::stderr();
             let _ = writeln!(stderr, "the last traces were not exported: {error}");
         }

@@ -120,7 +120,7 @@ pub struct Admin {
     pub(crate) reader: Arc<BaseConsumer>,
     /// For what groups have committed: [`COORDINATOR_TIMEOUT`](crate::groups::COORDINATOR_TIMEOUT) says why not
     /// the reader. None while it is in use, and after a failure.
-    pub(crate) of_coordinators: Arc<Mutex<Option<BaseConsumer>>>,
+    pub(crate) coordinator_client: Arc<Mutex<Option<BaseConsumer>>>,
 }
 
 impl Admin {
@@ -141,7 +141,7 @@ impl Admin {
             config: config.clone(),
             admin: Arc::new(admin),
             reader: Arc::new(reader),
-            of_coordinators: Arc::default(),
+            coordinator_client: Arc::default(),
         })
     }
 

@@ -31,11 +31,6 @@ pub use self::delivery::Delivery;
 pub use self::partitioned::{AssignedPartition, PartitionedConsumer};
 pub use self::state::{ConsumerMetrics, ConsumerState, Counters, PartitionMetrics};
 
-/// How long leaving the group may take, once handlers are done or their time is up. A few hundred ms are
-/// usual; a close that meets a rebalance can wait for ever for an answer of librdkafka's own thread
-/// (`poll_loop::leave` says when, and avoids it).
-const LEAVE_LIMIT: Duration = Duration::from_secs(5);
-
 use self::group::Group;
 use self::poll_loop::PollLoop;
 use self::shared::{Positions, QueueLimits, Shared};
@@ -69,6 +64,11 @@ impl ConsumerConfig {
         }
     }
 }
+
+/// How long leaving the group may take, once handlers are done or their time is up. A few hundred ms are
+/// usual; a close that meets a rebalance can wait for ever for an answer of librdkafka's own thread
+/// (`poll_loop::leave` says when, and avoids it).
+const LEAVE_LIMIT: Duration = Duration::from_secs(5);
 
 /// Why a consumer cannot start.
 #[derive(Debug, thiserror::Error)]

@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 
 use crate::admin::AdminError;
-use crate::position::{GroupPosition, Noted};
+use crate::position::{GroupPosition, NotedOffset};
 use crate::{KafkaConfig, topics};
 
 const RUNNING: &str = "replaying since ";
@@ -72,7 +72,7 @@ impl DeadLetterPosition {
         let note = since_ms.map_or_else(String::new, |since_ms| format!("{RUNNING}{since_ms}"));
         let noted = position.offsets.iter().map(|(&partition, &offset)| {
             let note = note.clone();
-            (partition, Noted { offset, note })
+            (partition, NotedOffset { offset, note })
         });
         self.position.commit(&noted.collect()).await
     }

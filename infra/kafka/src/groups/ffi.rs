@@ -15,14 +15,14 @@ use rdkafka::client::{Client, ClientContext};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
 use super::{COORDINATOR_TIMEOUT, TopicPartition};
-use crate::position::Noted;
+use crate::position::NotedOffset;
 
 /// How much longer than a request the wait for its answer is: librdkafka answers a request that timed out
 /// itself.
 const GRACE: Duration = Duration::from_secs(1);
 
 /// Offsets by partition, in no order.
-type Offsets = Vec<(TopicPartition, Noted)>;
+type Offsets = Vec<(TopicPartition, NotedOffset)>;
 
 /// What each of `groups` has committed, by topic and partition; a group that has not is empty.
 pub(super) fn committed<C: ClientContext>(
@@ -239,7 +239,7 @@ unsafe fn partitions(list: *const sys::rd_kafka_topic_partition_list_t) -> Offse
         let count = usize::try_from((*list).cnt).unwrap_or(0);
         let of = |element: &sys::rd_kafka_topic_partition_t| {
             let note = slice(element.metadata.cast::<u8>(), element.metadata_size);
-            let noted = Noted {
+            let noted = NotedOffset {
                 offset: element.offset,
                 note: String::from_utf8_lossy(note).into_owned(),
             };

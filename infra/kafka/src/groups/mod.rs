@@ -18,7 +18,7 @@ use tokio::time::timeout;
 use self::described::described;
 pub use self::described::{DescribedGroup, GroupMember};
 use crate::admin::{Admin, AdminError, REQUEST_TIMEOUT, blocking, failed, options};
-use crate::position::{Noted, commit};
+use crate::position::{NotedOffset, commit};
 
 /// Full name of a topic, and the number of a partition.
 pub type TopicPartition = (String, i32);
@@ -110,12 +110,12 @@ impl Admin {
     pub async fn committed(
         &self,
         groups: &[String],
-    ) -> Result<BTreeMap<String, BTreeMap<TopicPartition, Noted>>, AdminError> {
+    ) -> Result<BTreeMap<String, BTreeMap<TopicPartition, NotedOffset>>, AdminError> {
         // Not the admin client: where a coordinator has moved, librdkafka (2.12, `rd_kafka_handle_OffsetFetch`)
         // tells the client's own group, and ends the process by a null pointer where the client has none.
         let names = names(groups)?;
         let idle = || {
-            let idle = self.of_coordinators.lock();
+            let idle = self.coordinator_client.lock();
             idle.unwrap_or_else(PoisonError::into_inner)
         };
         let action = "read the offsets of the groups";

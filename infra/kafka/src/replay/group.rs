@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::Span;
-use crate::position::{GroupPosition, Noted};
+use crate::position::{GroupPosition, NotedOffset};
 use crate::{Admin, AdminError, KafkaConfig};
 
 /// What brokers take as a note (`offset.metadata.max.bytes`), some room left.
@@ -157,7 +157,7 @@ impl ReplayGroup {
 fn write(
     note: &ReplayNote,
     spans: &BTreeMap<i32, Span>,
-) -> Result<BTreeMap<i32, Noted>, ReplayGroupError> {
+) -> Result<BTreeMap<i32, NotedOffset>, ReplayGroupError> {
     let first = spans.keys().next().copied();
     let noted = |(&partition, span): (&i32, &Span)| {
         let told = PartitionNote {
@@ -171,12 +171,12 @@ fn write(
             return Err(ReplayGroupError::TooLong { bytes: note.len() });
         }
         let offset = span.next;
-        Ok((partition, Noted { offset, note }))
+        Ok((partition, NotedOffset { offset, note }))
     };
     spans.iter().map(noted).collect()
 }
 
-fn read(committed: &BTreeMap<i32, Noted>) -> Option<(ReplayNote, BTreeMap<i32, Span>)> {
+fn read(committed: &BTreeMap<i32, NotedOffset>) -> Option<(ReplayNote, BTreeMap<i32, Span>)> {
     let mut replay = None;
     let mut spans = BTreeMap::new();
     for (&partition, noted) in committed {
@@ -218,7 +218,7 @@ mod tests {
     #[test]
     fn what_no_replay_wrote_is_not_taken_for_one() {
         for note in ["", "somebody's", "{}", r#"{"start":0,"end":9}"#] {
-            let noted = Noted {
+            let noted = NotedOffset {
                 offset: 3,
                 note: note.to_owned(),
             };
