@@ -8,6 +8,7 @@ use millrace_kafka::KafkaConfig;
 use serde_json::json;
 
 use super::member::Member;
+use super::process_group::ProcessGroup;
 use super::{
     IndexPlace, ProfilesPlace, Target, common_config, free_port, group, program, session_options,
 };
@@ -30,7 +31,15 @@ pub fn start(binary: &Path, folder: &Path, store: &ObjectServer) -> anyhow::Resu
     config["broker"] = json!({ "listen": format!("127.0.0.1:{broker}") });
     config["kafka"] = json!({ "librdkafka_options": session_options() });
     config["uploads"] = json!({ "folders": [watched] });
-    let up = program(binary, folder, Role::Up.name(), &["up"], &config)?;
+    let processes = ProcessGroup::begin(folder)?;
+    let up = program(
+        binary,
+        folder,
+        Role::Up.name(),
+        &["up"],
+        &config,
+        processes.id(),
+    )?;
     let kafka = KafkaConfig {
         bootstrap: format!("127.0.0.1:{broker}"),
         client_id: "judge".to_owned(),
@@ -56,5 +65,6 @@ pub fn start(binary: &Path, folder: &Path, store: &ObjectServer) -> anyhow::Resu
         search_proxy: None,
         reconcile: None,
         watched,
+        processes,
     })
 }

@@ -10,6 +10,10 @@ use tokio::process::Command;
 
 const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../infra/servers/servers");
 const SHARED: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../infra/servers/.servers");
+/// In the folder of a run.
+const SERVERS: &str = "servers";
+/// There too.
+pub(super) const PID_FILE: &str = "servers/kafka/pid";
 const GONE_LIMIT: Duration = Duration::from_secs(20);
 
 /// A running Kafka; killed when dropped.
@@ -23,20 +27,19 @@ pub struct KafkaServer {
 }
 
 impl KafkaServer {
-    /// Starts it on `port`. For each pair of `relayed` it listens on the first port too, and tells
+    /// Starts it on `port`, for the run in `folder`. For each pair of `relayed` it listens on the first port too, and tells
     /// clients who come there to come to the second one: a relay in front of the first.
     ///
     /// # Errors
     /// It can't be installed or started.
     pub async fn start(folder: &Path, port: u16, relayed: &[(u16, u16)]) -> anyhow::Result<Self> {
-        let folder = folder.join("servers");
-        copy_installation(&folder).await?;
+        copy_installation(&folder.join(SERVERS)).await?;
         let pairs: Vec<String> = relayed
             .iter()
             .map(|(listen, told)| format!("{listen}:{told}"))
             .collect();
         let server = Self {
-            folder,
+            folder: folder.to_owned(),
             port,
             relayed: pairs.join(" "),
             killing: tokio::sync::Mutex::default(),
@@ -92,7 +95,7 @@ impl KafkaServer {
     async fn launch(&self) -> anyhow::Result<()> {
         let output = Command::new(SCRIPT)
             .args(["start", "kafka"])
-            .env("SERVERS_DIR", &self.folder)
+            .env("SERVERS_DIR", self.folder.join(SERVERS))
             .env("KAFKA_PORT", self.port.to_string())
             .env("KAFKA_RELAYED", &self.relayed)
             .env("KAFKA_HEAP", "384m")
@@ -110,7 +113,7 @@ impl KafkaServer {
 
     /// Its pid, while it runs: a recycled pid has not our folder on its command line.
     fn pid(&self) -> Option<Pid> {
-        let text = std::fs::read_to_string(self.folder.join("kafka/pid")).ok()?;
+        let text = std::fs::read_to_string(self.folder.join(PID_FILE)).ok()?;
         let number: i32 = text.trim().parse().ok()?;
         let command = std::fs::read(format!("/proc/{number}/cmdline")).ok()?;
         let ours = self.folder.to_str()?.as_bytes();

@@ -15,6 +15,7 @@ use tokio::process::{Child, Command};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 
+use super::process_group::ProcessGroupId;
 use crate::schedule::Role;
 
 /// Who ends by itself is started again after this time.
@@ -31,6 +32,8 @@ pub struct Program {
     pub arguments: Vec<String>,
     /// Current folder of the process; its log goes there too.
     pub folder: PathBuf,
+    /// Where it is started.
+    pub group: ProcessGroupId,
 }
 
 /// How a process left after SIGTERM.
@@ -311,6 +314,7 @@ fn spawn(program: &Program, log: &Path, is_ready: &watch::Sender<bool>) -> anyho
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(log)
+        .process_group(program.group.0)
         .kill_on_drop(true)
         .spawn()
         .with_context(|| format!("can't start {}", program.binary.display()))?;

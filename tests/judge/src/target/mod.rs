@@ -3,6 +3,7 @@
 pub mod embedded;
 pub mod kafka_server;
 pub mod member;
+pub mod process_group;
 pub mod real;
 
 use std::collections::BTreeMap;
@@ -16,6 +17,7 @@ use serde_json::{Value, json};
 
 use self::kafka_server::KafkaServer;
 use self::member::{Member, Program};
+use self::process_group::{ProcessGroup, ProcessGroupId};
 use crate::faults::relay::Relay;
 use crate::faults::search_proxy::SearchProxy;
 use crate::object_server::{BUCKET, ObjectServer};
@@ -84,6 +86,8 @@ pub struct Target {
     pub reconcile: Option<Program>,
     /// The watched folder.
     pub watched: PathBuf,
+    /// Last, so that it is dropped last: what has not ended by then is killed.
+    pub processes: ProcessGroup,
 }
 
 impl Target {
@@ -169,6 +173,7 @@ fn program(
     name: &str,
     subcommand: &[&str],
     config: &Value,
+    group: ProcessGroupId,
 ) -> anyhow::Result<Program> {
     let file = folder.join(format!("{name}.toml"));
     std::fs::write(&file, toml::to_string(config)?)
@@ -184,6 +189,7 @@ fn program(
         binary: binary.to_owned(),
         arguments,
         folder: folder.to_owned(),
+        group,
     })
 }
 

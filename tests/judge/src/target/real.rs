@@ -18,6 +18,7 @@ use serde_json::{Value, json};
 
 use super::kafka_server::KafkaServer;
 use super::member::Member;
+use super::process_group::ProcessGroup;
 use super::{
     IndexPlace, ProfilesPlace, Target, common_config, free_port, group, program, session_options,
 };
@@ -44,6 +45,7 @@ pub async fn start(
     let name = millrace_servers::unique_name("judge");
     let watched = folder.join("watched");
     std::fs::create_dir_all(&watched).context("can't make the watched folder")?;
+    let processes = ProcessGroup::begin(folder)?;
     let port = kafka_port()?;
     let relayed = [Role::Vectorizer1, Role::Joiner1];
     let listeners = [(free_port()?, free_port()?), (free_port()?, free_port()?)];
@@ -108,7 +110,15 @@ pub async fn start(
         let api = free_port()?;
         let bootstrap = bootstraps.get(&role).copied().unwrap_or(port);
         let config = config(role.name(), api, bootstrap);
-        let program = program(binary, folder, role.name(), &["run", subcommand], &config)?;
+        let subcommand = ["run", subcommand];
+        let program = program(
+            binary,
+            folder,
+            role.name(),
+            &subcommand,
+            &config,
+            processes.id(),
+        )?;
         members.insert(role, Member::start(role, program)?);
         apis.insert(role, format!("http://127.0.0.1:{api}"));
     }
@@ -118,6 +128,7 @@ pub async fn start(
         "reconcile",
         &["reconcile", "--repair"],
         &config("reconcile", free_port()?, port),
+        processes.id(),
     )?;
     Ok(Target {
         kind: TargetKind::Real,
@@ -143,6 +154,7 @@ pub async fn start(
         search_proxy: Some(proxy),
         reconcile: Some(reconcile),
         watched,
+        processes,
     })
 }
 

@@ -30,6 +30,7 @@ pub(super) async fn reconcile(
             .arg(&root)
             .current_dir(&reconcile.folder)
             .stdin(Stdio::null())
+            .process_group(reconcile.group.0)
             .kill_on_drop(true)
             .output();
         let output = tokio::time::timeout(LIMIT, output)

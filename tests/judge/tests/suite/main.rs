@@ -4,6 +4,7 @@
 
 mod embedded;
 mod mutations;
+mod process_group;
 mod real;
 
 use std::path::Path;
