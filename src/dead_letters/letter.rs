@@ -3,13 +3,13 @@
 use millrace_kafka::ScannedLetter;
 use serde_json::{Value, json};
 
-use crate::records;
+use crate::records::{Decoded, Raw};
 
 /// All that is known of a letter: the reason, the original decoded as far as that is possible, its bytes
 /// in base64, and what was done with it.
 pub fn describe(scanned: &ScannedLetter) -> Value {
     let letter = &scanned.letter;
-    let decoded = records::describe(&letter.original);
+    let decoded = Decoded::of(&letter.original);
     let resolved = scanned.resolved.as_ref().map(|resolved| {
         json!({
             "resolution": resolved.resolution,
@@ -35,11 +35,11 @@ pub fn describe(scanned: &ScannedLetter) -> Value {
         "pipeline": letter.pipeline,
         "version": letter.version,
         "resolved": resolved,
-        "timestamp_ms": decoded["timestamp_ms"],
-        "key": decoded["key"],
-        "headers": decoded["headers"],
-        "value": decoded["value"],
-        "raw": records::raw(&letter.original),
+        "timestamp_ms": decoded.timestamp_ms,
+        "key": decoded.key,
+        "headers": decoded.headers,
+        "value": decoded.value,
+        "raw": Raw::of(&letter.original),
     })
 }
 

@@ -1,50 +1,90 @@
 //! Records as people and programs read them.
 
-use base64::Engine as _;
+use std::borrow::Cow;
+
+use base64::display::Base64Display;
 use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
 use millrace_kafka::Record;
+use serde::{Serialize, Serializer};
 use serde_json::{Value, json};
 
 use crate::output::printable;
 
-/// A record with its value decoded where its framing and schema are known.
-pub fn describe(record: &Record) -> Value {
-    let headers: Vec<Value> = record
-        .headers
-        .iter()
-        .map(|(name, value)| {
-            json!([
-                name,
-                value
-                    .as_deref()
-                    .map(|value| String::from_utf8_lossy(value).into_owned())
-            ])
-        })
-        .collect();
-    json!({
-        "topic": record.topic,
-        "partition": record.partition,
-        "offset": record.offset,
-        "timestamp_ms": record.timestamp_ms,
-        "key": record.key_text(),
-        "headers": headers,
-        "value": record.value.as_deref().map(decoded),
-    })
+/// A record with its value decoded where its framing and schema are known. Bytes that are no text are
+/// replaced: [`Raw`] has them.
+#[derive(Debug, Serialize)]
+pub struct Decoded<'a> {
+    /// The topic's full name.
+    pub topic: &'a str,
+    /// The partition.
+    pub partition: i32,
+    /// Its place there.
+    pub offset: i64,
+    /// When it was published, ms since 1970.
+    pub timestamp_ms: Option<i64>,
+    /// Its key, as text.
+    pub key: Option<Cow<'a, str>>,
+    /// Its headers, as text.
+    pub headers: Vec<(&'a str, Option<Cow<'a, str>>)>,
+    /// Its value, as [`decoded`] has it.
+    pub value: Option<Value>,
 }
 
-/// Key, value and headers byte for byte, in base64; null where there is none.
-pub fn raw(record: &Record) -> Value {
-    let encode = |bytes: Option<&[u8]>| bytes.map(|bytes| STANDARD.encode(bytes));
-    let headers: Vec<Value> = record
-        .headers
-        .iter()
-        .map(|(name, value)| json!([name, encode(value.as_deref())]))
-        .collect();
-    json!({
-        "key": encode(record.key.as_deref()),
-        "value": encode(record.value.as_deref()),
-        "headers": headers,
-    })
+impl<'a> Decoded<'a> {
+    /// Decodes it.
+    pub fn of(record: &'a Record) -> Self {
+        let header =
+            |(name, value): &'a (String, Option<Bytes>)| (name.as_str(), text_of(value.as_ref()));
+        Self {
+            topic: &record.topic,
+            partition: record.partition,
+            offset: record.offset,
+            timestamp_ms: record.timestamp_ms,
+            key: text_of(record.key.as_ref()),
+            headers: record.headers.iter().map(header).collect(),
+            value: record.value.as_deref().map(decoded),
+        }
+    }
+}
+
+/// Key, value and headers of a record byte for byte, in base64; null where there is none.
+#[derive(Debug, Serialize)]
+pub struct Raw<'a> {
+    key: Option<Base64<'a>>,
+    value: Option<Base64<'a>>,
+    headers: Vec<(&'a str, Option<Base64<'a>>)>,
+}
+
+impl<'a> Raw<'a> {
+    /// Of this record.
+    pub fn of(record: &'a Record) -> Self {
+        let header =
+            |(name, value): &'a (String, Option<Bytes>)| (name.as_str(), base64_of(value.as_ref()));
+        Self {
+            key: base64_of(record.key.as_ref()),
+            value: base64_of(record.value.as_ref()),
+            headers: record.headers.iter().map(header).collect(),
+        }
+    }
+}
+
+/// Written as base64 without being held as such.
+#[derive(Debug)]
+struct Base64<'a>(&'a [u8]);
+
+impl Serialize for Base64<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(&Base64Display::new(self.0, &STANDARD))
+    }
+}
+
+fn text_of(bytes: Option<&Bytes>) -> Option<Cow<'_, str>> {
+    bytes.map(|bytes| String::from_utf8_lossy(bytes))
+}
+
+fn base64_of(bytes: Option<&Bytes>) -> Option<Base64<'_>> {
+    bytes.map(|bytes| Base64(bytes))
 }
 
 /// The value as JSON: decoded, or as text, or its length and why it can't be read.
@@ -59,15 +99,16 @@ pub fn decoded(value: &[u8]) -> Value {
 }
 
 /// A record for people.
-pub fn text(record: &Value) -> String {
-    let mut value = record["value"].clone();
+pub fn text(record: &Record) -> String {
+    let decoded = Decoded::of(record);
+    let mut value = decoded.value.unwrap_or_default();
     shorten(&mut value);
     format!(
         "{}/{} @ {}  key {}\n  {}",
-        record["topic"].as_str().unwrap_or_default(),
-        record["partition"],
-        record["offset"],
-        printable(record["key"].as_str().unwrap_or("–")),
+        decoded.topic,
+        decoded.partition,
+        decoded.offset,
+        printable(decoded.key.as_deref().unwrap_or("–")),
         printable(&value.to_string()),
     )
 }

@@ -7,5 +7,5 @@ pub mod paging;
 mod place;
 
 pub use self::chosen::{Choice, Chosen};
-pub use self::decode::{decoded, describe, raw, text};
+pub use self::decode::{Decoded, Raw, decoded, text};
 pub use self::place::Place;

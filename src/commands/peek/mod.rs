@@ -6,15 +6,15 @@ use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
 
 use anyhow::ensure;
-use millrace_kafka::ReadUntil;
-use serde_json::{Value, json};
+use millrace_kafka::{ReadUntil, Record};
+use serde_json::json;
 
 use self::format::Format;
 use crate::cli::UsageError;
 use crate::config::Config;
 use crate::keys::KeyPrefixes;
 use crate::output::Output;
-use crate::records::{self, Choice, Chosen, Place};
+use crate::records::{self, Choice, Chosen, Decoded, Place};
 use crate::session::TopicsSession;
 use crate::topic_name::full_name;
 
@@ -76,10 +76,11 @@ async fn show(args: &Args, session: &TopicsSession, output: Output) -> anyhow::R
     }
     let mut chosen = choose(args, session).await?;
     if output.is_json() && !args.follow {
-        let mut records: Vec<Value> = Vec::new();
+        let mut records: Vec<Record> = Vec::new();
         while let Some(record) = chosen.next().await? {
-            records.push(records::describe(&record));
+            records.push(record);
         }
+        let records: Vec<Decoded> = records.iter().map(Decoded::of).collect();
         return output.result(&json!({ "records": records }), String::new);
     }
     let mut shown = false;
@@ -101,8 +102,10 @@ async fn show(args: &Args, session: &TopicsSession, output: Output) -> anyhow::R
                     break;
                 }
             }
-            None if output.is_json() => output.line(&records::describe(&record).to_string())?,
-            None => output.line(&records::text(&records::describe(&record)))?,
+            None if output.is_json() => {
+                output.line(&serde_json::to_string(&Decoded::of(&record))?)?;
+            }
+            None => output.line(&records::text(&record))?,
         }
     }
     if !shown && !args.follow && args.format.is_none() {

@@ -27,6 +27,12 @@ pub struct Begun {
     pub resumed: bool,
 }
 
+/// How far a replay was at a moment.
+pub struct Position {
+    note: ReplayNote,
+    spans: BTreeMap<i32, Span>,
+}
+
 impl Begun {
     /// Reads where the replay was, or which offsets are there. Changes nothing.
     ///
@@ -100,13 +106,26 @@ impl Begun {
         }
     }
 
-    /// Commits how far it is.
+    /// How far it is now.
+    pub fn position(&self) -> Position {
+        Position {
+            note: self.note.clone(),
+            spans: self.spans.clone(),
+        }
+    }
+
+    /// Commits that it was so far, once all that was written before stays; `file_bytes` of a file.
     ///
     /// # Errors
     /// The brokers don't take it.
-    pub async fn commit(&self) -> anyhow::Result<()> {
+    pub async fn commit(
+        &self,
+        mut position: Position,
+        file_bytes: Option<u64>,
+    ) -> anyhow::Result<()> {
+        position.note.file_bytes = file_bytes;
         if let Some(group) = &self.group {
-            group.save(&self.note, &self.spans).await?;
+            group.save(&position.note, &position.spans).await?;
         }
         Ok(())
     }

@@ -227,8 +227,8 @@ impl Order<'_> {
             begun.forget().await?;
         }
         // The ends and arguments are kept before anything is written.
-        begun.note.file_bytes = sink.settle().await?;
-        begun.commit().await?;
+        let file_bytes = sink.settle().await?.settled().await?;
+        begun.commit(begun.position(), file_bytes).await?;
         let stop = CancellationToken::new();
         let mut signals = stop::signals()?;
         let filter = Filter::new(&self.args.filter, begun.note.from_ms, begun.note.to_ms);

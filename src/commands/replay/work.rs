@@ -1,4 +1,5 @@
-//! Writing what is read, and keeping how far that is: write, settle, commit.
+//! Writing what is read, and keeping how far that is: write, settle, commit. While what was written
+//! settles, more is.
 
 use std::time::{Duration, Instant};
 
@@ -6,14 +7,15 @@ use indicatif::ProgressBar;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use super::begin::Begun;
+use super::begin::{Begun, Position};
 use super::pace::Pace;
 use super::read::{Batch, Reading};
-use super::sink::Sink;
+use super::sink::{Settling, Sink};
 use super::survey::Survey;
 use crate::refusals::{Refused, keep_first};
 
-/// How often the position is committed. A kill repeats at most what came behind it.
+/// How often what was written is made to settle, and the position before it is committed then. A kill
+/// repeats at most what came behind it.
 const COMMIT_EVERY: Duration = Duration::from_secs(1);
 
 /// How writing ended.
@@ -87,6 +89,7 @@ impl Work<'_> {
             sink,
             run,
             bar,
+            settling: None,
         };
         // One batch waits while another is written: reading and writing overlap, and memory stays small.
         let (sender, receiver) = mpsc::channel(1);
@@ -104,21 +107,28 @@ struct Writing<'a> {
     sink: &'a mut Sink,
     run: &'a mut Run,
     bar: &'a ProgressBar,
+    /// What is on its way to staying, and where the replay was then.
+    settling: Option<(Settling, Position)>,
 }
 
 impl Writing<'_> {
     async fn run(&mut self, mut batches: mpsc::Receiver<Batch>) -> anyhow::Result<()> {
-        let mut last_commit = Instant::now();
+        let mut last_settled = Instant::now();
         while let Some(batch) = batches.recv().await {
             // Nothing is committed behind a write that failed: how much of it is written is not known.
             if self.batch(batch).await? {
                 break;
             }
-            if last_commit.elapsed() >= COMMIT_EVERY {
+            if self.settling.is_none() && last_settled.elapsed() >= COMMIT_EVERY {
+                self.settle().await?;
+                last_settled = Instant::now();
+            }
+            if matches!(&self.settling, Some((settling, _)) if settling.is_settled()) {
                 self.commit().await?;
-                last_commit = Instant::now();
             }
         }
+        self.commit().await?;
+        self.settle().await?;
         self.commit().await
     }
 
@@ -153,8 +163,18 @@ impl Writing<'_> {
         Ok(false)
     }
 
+    async fn settle(&mut self) -> anyhow::Result<()> {
+        let position = self.begun.position();
+        self.settling = Some((self.sink.settle().await?, position));
+        Ok(())
+    }
+
+    /// Commits what was told to settle, once it has.
     async fn commit(&mut self) -> anyhow::Result<()> {
-        self.begun.note.file_bytes = self.sink.settle().await?;
-        self.begun.commit().await
+        if let Some((settling, position)) = self.settling.take() {
+            let file_bytes = settling.settled().await?;
+            self.begun.commit(position, file_bytes).await?;
+        }
+        Ok(())
     }
 }

@@ -13,7 +13,7 @@ use flate2::Compression;
 use flate2::write::GzEncoder;
 use millrace_kafka::Record;
 
-use super::{Written, lines, size};
+use super::{Settling, Written, lines, size};
 use crate::output::refuse_existing;
 
 /// Writes a file.
@@ -126,15 +126,23 @@ impl FileSink {
         Ok(written)
     }
 
-    /// Makes durable what was written; tells how much that is.
+    /// Begins to make durable what was written, while more is.
     ///
     /// # Errors
     /// The disk refuses it.
-    pub async fn settle(&mut self) -> anyhow::Result<u64> {
+    pub async fn settle(&mut self) -> anyhow::Result<Settling> {
         if self.out.is_none() {
-            return Ok(std::fs::metadata(&self.path)?.len());
+            let length = std::fs::metadata(&self.path)?.len();
+            return Ok(Settling::Settled(Some(length)));
         }
-        self.beside(Out::settle).await
+        let (file, length) = self.beside(Out::settle).await?;
+        let staging = self.staging.clone();
+        let syncing = tokio::task::spawn_blocking(move || {
+            let synced = file.sync_data();
+            synced.with_context(|| format!("can't write {}", staging.display()))?;
+            Ok(length)
+        });
+        Ok(Settling::Syncing(syncing))
     }
 
     async fn beside<T: Send + 'static>(
@@ -186,7 +194,8 @@ impl Out {
         Ok(())
     }
 
-    fn settle(&mut self) -> std::io::Result<u64> {
+    /// The file with all that was written, to be synced, and its length.
+    fn settle(&mut self) -> std::io::Result<(File, u64)> {
         if self.is_compressed && self.file.get_ref().metadata()?.len() == 0 {
             // No bytes at all are no compressed file.
             self.member.get_or_insert_with(new_member);
@@ -196,8 +205,7 @@ impl Out {
         }
         self.file.flush()?;
         let file = self.file.get_ref();
-        file.sync_data()?;
-        Ok(file.metadata()?.len())
+        Ok((file.try_clone()?, file.metadata()?.len()))
     }
 }
 
@@ -260,6 +268,11 @@ mod tests {
         text.lines().map(offset).collect()
     }
 
+    async fn settled(sink: &mut FileSink) -> u64 {
+        let settling = sink.settle().await.unwrap();
+        settling.settled().await.unwrap().unwrap()
+    }
+
     #[tokio::test]
     async fn what_was_not_committed_is_written_once() {
         for name in ["out.jsonl", "out.jsonl.gz"] {
@@ -267,10 +280,10 @@ mod tests {
             let path = folder.path().join(name);
             let mut sink = FileSink::create(&path, "r", false).unwrap();
             sink.write(records(0..3)).await.unwrap();
-            let length = sink.settle().await.unwrap();
+            let length = settled(&mut sink).await;
             // Cut off behind a commit.
             sink.write(records(3..9)).await.unwrap();
-            sink.settle().await.unwrap();
+            settled(&mut sink).await;
             let second = FileSink::resume(&path, "r", false, length, false);
             assert!(second.is_err(), "one at a time");
             drop(sink);
@@ -278,12 +291,12 @@ mod tests {
 
             let mut sink = FileSink::resume(&path, "r", false, length, false).unwrap();
             sink.write(records(3..5)).await.unwrap();
-            let length = sink.settle().await.unwrap();
+            let length = settled(&mut sink).await;
             sink.finish().unwrap();
             assert_eq!(offsets(&path), [0, 1, 2, 3, 4]);
             // Cut off before its end was noted.
             let mut sink = FileSink::resume(&path, "r", false, length, true).unwrap();
-            assert_eq!(sink.settle().await.unwrap(), length);
+            assert_eq!(settled(&mut sink).await, length);
             sink.finish().unwrap();
             assert_eq!(offsets(&path).len(), 5);
             assert!(
@@ -299,7 +312,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("empty.jsonl.gz");
         let mut sink = FileSink::create(&path, "r", false).unwrap();
-        sink.settle().await.unwrap();
+        settled(&mut sink).await;
         sink.finish().unwrap();
         assert!(offsets(&path).is_empty());
         assert!(std::fs::metadata(&path).unwrap().len() > 0, "gzip reads it");

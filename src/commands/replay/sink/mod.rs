@@ -1,5 +1,5 @@
-//! Writing records where they go. What [`Sink::settle`] has told is written for good: only then may the
-//! position be committed.
+//! Writing records where they go. What is [`Settling`] is written for good once it is settled: only then may
+//! the position be committed.
 
 mod file;
 mod stdout;
@@ -7,13 +7,15 @@ mod topic;
 
 use std::path::Path;
 
+use anyhow::Context as _;
 use millrace_kafka::Record;
-use serde_json::Value;
+use serde::Serialize;
+use tokio::task::JoinHandle;
 
 pub use self::file::FileSink;
 pub use self::stdout::StdoutSink;
 pub use self::topic::TopicSink;
-use crate::records;
+use crate::records::{Decoded, Raw};
 use crate::refusals::Refused;
 
 /// Writes records.
@@ -39,6 +41,35 @@ pub struct Written {
     pub is_enough: bool,
 }
 
+/// What was written up to a moment, on its way to staying. More may be written meanwhile.
+pub enum Settling {
+    /// It stays; of a file also how long that is, bytes.
+    Settled(Option<u64>),
+    /// A file of this length is being synced.
+    Syncing(JoinHandle<anyhow::Result<u64>>),
+}
+
+impl Settling {
+    /// Whether [`settled`](Self::settled) has not to wait.
+    pub fn is_settled(&self) -> bool {
+        match self {
+            Self::Settled(_) => true,
+            Self::Syncing(syncing) => syncing.is_finished(),
+        }
+    }
+
+    /// Waits until it stays; of a file tells how long that is, bytes.
+    ///
+    /// # Errors
+    /// The disk refused it.
+    pub async fn settled(self) -> anyhow::Result<Option<u64>> {
+        match self {
+            Self::Settled(length) => Ok(length),
+            Self::Syncing(syncing) => Ok(Some(syncing.await.context("syncing was cut off")??)),
+        }
+    }
+}
+
 impl Sink {
     /// Writes records, in order.
     ///
@@ -55,16 +86,16 @@ impl Sink {
         }
     }
 
-    /// Sees to it that all that was written stays; of a file also tells how long it is.
+    /// Begins to see to it that all that was written so far stays.
     ///
     /// # Errors
-    /// That is not sure.
-    pub async fn settle(&mut self) -> anyhow::Result<Option<u64>> {
+    /// It does not.
+    pub async fn settle(&mut self) -> anyhow::Result<Settling> {
         match self {
             // Acknowledged already.
-            Self::Topic(_) => Ok(None),
-            Self::File(sink) => sink.settle().await.map(Some),
-            Self::Stdout(sink) => sink.flush().map(|()| None),
+            Self::Topic(_) => Ok(Settling::Settled(None)),
+            Self::File(sink) => sink.settle().await,
+            Self::Stdout(sink) => sink.flush().map(|()| Settling::Settled(None)),
         }
     }
 
@@ -96,16 +127,21 @@ fn size(records: &[Record]) -> u64 {
 }
 
 /// A record as a line has it: decoded as far as that is possible, and its bytes in base64.
-fn line(record: &Record) -> Value {
-    let mut line = records::describe(record);
-    line["raw"] = records::raw(record);
-    line
+#[derive(Serialize)]
+struct Line<'a> {
+    #[serde(flatten)]
+    decoded: Decoded<'a>,
+    raw: Raw<'a>,
 }
 
 /// Appends records as lines of JSON.
 fn lines(records: &[Record], out: &mut Vec<u8>) -> std::io::Result<()> {
     for record in records {
-        serde_json::to_writer(&mut *out, &line(record))?;
+        let line = Line {
+            decoded: Decoded::of(record),
+            raw: Raw::of(record),
+        };
+        serde_json::to_writer(&mut *out, &line)?;
         out.push(b'\n');
     }
     Ok(())
@@ -116,7 +152,7 @@ mod tests {
     use base64::Engine as _;
     use base64::engine::general_purpose::STANDARD;
     use bytes::Bytes;
-    use serde_json::json;
+    use serde_json::{Value, json};
 
     use super::*;
 
