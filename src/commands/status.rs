@@ -12,9 +12,9 @@ use serde::Serialize;
 
 use crate::api::records::DocumentHeader;
 use crate::config::Config;
-use crate::output::{Output, counted};
+use crate::output::{Output, counted, time};
 use crate::session::Session;
-use crate::stack::Needs;
+use crate::stack::{Needs, vectorizer_group};
 
 /// Tell what became of a document: its last outcome and what the index holds.
 #[derive(Debug, clap::Args)]
@@ -31,6 +31,21 @@ struct Status {
     outcome: Option<String>,
     last: Option<DocumentOutcome>,
     indexed: Option<DocumentHeader>,
+    waiting: Option<Waiting>,
+}
+
+/// The newest notice of a document that has no outcome yet.
+#[derive(Debug, Serialize)]
+struct Waiting {
+    topic: String,
+    partition: i32,
+    offset: i64,
+    /// When it was published, ms since 1970.
+    since_ms: Option<i64>,
+    /// Records that the vectorizer has to do before it, its partition's.
+    before: i64,
+    /// Whether a vectorizer has the partition.
+    is_read: bool,
 }
 
 pub async fn run(args: Args, config: Config, output: Output) -> anyhow::Result<ExitCode> {
@@ -40,17 +55,19 @@ pub async fn run(args: Args, config: Config, output: Output) -> anyhow::Result<E
     let found = async {
         let headers = session.api.headers(std::slice::from_ref(&doc_id)).await?;
         let last = last_outcome(&session, &uri).await?;
-        anyhow::Ok((headers.into_iter().next().flatten(), last))
+        let waiting = waiting(&session, &uri, last.as_ref()).await?;
+        anyhow::Ok((headers.into_iter().next().flatten(), last, waiting))
     }
     .await;
     session.close().await;
-    let (indexed, last) = found?;
+    let (indexed, last, waiting) = found?;
     let status = Status {
         outcome: last.as_ref().map(|last| last.outcome.to_string()),
         uri,
         doc_id,
         last,
         indexed,
+        waiting,
     };
     output.result(&status, || text(&status))?;
     Ok(ExitCode::SUCCESS)
@@ -97,11 +114,65 @@ async fn last_outcome(session: &Session, uri: &str) -> anyhow::Result<Option<Doc
     Ok(last)
 }
 
+/// The newest notice of this URI that the vectorizer has not come to. It reads what the group has not
+/// done of one partition, which is its lag.
+async fn waiting(
+    session: &Session,
+    uri: &str,
+    last: Option<&DocumentOutcome>,
+) -> anyhow::Result<Option<Waiting>> {
+    let kafka = &session.kafka;
+    let admin = millrace_kafka::Admin::connect(kafka)?;
+    let topic = kafka.topic(topics::DOCUMENTS);
+    let info = session.api.info().await?;
+    let index = info.index["writes"].as_str().unwrap_or_default();
+    let group = vectorizer_group(kafka, index);
+    let lags = admin
+        .group_lag(&group, std::slice::from_ref(&topic))
+        .await?;
+    let count = i32::try_from(lags.len()).context("more partitions than Kafka allows")?;
+    let partition = java_partition(uri.as_bytes(), count);
+    let Some(lag) = lags.iter().find(|lag| lag.partition == partition) else {
+        return Ok(None);
+    };
+    let from = ReadFrom::Offsets([(partition, lag.current)].into());
+    let mut reader = TopicReader::open(kafka, &topic, &from, ReadUntil::PresentEnd).await?;
+    // Ones behind the first unfinished record may be done already.
+    let is_done = |offset| {
+        last.is_some_and(|last| {
+            let origin = &last.origin;
+            origin.topic == topic && origin.partition == partition && origin.offset >= offset
+        })
+    };
+    let mut waiting = None;
+    while let Some(record) = reader.next().await {
+        let record = record?;
+        if record.key.as_deref() == Some(uri.as_bytes()) && !is_done(record.offset) {
+            waiting = Some((record.offset, record.timestamp_ms));
+        }
+    }
+    let Some((offset, since_ms)) = waiting else {
+        return Ok(None);
+    };
+    let groups = admin.describe_groups(&[group]).await?;
+    let members = groups.iter().flat_map(|group| &group.members);
+    let mut assigned = members.flat_map(|member| &member.assigned);
+    Ok(Some(Waiting {
+        is_read: assigned.any(|it| *it == (topic.clone(), partition)),
+        topic,
+        partition,
+        offset,
+        since_ms,
+        before: offset - lag.current,
+    }))
+}
+
 fn text(status: &Status) -> String {
     let mut lines = vec![status.uri.clone()];
     match &status.last {
+        None if status.waiting.is_some() => {}
         None => lines.push(
-            "  no outcome: it was never noticed, is still waiting (`millrace lag`), or the topic's retention has passed".to_owned(),
+            "  no outcome: it was never noticed, or the topic's retention has passed".to_owned(),
         ),
         Some(last) => {
             lines.push(format!(
@@ -120,6 +191,21 @@ fn text(status: &Status) -> String {
                 lines.push(format!("  {error}: {message}"));
             }
         }
+    }
+    if let Some(waiting) = &status.waiting {
+        let hint = if waiting.is_read {
+            "`millrace lag` tells how fast that goes"
+        } else {
+            "nobody reads it now: `millrace up` or `millrace run vectorizer` does"
+        };
+        lines.push(format!(
+            "  a notice waits since {}, behind {} ({}/{}/{}); {hint}",
+            time(waiting.since_ms),
+            counted(waiting.before.unsigned_abs(), "record"),
+            waiting.topic,
+            waiting.partition,
+            waiting.offset,
+        ));
     }
     lines.push(match &status.indexed {
         None => "  not in the index".to_owned(),

@@ -136,6 +136,15 @@ impl Planned<'_> {
         work.bar.finish_and_clear();
         report.done = work.done;
         report.took(started.elapsed().as_secs_f64());
+        if report.done.replayed > 0 {
+            let targets = report.plan.topics.iter().filter(|it| it.selected > 0);
+            let targets: Vec<String> = targets.filter_map(|it| it.target.clone()).collect();
+            // What was done is done, and told, also where this can't be found out.
+            match admin.without_readers(&targets).await {
+                Ok(unread) => report.done.unread = unread,
+                Err(error) => tracing::debug!(error = error_chain(&error), "who reads is not told"),
+            }
+        }
 
         let counts = report.done.counts(&report.plan);
         match &failure {

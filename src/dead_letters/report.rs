@@ -25,6 +25,8 @@ pub struct Done {
     pub refused: u64,
     /// The first of them.
     pub first_refused: Vec<Refused>,
+    /// Topics where records were published that nobody reads now.
+    pub unread: Vec<String>,
     /// Letters that were begun with.
     #[serde(skip)]
     pub taken: u64,
@@ -134,6 +136,12 @@ impl Report {
             lines.push(format!(
                 "  {count} can't be replayed and stay open: {}",
                 told(reason)
+            ));
+        }
+        if !done.unread.is_empty() {
+            lines.push(format!(
+                "  nobody reads {} now: what was replayed waits there for `millrace up` or `millrace run`",
+                done.unread.join(" and ")
             ));
         }
         if done.interrupted {

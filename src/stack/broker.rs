@@ -5,18 +5,21 @@ use millrace_kafka::{Admin, Created, KafkaConfig};
 
 use crate::config::{Config, Profile};
 
-/// The embedded broker or the cluster's, with all declared topics.
+/// The embedded broker or the cluster's, with all declared topics. `keep_members` as of [`embedded`].
 ///
 /// # Errors
 /// The embedded one can't be started, or the cluster's can't be reached.
-pub async fn with_topics(config: &Config) -> anyhow::Result<(Option<Broker>, KafkaConfig)> {
+pub async fn with_topics(
+    config: &Config,
+    keep_members: bool,
+) -> anyhow::Result<(Option<Broker>, KafkaConfig)> {
     let (broker, kafka) = match config.profile {
         Profile::Cluster => {
             tracing::info!(bootstrap = config.kafka.bootstrap, "connecting to Kafka");
             (None, config.kafka.clone())
         }
         Profile::Embedded => {
-            let broker = embedded(config, true)?;
+            let broker = embedded(config, keep_members)?;
             let bootstrap = broker.bootstrap();
             let kafka = KafkaConfig {
                 bootstrap,

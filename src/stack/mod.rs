@@ -118,7 +118,7 @@ impl Stack {
             tokio::spawn(async move { OpenGenerations::start(&config).await })
         });
         let (broker, kafka) = if needs.topics {
-            broker::with_topics(config).await?
+            broker::with_topics(config, needs.consumes()).await?
         } else {
             (None, config.kafka.clone())
         };

@@ -112,4 +112,9 @@ impl Needs {
         console: true,
         ..Self::INGEST
     };
+
+    /// Whether any consumer group gets a member.
+    pub fn consumes(self) -> bool {
+        self.pipeline || self.joiner || self.labeler || self.profiles
+    }
 }

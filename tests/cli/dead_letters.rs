@@ -12,7 +12,7 @@ use millrace_kafka::{
     topics,
 };
 use millrace_schemas::{DocumentEvent, DocumentNotice, Framing, Layout, encode};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::harness::{Pipeline, Target, eventually, on_both_targets, text};
 
@@ -20,6 +20,7 @@ const LONG: Duration = Duration::from_secs(90);
 
 on_both_targets!(
     what_was_mended_is_replayed_and_found,
+    what_is_replayed_while_nobody_reads_says_that_it_waits,
     a_record_that_fails_each_time_stops_at_its_cap,
     what_is_discarded_is_audited_and_stays_on_its_topic,
     a_replay_that_is_killed_loses_nothing,
@@ -131,7 +132,7 @@ fn what_was_mended_is_replayed_and_found(target: Target) -> anyhow::Result<()> {
     })?;
     let listed = list(&pipeline)?;
     ensure!(listed["total"] == 0 && listed["replayed"] == 1, "{listed}");
-    ensure!(pipeline.json(&["dlq", "list"])?["groups"] == serde_json::json!([]));
+    ensure!(pipeline.json(&["dlq", "list"])?["groups"] == json!([]));
 
     // The record is the original, and says that it was replayed.
     let after = records(&pipeline, "documents")?;
@@ -165,6 +166,42 @@ fn what_was_mended_is_replayed_and_found(target: Target) -> anyhow::Result<()> {
     ensure!(events[1].1["counts"]["replayed"] == 1, "{events:?}");
     let who = events[1].1["who"].as_str().unwrap_or_default();
     ensure!(who.contains('@'), "{events:?}");
+    running.leave()
+}
+
+/// Without an `up` a replay only publishes.
+fn what_is_replayed_while_nobody_reads_says_that_it_waits(target: Target) -> anyhow::Result<()> {
+    let mut pipeline = Pipeline::new(target)?;
+    one_unreadable(&pipeline)?;
+    let birds = pipeline.path("docs/birds.txt");
+    let status = |pipeline: &Pipeline| pipeline.json(&["status", text(&birds)?]);
+    let failed = status(&pipeline)?;
+    ensure!(
+        failed["outcome"] == "dead_lettered" && failed["waiting"].is_null(),
+        "{failed}"
+    );
+    pipeline.write("docs/birds.txt", "Penguins huddle together.\n")?;
+
+    let replayed = pipeline.json(&["dlq", "replay", "--yes"])?;
+    let documents = format!("{}documents", pipeline.topic_prefix());
+    ensure!(replayed["unread"] == json!([documents]), "{replayed}");
+    let waits = status(&pipeline)?;
+    let waiting = &waits["waiting"];
+    ensure!(
+        waits["outcome"] == "dead_lettered" && waiting["topic"] == json!(documents),
+        "{waits}"
+    );
+    ensure!(
+        waiting["is_read"] == false && waiting["before"] == 0,
+        "{waits}"
+    );
+
+    let running = up(&mut pipeline)?;
+    let done = eventually("it is done", LONG, || {
+        let status = status(&pipeline)?;
+        Ok((status["outcome"] == "indexed").then_some(status))
+    })?;
+    ensure!(done["waiting"].is_null(), "{done}");
     running.leave()
 }
 

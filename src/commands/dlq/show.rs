@@ -7,7 +7,7 @@ use millrace_kafka::{KafkaConfig, ResolvedLetters};
 use serde_json::{Value, json};
 
 use crate::dead_letters::{Filter, FilterArgs, describe, visit};
-use crate::output::{Output, printable, time};
+use crate::output::{Output, counted, printable, time};
 
 /// Show dead letters: reason, origin, history and the original record, decoded and raw.
 #[derive(Debug, clap::Args)]
@@ -65,6 +65,7 @@ fn text(record: &Value, raw: bool) -> String {
             place["offset"]
         )
     };
+    let count = |name: &str, noun| counted(record[name].as_u64().unwrap_or_default(), noun);
     let mut lines = vec![
         format!(
             "{}  {}: {}",
@@ -74,10 +75,10 @@ fn text(record: &Value, raw: bool) -> String {
         ),
         format!("  {}", of("message")),
         format!(
-            "  first failed {} · {} attempts · replayed {} times · letter {}",
+            "  first failed {} · {} · replayed {} · letter {}",
             time(record["first_failed_at_ms"].as_i64()),
-            record["attempts"],
-            record["replay_count"],
+            count("attempts", "attempt"),
+            count("replay_count", "time"),
             place(&record["position"]),
         ),
     ];

@@ -16,6 +16,14 @@ pub struct DescribedGroup {
     pub members: Vec<GroupMember>,
 }
 
+impl DescribedGroup {
+    /// Whether its members are being given their partitions.
+    #[must_use]
+    pub fn is_rebalancing(&self) -> bool {
+        self.state.ends_with("Rebalance")
+    }
+}
+
 /// A member of a group.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct GroupMember {

@@ -3,7 +3,7 @@
 mod described;
 mod ffi;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::CString;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
@@ -101,6 +101,23 @@ impl Admin {
             })
         };
         Ok(groups.iter().map(of).collect())
+    }
+
+    /// Those of `topics` (full names) of which no member of a group has a partition. None while a group is
+    /// being rebalanced: it is not known who will have them.
+    ///
+    /// # Errors
+    /// The brokers cannot be reached.
+    pub async fn without_readers(&self, topics: &[String]) -> Result<Vec<String>, AdminError> {
+        let groups = self.describe_groups(&self.groups().await?).await?;
+        if groups.iter().any(DescribedGroup::is_rebalancing) {
+            return Ok(Vec::new());
+        }
+        let members = groups.iter().flat_map(|group| &group.members);
+        let assigned = members.flat_map(|member| &member.assigned);
+        let read: BTreeSet<&String> = assigned.map(|(topic, _)| topic).collect();
+        let unread = topics.iter().filter(|topic| !read.contains(topic));
+        Ok(unread.cloned().collect())
     }
 
     /// What `groups` have committed, each by topic and partition.
