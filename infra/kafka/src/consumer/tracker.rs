@@ -40,7 +40,7 @@ struct Offsets {
     /// One more than the last received; absent until something was.
     end: Option<i64>,
     /// The offset last handed out for storing; at first the first received, which is where the
-    /// partition was resumed and needs no storing.
+    /// partition was resumed and needs no storing, or the one before where its owner begins.
     stored: Option<i64>,
 }
 
@@ -63,6 +63,17 @@ impl OffsetTracker {
         };
         self.partitions.insert(partition, offsets);
         epoch
+    }
+
+    /// Begins an epoch at `offset`, which its owner keeps, and which the group may have missed when the
+    /// owner was cut off before: it is to be stored, though no record may ever come behind it.
+    pub(crate) fn begin_at(&mut self, partition: &TopicPartition, epoch: Epoch, offset: i64) {
+        if let Some(offsets) = self.partitions.get_mut(partition)
+            && offsets.epoch == epoch
+        {
+            offsets.end = Some(offset);
+            offsets.stored = Some(offset - 1);
+        }
     }
 
     /// Ends the partition's epoch.

@@ -48,6 +48,7 @@ on_both! {
     ],
     positions_of_the_caller: [
         a_held_partition_starts_where_its_owner_says,
+        where_its_owner_begins_is_committed_though_nothing_comes,
         a_partition_begun_again_starts_again,
         partitions_move_to_a_second_member,
         chosen_partitions_are_read_without_a_group,

@@ -1,11 +1,13 @@
 //! Carries out a schedule on a running pipeline.
 
+use std::os::unix::process::ExitStatusExt as _;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
 
 use anyhow::Context;
 use futures::stream::{FuturesUnordered, StreamExt};
+use rustix::process::Signal;
 use tokio::time::Instant;
 
 use super::{half_append, stranger};
@@ -217,7 +219,11 @@ impl<'a> Injector<'a> {
         }
         let code = left.status.and_then(|status| status.code());
         let refused_to_start = self.full.load(Relaxed) > 0 && !left.was_ready && code == Some(1);
-        if excused || refused_to_start || (success && left.took <= LEAVE_LIMIT) {
+        // Started and told to leave in one moment: the signal came before the program had asked for it, and
+        // nothing had begun.
+        let never_began = !left.was_ready
+            && left.status.and_then(|status| status.signal()) == Some(Signal::TERM.as_raw());
+        if excused || refused_to_start || never_began || (success && left.took <= LEAVE_LIMIT) {
             return;
         }
         let status = left.status.map_or_else(

@@ -101,9 +101,14 @@ impl Shared {
     /// `false` where its epoch has ended meanwhile.
     pub(in crate::consumer) fn release(&self, start: &Start) -> bool {
         let mut state = self.lock();
+        let state = &mut *state;
         match state.queues.get_mut(&start.partition) {
             Some(queue) if queue.epoch == start.epoch => {
                 queue.held = false;
+                if let Some(offset) = start.offset {
+                    let tracker = &mut state.tracker;
+                    tracker.begin_at(&start.partition, start.epoch, offset);
+                }
                 true
             }
             Some(_) | None => false,

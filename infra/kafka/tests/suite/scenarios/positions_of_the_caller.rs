@@ -76,6 +76,27 @@ pub async fn a_held_partition_starts_where_its_owner_says(cluster: &Cluster) -> 
     Ok(())
 }
 
+/// An owner that was cut off between its state and the commit would show a lag until the next record.
+pub async fn where_its_owner_begins_is_committed_though_nothing_comes(
+    cluster: &Cluster,
+) -> Result<()> {
+    let admin = cluster.with_topics().await?;
+    let topic = cluster.config.topic(DOCUMENTS);
+    cluster.publish(DOCUMENTS, 0..COUNT).await?;
+    let ends = admin.end_offsets(&topic).await?;
+    let mut consumer = member(cluster)?;
+    let mut partitions = Vec::new();
+    for _ in 0..ends.len() {
+        let partition = assigned(&mut consumer).await?;
+        partition.start_at(Some(ends[&partition.partition()]));
+        partitions.push(partition);
+    }
+    until("the ends are committed", async || {
+        Ok(cluster.committed(&admin, DOCUMENTS).await? == ends)
+    })
+    .await
+}
+
 pub async fn a_partition_begun_again_starts_again(cluster: &Cluster) -> Result<()> {
     cluster.with_topics().await?;
     cluster.publish(DOCUMENTS, 0..COUNT).await?;
