@@ -103,13 +103,15 @@ impl Admin {
         Ok(groups.iter().map(of).collect())
     }
 
-    /// Those of `topics` (full names) of which no member of a group has a partition. None while a group is
-    /// being rebalanced: it is not known who will have them.
+    /// Those of `topics` (full names) of which no member of a group of ours has a partition. None while one of
+    /// them is being rebalanced: it is not known who will have them.
     ///
     /// # Errors
     /// The brokers cannot be reached.
     pub async fn without_readers(&self, topics: &[String]) -> Result<Vec<String>, AdminError> {
-        let groups = self.describe_groups(&self.groups().await?).await?;
+        let mut ours = self.groups().await?;
+        ours.retain(|group| group.starts_with(&self.config.topic_prefix));
+        let groups = self.describe_groups(&ours).await?;
         if groups.iter().any(DescribedGroup::is_rebalancing) {
             return Ok(Vec::new());
         }
