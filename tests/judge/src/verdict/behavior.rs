@@ -53,7 +53,8 @@ pub(super) async fn check(
 struct Joined {
     /// By event id: each feedback that differs from the others of the event.
     feedback: BTreeMap<String, Vec<Feedback>>,
-    unmatched: BTreeSet<String>,
+    /// By event id: the origins that were given up, each once.
+    unmatched: BTreeMap<String, BTreeSet<Origin>>,
     /// The greatest by [`ItemStats::order`] of each item, and of all items of a partition.
     stats: HashMap<String, (ItemStats, i32)>,
 }
@@ -68,7 +69,11 @@ impl Joined {
                 known.push(record);
             }
         }
-        let unmatched = read_all::<UnmatchedBehavior>(kafka, names::BEHAVIOR_UNMATCHED).await?;
+        let mut unmatched = BTreeMap::<String, BTreeSet<Origin>>::new();
+        for (record, _) in read_all::<UnmatchedBehavior>(kafka, names::BEHAVIOR_UNMATCHED).await? {
+            let origins = unmatched.entry(record.event.event_id).or_default();
+            origins.insert(record.origin);
+        }
         let mut stats = HashMap::<String, (ItemStats, i32)>::new();
         for (record, origin) in read_all::<ItemStats>(kafka, names::ITEM_STATS).await? {
             let newer = stats
@@ -80,10 +85,7 @@ impl Joined {
         }
         Ok(Self {
             feedback,
-            unmatched: unmatched
-                .into_iter()
-                .map(|(record, _)| record.event.event_id)
-                .collect(),
+            unmatched,
             stats,
         })
     }
@@ -98,19 +100,20 @@ impl Joined {
             });
         };
         for (event_id, told) in told {
-            let joined = self.feedback.get(event_id).map_or(0, Vec::len);
-            let unmatched = self.unmatched.contains(event_id);
+            let feedback = self.feedback.get(event_id).map_or(&[][..], Vec::as_slice);
+            let joined: BTreeSet<&Origin> = feedback.iter().map(|it| &it.origin).collect();
+            let given_up = self.unmatched.get(event_id);
             let item_id = told.behavior.item_id();
             let known = topics.last_signals.contains_key(&item_id);
-            if joined == 0 && !unmatched && known && told.acknowledged {
+            if joined.is_empty() && given_up.is_none() && known && told.acknowledged {
                 violation(
                     JOINED,
                     event_id,
                     format!("nothing tells of it; its item is {item_id}"),
                 );
             }
-            if joined > 1 || (joined == 1 && unmatched) {
-                let found = format!("{joined} origins in feedback, unmatched: {unmatched}");
+            if joined.len() > 1 || is_contradicted(&joined, given_up) {
+                let found = format!("joined as {joined:?}, given up as {given_up:?}");
                 violation(ONCE, event_id, found);
             }
         }
@@ -188,4 +191,33 @@ pub(super) async fn read_all<M: Message>(
         messages.push((message, origin));
     }
     Ok(messages)
+}
+
+/// Whether an event was given up once it had been joined. Given up before, it passes when it is told again.
+fn is_contradicted(joined: &BTreeSet<&Origin>, given_up: Option<&BTreeSet<Origin>>) -> bool {
+    let last = given_up.and_then(BTreeSet::last);
+    last.is_some_and(|last| joined.iter().any(|joined| *joined <= last))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_event_may_be_given_up_only_before_it_is_joined() {
+        let at = |offset| Origin {
+            topic: "behavior.by-item".to_owned(),
+            partition: 2,
+            offset,
+        };
+        let (first, second) = (at(0), at(3));
+        let given_up = |origin: &Origin| BTreeSet::from([origin.clone()]);
+        let joined = BTreeSet::from([&second]);
+        assert!(!is_contradicted(&joined, None));
+        assert!(!is_contradicted(&joined, Some(&given_up(&first))));
+        assert!(is_contradicted(&joined, Some(&given_up(&second))));
+        let joined = BTreeSet::from([&first]);
+        assert!(is_contradicted(&joined, Some(&given_up(&second))));
+        assert!(!is_contradicted(&BTreeSet::new(), Some(&given_up(&first))));
+    }
 }
