@@ -4,7 +4,9 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::Context;
-use millrace_kafka::{ReadFrom, ReadUntil, TopicReader, java_partition, topics};
+use millrace_kafka::{
+    Admin, DescribedGroup, ReadFrom, ReadUntil, TopicReader, java_partition, topics,
+};
 use millrace_objects::{ObjectUri, UriError};
 use millrace_producers::airec::item_uri;
 use millrace_schemas::{DocId, DocumentOutcome, decode};
@@ -54,8 +56,9 @@ pub async fn run(args: Args, config: Config, output: Output) -> anyhow::Result<E
     let session = Session::attach_or_start(&config, Needs::STATUS).await?;
     let found = async {
         let headers = session.api.headers(std::slice::from_ref(&doc_id)).await?;
-        let last = last_outcome(&session, &uri).await?;
-        let waiting = waiting(&session, &uri, last.as_ref()).await?;
+        let admin = Admin::connect(&session.kafka)?;
+        let last = last_outcome(&session, &admin, &uri).await?;
+        let waiting = waiting(&session, &admin, &uri, last.as_ref()).await?;
         anyhow::Ok((headers.into_iter().next().flatten(), last, waiting))
     }
     .await;
@@ -90,10 +93,13 @@ pub(super) fn document_uri(text: &str) -> Result<String, UriError> {
 }
 
 /// The newest outcome of this URI. Outcomes are keyed by URI, so one partition holds them all.
-async fn last_outcome(session: &Session, uri: &str) -> anyhow::Result<Option<DocumentOutcome>> {
+async fn last_outcome(
+    session: &Session,
+    admin: &Admin,
+    uri: &str,
+) -> anyhow::Result<Option<DocumentOutcome>> {
     let kafka = &session.kafka;
     let topic = kafka.topic(topics::OUTCOMES);
-    let admin = millrace_kafka::Admin::connect(kafka)?;
     let partitions = admin.partitions(&topic).await?;
     let count = i32::try_from(partitions.len()).context("more partitions than Kafka allows")?;
     let partition = java_partition(uri.as_bytes(), count);
@@ -118,11 +124,11 @@ async fn last_outcome(session: &Session, uri: &str) -> anyhow::Result<Option<Doc
 /// done of one partition, which is its lag.
 async fn waiting(
     session: &Session,
+    admin: &Admin,
     uri: &str,
     last: Option<&DocumentOutcome>,
 ) -> anyhow::Result<Option<Waiting>> {
     let kafka = &session.kafka;
-    let admin = millrace_kafka::Admin::connect(kafka)?;
     let topic = kafka.topic(topics::DOCUMENTS);
     let info = session.api.info().await?;
     let index = info.index["writes"].as_str().unwrap_or_default();
@@ -155,8 +161,7 @@ async fn waiting(
         return Ok(None);
     };
     let groups = admin.describe_groups(&[group]).await?;
-    let members = groups.iter().flat_map(|group| &group.members);
-    let mut assigned = members.flat_map(|member| &member.assigned);
+    let mut assigned = groups.iter().flat_map(DescribedGroup::assigned);
     Ok(Some(Waiting {
         is_read: assigned.any(|it| *it == (topic.clone(), partition)),
         topic,

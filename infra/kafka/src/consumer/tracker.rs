@@ -37,7 +37,7 @@ pub(crate) struct OffsetTracker {
 struct Offsets {
     epoch: Epoch,
     unfinished: BTreeSet<i64>,
-    /// One more than the last received; absent until something was.
+    /// One more than the last received, at first where its owner begins; absent where neither is known.
     end: Option<i64>,
     /// The offset last handed out for storing; at first the first received, which is where the
     /// partition was resumed and needs no storing, or the one before where its owner begins.
@@ -113,7 +113,7 @@ impl OffsetTracker {
     }
 
     /// The offset to resume from: everything received below it is finished. Absent until something
-    /// was received.
+    /// was received, unless its owner said where it begins.
     pub(crate) fn position(&self, partition: &TopicPartition) -> Option<i64> {
         self.partitions.get(partition)?.position()
     }

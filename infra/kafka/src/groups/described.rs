@@ -22,6 +22,11 @@ impl DescribedGroup {
     pub fn is_rebalancing(&self) -> bool {
         self.state.ends_with("Rebalance")
     }
+
+    /// The partitions that its members have.
+    pub fn assigned(&self) -> impl Iterator<Item = &TopicPartition> {
+        self.members.iter().flat_map(|member| &member.assigned)
+    }
 }
 
 /// A member of a group.

@@ -115,8 +115,7 @@ impl Admin {
         if groups.iter().any(DescribedGroup::is_rebalancing) {
             return Ok(Vec::new());
         }
-        let members = groups.iter().flat_map(|group| &group.members);
-        let assigned = members.flat_map(|member| &member.assigned);
+        let assigned = groups.iter().flat_map(DescribedGroup::assigned);
         let read: BTreeSet<&String> = assigned.map(|(topic, _)| topic).collect();
         let unread = topics.iter().filter(|topic| !read.contains(topic));
         Ok(unread.cloned().collect())

@@ -27,8 +27,8 @@ pub struct KafkaServer {
 }
 
 impl KafkaServer {
-    /// Starts it on `port`, for the run in `folder`. For each pair of `relayed` it listens on the first port too, and tells
-    /// clients who come there to come to the second one: a relay in front of the first.
+    /// Starts it on `port`, for the run in `folder`. For each pair of `relayed` it listens on the first
+    /// port too, and tells clients who come there to come to the second one: a relay in front of the first.
     ///
     /// # Errors
     /// It can't be installed or started.
