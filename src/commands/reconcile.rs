@@ -173,7 +173,9 @@ impl Outcome {
     fn is_mended(&self) -> bool {
         let whole = self.report.incomplete.is_none() && self.report.unverified == 0;
         let repaired = self.repaired.as_ref();
-        whole && repaired.is_some_and(|r| r.withheld.is_none() && r.summary.dead_lettered == 0)
+        whole
+            && repaired
+                .is_some_and(|r| r.withheld.is_none() && r.summary.outcomes.dead_lettered == 0)
     }
 }
 

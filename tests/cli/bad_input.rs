@@ -23,6 +23,11 @@ fn a_path_that_is_not_there_is_named() -> anyhow::Result<()> {
     let pipeline = Pipeline::new(Target::Embedded)?;
     let error = pipeline.failure(&["ingest", "no/such/folder"])?;
     ensure!(error.contains("no/such/folder"), "{error}");
+    // Beside one that is there: before anything is published.
+    let note = pipeline.write("note.txt", "Tide tables.")?;
+    let error = pipeline.failure(&["ingest", text(&note)?, "no/such/folder"])?;
+    ensure!(error.contains("no/such/folder"), "{error}");
+    ensure!(!pipeline.path("data").exists(), "something was started");
     Ok(())
 }
 

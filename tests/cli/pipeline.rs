@@ -5,10 +5,11 @@ use std::path::PathBuf;
 use anyhow::ensure;
 use serde_json::Value;
 
-use crate::harness::{Pipeline, Target, on_both_targets};
+use crate::harness::{Pipeline, Target, on_both_targets, text};
 
 on_both_targets!(
     a_folder_becomes_searchable_by_meaning,
+    several_paths_are_one_publication,
     a_corpus_is_one_document_a_line,
     ingesting_twice_changes_nothing,
     a_changed_file_replaces_what_was_indexed,
@@ -58,6 +59,21 @@ fn a_folder_becomes_searchable_by_meaning(target: Target) -> anyhow::Result<()> 
         hit["title"] == "Orbit" && hit["vector_score"].is_null(),
         "{hit}"
     );
+    Ok(())
+}
+
+fn several_paths_are_one_publication(target: Target) -> anyhow::Result<()> {
+    let pipeline = Pipeline::new(target)?;
+    let folder = three_documents(&pipeline)?;
+    let note = pipeline.write("note.txt", "Tide tables of the northern harbours.")?;
+    let lines = pipeline.write("lines.jsonl", "{\"_id\":\"a\",\"text\":\"A sundial.\"}\n")?;
+    let paths = [text(&folder)?, text(&note)?, text(&lines)?];
+    let summary = pipeline.json(&[&["ingest"], &paths[..]].concat())?;
+    ensure!(
+        count(&summary, "documents") == 5 && count(&summary, "indexed") == 5,
+        "{summary}"
+    );
+    ensure!(pipeline.search("tides in a harbour")?[0] == "note.txt");
     Ok(())
 }
 

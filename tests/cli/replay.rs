@@ -343,6 +343,7 @@ fn the_index_is_the_same_after_a_replay_to_it(target: Target) -> anyhow::Result<
         let counted = counted.iter().filter_map(|name| outcomes[name].as_u64());
         ensure!(counted.sum::<u64>() == notices, "{done}");
         ensure!(outcomes["dead_lettered"] == 0, "{done}");
+        ensure!(outcomes["seconds"].is_null(), "nobody measured it: {done}");
         ensure!(found(&pipeline)? == before);
     }
     running.leave()?;

@@ -20,7 +20,7 @@ pub struct AllowList {
     buckets: Vec<BucketPrefix>,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 struct Root {
     /// Absolute, as configured: the names of objects carry this one.
     configured: PathBuf,
@@ -64,10 +64,11 @@ impl AllowList {
     /// A root that does not exist.
     pub fn add_root(&self, path: &Path) -> Result<(), ConfigError> {
         let root = Root::open(path)?;
-        self.roots
-            .write()
-            .unwrap_or_else(PoisonError::into_inner)
-            .push(root);
+        let mut roots = self.roots.write().unwrap_or_else(PoisonError::into_inner);
+        // The same path is added each time that it is ingested.
+        if !roots.contains(&root) {
+            roots.push(root);
+        }
         Ok(())
     }
 

@@ -93,9 +93,10 @@ impl JudgedSet {
         output: Output,
     ) -> anyhow::Result<Retrieved> {
         let corpus = source_uri(&self.corpus)?;
-        let (ingested, _) = ingest(session, objects, &corpus, true, output).await?;
+        let of_corpus = std::slice::from_ref(&corpus);
+        let (ingested, _) = ingest(session, objects, of_corpus, true, output).await?;
         tracing::info!(
-            documents = ingested.documents,
+            documents = ingested.outcomes.documents,
             "ingested what the index lacked"
         );
         let prefix = format!("{corpus}#");

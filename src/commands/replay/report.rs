@@ -8,7 +8,7 @@ use super::begin::{Begun, gone_text};
 use super::target::Target;
 use super::work::Run;
 use crate::audit::{self, Counts};
-use crate::commands::ingest::Summary;
+use crate::commands::ingest::Outcomes;
 use crate::output::{bytes, counted, printable};
 use crate::refusals::Refused;
 
@@ -52,7 +52,7 @@ pub struct Report {
     /// The first that this run could not write.
     pub first_refused: Vec<Refused>,
     /// Of a replay to the index: what became of the notices that this run published.
-    pub outcomes: Option<Summary>,
+    pub outcomes: Option<Outcomes>,
     /// Notices of which that is not known yet.
     pub pending: Option<u64>,
     /// Where a file that is not whole lies.
@@ -216,8 +216,8 @@ impl Report {
     }
 }
 
-fn outcomes_text(outcomes: &Summary) -> String {
-    let Summary {
+fn outcomes_text(outcomes: &Outcomes) -> String {
+    let Outcomes {
         indexed,
         stale,
         superseded,

@@ -56,7 +56,7 @@ impl Opening {
         let session = Session::attach_or_start(config, Needs::INGEST).await?;
         for path in &self.load {
             let uri = source_uri(path)?;
-            let (summary, _) = ingest(&session, &config.objects, &uri, true, output).await?;
+            let (summary, _) = ingest(&session, &config.objects, &[uri], true, output).await?;
             if !output.is_json() {
                 output.line(&summary.text())?;
             }

@@ -12,7 +12,7 @@ use millrace_schemas::{DocumentNotice, DocumentOutcome, decode};
 use tokio_util::sync::CancellationToken;
 
 use super::Written;
-use crate::commands::ingest::Summary;
+use crate::commands::ingest::Outcomes;
 use crate::refusals::Refused;
 
 /// Writes to a topic.
@@ -23,11 +23,11 @@ pub struct TopicSink {
 
 /// Notices that were published again.
 struct Notices {
-    outcomes: TopicReader,
+    told: TopicReader,
     documents: String,
     /// Where they stand, as far as their outcome is not known.
     pending: HashSet<(i32, i64)>,
-    summary: Summary,
+    outcomes: Outcomes,
     /// What a pipeline of this process may read. It leaves the rest, and nobody would tell its outcome.
     objects: Option<ObjectStores>,
 }
@@ -62,14 +62,14 @@ impl TopicSink {
         let documents = kafka.topic(topics::DOCUMENTS);
         let outcomes = kafka.topic(topics::OUTCOMES);
         // Before anything is published, so that no outcome is missed.
-        let outcomes = TopicReader::open(kafka, &outcomes, &ReadFrom::End, ReadUntil::Forever);
+        let told = TopicReader::open(kafka, &outcomes, &ReadFrom::End, ReadUntil::Forever);
         Ok(Self {
             copier: Copier::open(kafka, producer, &documents, &documents).await?,
             notices: Some(Notices {
-                outcomes: outcomes.await?,
+                told: told.await?,
                 documents,
                 pending: HashSet::new(),
-                summary: Summary::default(),
+                outcomes: Outcomes::default(),
                 objects,
             }),
         })
@@ -115,7 +115,7 @@ impl TopicSink {
             written.refused.push(Refused::new(&records[place], reason));
         }
         if let Some(notices) = &mut self.notices {
-            notices.summary.documents += written.records;
+            notices.outcomes.documents += written.records;
             let places = positions.iter().map(|at| (at.partition, at.offset));
             notices.pending.extend(places);
         }
@@ -131,7 +131,7 @@ impl TopicSink {
         &mut self,
         bar: &ProgressBar,
         stop: &CancellationToken,
-    ) -> anyhow::Result<Option<(Summary, u64)>> {
+    ) -> anyhow::Result<Option<(Outcomes, u64)>> {
         let Some(notices) = &mut self.notices else {
             return Ok(None);
         };
@@ -140,7 +140,7 @@ impl TopicSink {
         bar.set_message("in the pipeline");
         while !notices.pending.is_empty() {
             let record = tokio::select! {
-                record = notices.outcomes.next() => record,
+                record = notices.told.next() => record,
                 () = stop.cancelled() => break,
             };
             match record {
@@ -149,7 +149,7 @@ impl TopicSink {
             }
         }
         let pending = notices.pending.len() as u64;
-        Ok(Some((notices.summary.clone(), pending)))
+        Ok(Some((notices.outcomes.clone(), pending)))
     }
 }
 
@@ -188,7 +188,7 @@ impl Notices {
         };
         let place = (outcome.origin.partition, outcome.origin.offset);
         if outcome.origin.topic == self.documents && self.pending.remove(&place) {
-            self.summary.count(&outcome);
+            self.outcomes.count(&outcome);
             bar.inc(1);
         }
     }
