@@ -442,7 +442,7 @@ impl Request {
 }
 
 /// The rows of a body; `None` where there are more than `limit`.
-fn split(body: &[u8], limit: usize) -> Option<Vec<&[u8]>> {
+pub(super) fn split(body: &[u8], limit: usize) -> Option<Vec<&[u8]>> {
     let body = body.trim_ascii();
     let whole: Result<Vec<&RawValue>, _> = match body.first() {
         Some(b'[') => serde_json::from_slice(body),

@@ -104,7 +104,7 @@ impl BehaviorFile {
         Self::over(reader, progress, path.clone(), "stdin".to_owned(), format).map_err(failed)
     }
 
-    fn over(
+    pub(super) fn over(
         mut reader: Reading,
         progress: ReadProgress,
         path: PathBuf,

@@ -30,6 +30,8 @@ pub(crate) mod error;
 pub mod event_id;
 pub(crate) mod fields;
 pub mod file;
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
 pub mod item;
 mod metarank;
 mod own;

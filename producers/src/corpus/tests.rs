@@ -173,6 +173,15 @@ fn csv_records_become_passages() {
 }
 
 #[test]
+fn a_line_of_csv_ends_with_lf_crlf_or_cr() {
+    let items = items("c.csv", b"id,text\r1,x\r2\r\r3,x\r\n4\n5,y");
+    assert_eq!(
+        told(&items),
+        ["1", "3: malformed_line", "3", "6: malformed_line", "5"]
+    );
+}
+
+#[test]
 fn a_csv_record_without_end_is_passed_over() {
     let csv = format!(
         "_id,text\n1,x\n2,\"{}\"\n3,x\n4,\"never closed\n5,x\n",

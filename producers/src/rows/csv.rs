@@ -18,8 +18,10 @@ pub(crate) struct CsvRecords<R> {
     ends: Vec<usize>,
     /// The record as it stands in the file.
     raw: Vec<u8>,
-    /// Line ends that `core` has not seen.
-    skipped_lines: u64,
+    /// Lines that `core` has not counted.
+    uncounted_lines: u64,
+    /// The last byte read was the CR of a line end.
+    after_cr: bool,
 }
 
 /// A record, read or not.
@@ -98,7 +100,8 @@ impl<R: BufRead> CsvRecords<R> {
             fields: vec![0; 1 << 12],
             ends: vec![0; MAX_FIELDS],
             raw: vec![],
-            skipped_lines: 0,
+            uncounted_lines: 0,
+            after_cr: false,
         };
         if let Some(header) = records.fill()?
             && header.overflow.is_none()
@@ -140,8 +143,8 @@ impl<R: BufRead> CsvRecords<R> {
         }))
     }
 
-    /// Passes over empty lines, and the second half of the CRLF that ended the record before: at
-    /// CR, `csv-core` gives the record and has not yet counted the line.
+    /// Passes over empty lines, and the second half of the CRLF that ended the record before. A line
+    /// ends with LF, CRLF, or CR alone.
     fn skip_line_ends(&mut self) -> io::Result<()> {
         loop {
             let input = match self.reader.fill_buf() {
@@ -151,12 +154,17 @@ impl<R: BufRead> CsvRecords<R> {
             };
             let ends = input
                 .iter()
-                .take_while(|byte| matches!(byte, b'\n' | b'\r'))
-                .count();
-            let newlines = input[..ends].iter().filter(|byte| **byte == b'\n').count();
-            self.skipped_lines += newlines as u64;
-            self.reader.consume(ends);
-            if ends == 0 {
+                .take_while(|byte| matches!(byte, b'\n' | b'\r'));
+            let mut passed = 0;
+            for byte in ends {
+                let is_second_half = self.after_cr && *byte == b'\n';
+                self.uncounted_lines += u64::from(!is_second_half);
+                self.after_cr = *byte == b'\r';
+                passed += 1;
+            }
+            self.reader.consume(passed);
+            if passed == 0 {
+                self.after_cr = false;
                 return Ok(());
             }
         }
@@ -166,7 +174,7 @@ impl<R: BufRead> CsvRecords<R> {
     fn fill(&mut self) -> io::Result<Option<Filled>> {
         let (mut bytes, mut fields, mut overflow) = (0, 0, None);
         self.skip_line_ends()?;
-        let line = self.core.line() + self.skipped_lines;
+        let line = self.core.line() + self.uncounted_lines;
         self.raw.clear();
         loop {
             let input = match self.reader.fill_buf() {
@@ -180,6 +188,9 @@ impl<R: BufRead> CsvRecords<R> {
                 None => (&mut self.fields[bytes..], &mut self.ends[fields..]),
             };
             let (result, read, written, ended) = self.core.read_record(input, output, ends);
+            // `csv-core` gives the record at CR, and counts LF alone.
+            self.after_cr = result == ReadRecordResult::Record && input[..read].ends_with(b"\r");
+            self.uncounted_lines += u64::from(self.after_cr);
             let room = self.max_record_bytes.saturating_sub(self.raw.len());
             self.raw.extend_from_slice(&input[..read.min(room)]);
             self.reader.consume(read);
