@@ -1,6 +1,7 @@
 //! One publication, to the outcome of its last document.
 
 use std::collections::{HashMap, HashSet};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Instant;
 
 use anyhow::bail;
@@ -22,7 +23,8 @@ pub type Source = BoxStream<'static, anyhow::Result<Noticed>>;
 /// One publication and the wait for its outcomes, whatever else flows.
 pub struct Ingestion {
     publisher: Publisher,
-    told: TopicReader,
+    /// Of `documents.outcomes`.
+    reader: TopicReader,
     documents_topic: String,
     bar: ProgressBar,
     /// Published and not done yet, by partition and offset.
@@ -31,7 +33,6 @@ pub struct Ingestion {
     early: HashMap<(i32, i64), DocumentOutcome>,
     outcomes: Outcomes,
     tokens: i64,
-    unlisted: u64,
 }
 
 impl Ingestion {
@@ -42,34 +43,33 @@ impl Ingestion {
     pub async fn begin(session: &Session, output: Output) -> anyhow::Result<Self> {
         let kafka = &session.kafka;
         let topic = kafka.topic(topics::OUTCOMES);
-        let told = TopicReader::open(kafka, &topic, &ReadFrom::End, ReadUntil::Forever).await?;
+        let reader = TopicReader::open(kafka, &topic, &ReadFrom::End, ReadUntil::Forever).await?;
         Ok(Self {
             publisher: Publisher::new(Producer::connect(kafka)?),
-            told,
+            reader,
             documents_topic: kafka.topic(topics::DOCUMENTS),
             bar: output.progress(Some(0), "docs"),
             pending: HashSet::new(),
             early: HashMap::new(),
             outcomes: Outcomes::default(),
             tokens: 0,
-            unlisted: 0,
         })
     }
 
-    /// Publishes all of `source` and waits until each of it is done; also tells how much of it failed.
+    /// Publishes all of `source` and waits until each of it is done; also tells how much of it could not be listed.
     ///
     /// # Errors
     /// The brokers refuse a notice, or the pipeline stops.
     pub async fn run(mut self, source: Source) -> anyhow::Result<(Summary, u64)> {
         let started = Instant::now();
         let publisher = self.publisher.clone();
-        let unlisted = std::sync::atomic::AtomicU64::new(0);
+        let unlisted = AtomicU64::new(0);
         let noticed = source.filter_map(|noticed| {
             let unlisted = &unlisted;
             async move {
                 noticed
                     .inspect_err(|error| {
-                        unlisted.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+                        unlisted.fetch_add(1, Relaxed);
                         tracing::warn!("not listed: {}", error_chain(error.as_ref()));
                     })
                     .ok()
@@ -87,14 +87,13 @@ impl Ingestion {
                         self.early.clear();
                     }
                 },
-                record = self.told.next() => match record {
+                record = self.reader.next() => match record {
                     Some(record) => self.outcome(&record?, publishing),
                     None => bail!("the outcomes topic ended before all documents were done"),
                 },
             }
         }
         self.bar.finish_and_clear();
-        self.unlisted = unlisted.load(std::sync::atomic::Ordering::Relaxed);
         let seconds = started.elapsed().as_secs_f64();
         let mut summary = Summary {
             outcomes: self.outcomes,
@@ -105,7 +104,7 @@ impl Ingestion {
             summary.docs_per_second = summary.outcomes.documents as f64 / seconds;
             summary.tokens_per_second = self.tokens as f64 / seconds;
         }
-        Ok((summary, self.unlisted))
+        Ok((summary, unlisted.load(Relaxed)))
     }
 
     fn published(&mut self, published: Published) {

@@ -23,7 +23,8 @@ pub struct TopicSink {
 
 /// Notices that were published again.
 struct Notices {
-    told: TopicReader,
+    /// Of `documents.outcomes`.
+    reader: TopicReader,
     documents: String,
     /// Where they stand, as far as their outcome is not known.
     pending: HashSet<(i32, i64)>,
@@ -62,11 +63,11 @@ impl TopicSink {
         let documents = kafka.topic(topics::DOCUMENTS);
         let outcomes = kafka.topic(topics::OUTCOMES);
         // Before anything is published, so that no outcome is missed.
-        let told = TopicReader::open(kafka, &outcomes, &ReadFrom::End, ReadUntil::Forever);
+        let reader = TopicReader::open(kafka, &outcomes, &ReadFrom::End, ReadUntil::Forever);
         Ok(Self {
             copier: Copier::open(kafka, producer, &documents, &documents).await?,
             notices: Some(Notices {
-                told: told.await?,
+                reader: reader.await?,
                 documents,
                 pending: HashSet::new(),
                 outcomes: Outcomes::default(),
@@ -140,7 +141,7 @@ impl TopicSink {
         bar.set_message("in the pipeline");
         while !notices.pending.is_empty() {
             let record = tokio::select! {
-                record = notices.told.next() => record,
+                record = notices.reader.next() => record,
                 () = stop.cancelled() => break,
             };
             match record {
