@@ -13,6 +13,8 @@ NEXTEST := cargo nextest run $(LOCKED) --workspace $(if $(CI),--profile ci)
 REAL := test(/(^|::)real::/)
 SERVERS := infra/servers/servers
 MODEL := all-MiniLM-L6-v2
+# Beside the binary's package, or the dependencies are compiled again with the features of one crate alone.
+BUILD_EXAMPLE := cargo build $(LOCKED) --release --package millrace
 
 # Only the two cargo subcommands are put on the path, not the Python environment that brought them.
 TOOLS := .ci/tools
@@ -69,7 +71,8 @@ alerts: ## check the alert rules and run their unit tests
 
 .PHONY: model
 model: ## fetch the sentence encoder's files into the user's cache
-	cargo run $(LOCKED) --quiet --bin millrace -- model pull $(MODEL)
+	cargo build $(LOCKED) --release
+	target/release/millrace model pull $(MODEL)
 
 # The tests' own binary: built alone it would have dependencies with fewer features (tokio's test-util), and
 # so compile them a second time. Linting and documenting with the fuzz targets asks for the same ones.
@@ -102,7 +105,7 @@ judge: model ## hand out obligations under faults for half an hour embedded and 
 	$(SERVERS) run opensearch redis -- target/release/millrace-judge --target real --minutes 15
 
 .PHONY: judge-mutations
-judge-mutations: model ## remove one safeguard after the other; each time the judge must find something
+judge-mutations: ## remove one safeguard after the other; each time the judge must find something
 	tests/judge/mutations/run
 
 .PHONY: bench-encoder
@@ -111,18 +114,17 @@ bench-encoder: ## encoder speed against ONNX Runtime and sentence-transformers, 
 
 .PHONY: bench-model-server
 bench-model-server: model ## the model server against the bare encoder and a FastAPI server, at 64 clients and overloaded
-	cargo build $(LOCKED) --release --package millrace
-	cargo build $(LOCKED) --release --package millrace-models --example bench_encoder
+	$(BUILD_EXAMPLE) --package millrace-models --example bench_encoder
 	infra/bench/model-server/run.sh
 
 .PHONY: bench-ranker
 bench-ranker: ## the ranker's evaluator against LightGBM's own, on one thread
-	cargo run $(LOCKED) --release --quiet --package millrace-ranker --example bench_ranker
+	$(BUILD_EXAMPLE) --package millrace-ranker --example bench_ranker
+	target/release/examples/bench_ranker
 
 .PHONY: bench-train
 bench-train: model ## fine-tune on SciFact and measure what the hybrid search gains; a step against PyTorch's
-	cargo build $(LOCKED) --release
-	cargo build $(LOCKED) --release --package millrace-training --example bench_training
+	$(BUILD_EXAMPLE) --package millrace-training --example bench_training
 	python3 infra/bench/training/run.py
 
 .PHONY: bench-rollout
@@ -137,45 +139,43 @@ bench-retrieval: model ## nDCG@10 on SciFact, embedded and on the real Kafka and
 
 .PHONY: bench-pipeline
 bench-pipeline: model ## the embedded pipeline on SciFact: ready, ingest against the bare encoder, memory, search
-	cargo build $(LOCKED) --release
-	cargo build $(LOCKED) --release -p millrace-models --example bench_encoder
+	$(BUILD_EXAMPLE) --package millrace-models --example bench_encoder
 	python3 infra/bench/pipeline/run.py
 
 .PHONY: bench-backlog
 bench-backlog: model ## memory of a vectorizer that falls behind for 8 minutes, and its drain, on the real servers
-	cargo build $(LOCKED) --release
-	cargo build $(LOCKED) --release --package millrace-producers --example publish_load
+	$(BUILD_EXAMPLE) --package millrace-producers --example publish_load
 	$(SERVERS) run -- python3 infra/bench/backlog/run.py
 
 .PHONY: bench-reconcile
 bench-reconcile: ## compare a million documents with their headers and signals: seconds and peak memory
-	cargo run $(LOCKED) --release -p millrace-reconciler --example bench_reconcile
+	$(BUILD_EXAMPLE) --package millrace-reconciler --example bench_reconcile
+	target/release/examples/bench_reconcile
 
 .PHONY: bench-joiner
 bench-joiner: ## behavior events a core re-keys, joins and counts; click to feedback
-	cargo run $(LOCKED) --release --quiet -p millrace-joiner --example bench_joiner
+	$(BUILD_EXAMPLE) --package millrace-joiner --example bench_joiner
+	target/release/examples/bench_joiner
 
 .PHONY: bench-lag
 bench-lag: ## the lag of 100 groups on 100 partitions, in records and in seconds; a scrape of 1,000 partitions
-	cargo build $(LOCKED) --release
-	cargo build $(LOCKED) --release -p millrace-kafka --example bench_lag
+	$(BUILD_EXAMPLE) --package millrace-kafka --example bench_lag
 	target/release/examples/bench_lag
 	infra/bench/lag/scrape.py
 
 .PHONY: bench-recommend
 bench-recommend: model ## how soon a click and an upload are in the answers; 200 requests a second at 5,000 items
-	cargo build $(LOCKED) --release
-	cargo build $(LOCKED) --release -p millrace-recommender --example load_recommend
+	$(BUILD_EXAMPLE) --package millrace-recommender --example load_recommend
 	python3 infra/bench/recommend/run.py
 
 .PHONY: bench-profiles
 bench-profiles: ## records of feedback a core applies to profiles; click to profile
-	cargo run $(LOCKED) --release --quiet -p millrace-profiles --example bench_profiles
+	$(BUILD_EXAMPLE) --package millrace-profiles --example bench_profiles
+	target/release/examples/bench_profiles
 
 .PHONY: bench-replay
 bench-replay: ## a million small events replayed to a file and to a topic, against reading them alone
-	cargo build $(LOCKED) --release
-	cargo build $(LOCKED) --release --package millrace-kafka --example bench_replay
+	$(BUILD_EXAMPLE) --package millrace-kafka --example bench_replay
 	python3 infra/bench/replay/run.py
 
 .PHONY: servers-start

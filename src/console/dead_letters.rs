@@ -175,6 +175,7 @@ fn groups(summary: &Summary, fields: &Fields) -> Markup {
                 td { (beginning(&group.stage, MESSAGE_CHARS)) }
                 td { a href={ "/console/dead-letters?" (query) } { (beginning(&group.error_type, MESSAGE_CHARS)) } }
                 td.n { (grouped(group.count as i64)) }
+                td.n { (grouped(group.keys as i64)) }
                 td.n { (grouped(group.replayed as i64)) }
                 td.n { (grouped(group.discarded as i64)) }
                 td.n { (time(group.newest_ms)) }
@@ -187,6 +188,7 @@ fn groups(summary: &Summary, fields: &Fields) -> Markup {
         "Stage",
         "Reason",
         "Open",
+        "Keys",
         "Replayed",
         "Discarded",
         "Newest",

@@ -1,6 +1,7 @@
 //! How many dead letters there are, by topic, stage and reason.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
+use std::hash::BuildHasher as _;
 use std::ops::ControlFlow;
 
 use millrace_kafka::{KafkaConfig, ResolvedLetters, ScannedLetter};
@@ -38,6 +39,8 @@ pub struct Group {
     pub error_type: String,
     /// Open ones.
     pub count: u64,
+    /// How many keys their records have between them: a document that was sent again counts once.
+    pub keys: u64,
     /// Those whose records were published again.
     pub replayed: u64,
     /// Those that were discarded.
@@ -48,6 +51,8 @@ pub struct Group {
     pub newest_ms: Option<i64>,
     /// What the first of them said.
     pub example: String,
+    #[serde(skip)]
+    key_hashes: HashSet<u64>,
 }
 
 /// Letters while they are counted.
@@ -123,10 +128,64 @@ impl Group {
             .as_ref()
             .map(|resolved| resolved.resolution)
         {
-            None => self.count += 1,
+            None => {
+                self.count += 1;
+                if let Some(key) = &scanned.letter.original.key {
+                    // Not the keys themselves: of a million letters they would fill the memory.
+                    let hash = self.key_hashes.hasher().hash_one(key);
+                    self.key_hashes.insert(hash);
+                    self.keys = self.key_hashes.len() as u64;
+                }
+            }
             Some(Resolution::Discarded) => self.discarded += 1,
             // One that only a newer version knows is not open either.
             Some(Resolution::Replayed | Resolution::Unknown) => self.replayed += 1,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use millrace_kafka::{DeadLetter, LetterId, Record, Resolved};
+
+    use super::*;
+
+    fn scanned(offset: i64, key: Option<&'static str>) -> ScannedLetter {
+        let letter = DeadLetter::from_record(Record {
+            topic: "millrace.documents.dlq".to_owned(),
+            partition: 0,
+            offset,
+            timestamp_ms: Some(500 + offset),
+            key: key.map(|key| Bytes::from_static(key.as_bytes())),
+            value: None,
+            headers: Vec::new(),
+        });
+        ScannedLetter {
+            id: LetterId::of(&letter, "millrace.documents"),
+            letter,
+            resolved: None,
+        }
+    }
+
+    #[test]
+    fn a_document_that_was_sent_again_is_one_key_of_two_letters() {
+        let mut tally = Tally::default();
+        for (offset, key) in [(0, Some("a")), (1, Some("b")), (2, Some("a")), (3, None)] {
+            tally.add(&scanned(offset, key));
+        }
+        tally.add(&ScannedLetter {
+            resolved: Some(Resolved {
+                resolution: Resolution::Discarded,
+                published_as: None,
+                who: "me".to_owned(),
+                at_ms: 900,
+            }),
+            ..scanned(4, Some("c"))
+        });
+        let summary = tally.summary();
+        let group = &summary.groups[0];
+        assert_eq!((group.count, group.keys, group.discarded), (4, 2, 1));
+        assert_eq!(summary.total, 4);
     }
 }

@@ -29,7 +29,7 @@ fn text(summary: &Summary, all: bool) -> String {
     if summary.groups.is_empty() {
         return "no dead letters".to_owned();
     }
-    let mut header = vec!["TOPIC", "STAGE", "REASON", "OPEN"];
+    let mut header = vec!["TOPIC", "STAGE", "REASON", "OPEN", "KEYS"];
     if all {
         header.extend(["REPLAYED", "DISCARDED"]);
     }
@@ -41,6 +41,7 @@ fn text(summary: &Summary, all: bool) -> String {
             printable(&group.stage).into_owned(),
             printable(&group.error_type).into_owned(),
             group.count.to_string(),
+            group.keys.to_string(),
         ];
         if all {
             row.extend([group.replayed.to_string(), group.discarded.to_string()]);
