@@ -50,10 +50,14 @@ impl StopSignals {
 pub async fn drain(stack: super::Stack, mut signals: StopSignals, code: ExitCode) -> ExitCode {
     // A part that failed was not a signal: the next one is the first.
     let at_once = if signals.count == 0 { 1 } else { 2 };
+    let mut draining = Box::pin(stack.shutdown());
     tokio::select! {
-        () = stack.shutdown() => code,
+        () = &mut draining => code,
         () = signals.nth(at_once) => {
             tracing::warn!("stopped at once; what was not acknowledged comes again at the next start");
+            // Taken apart it would take leave of the brokers and wait for its threads. Nothing is lost without:
+            // a kill does not do it either.
+            std::mem::forget(draining);
             ExitCode::from(INTERRUPTED)
         }
     }

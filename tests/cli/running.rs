@@ -100,6 +100,54 @@ fn a_killed_up_loses_nothing() -> anyhow::Result<()> {
 }
 
 #[test]
+fn a_second_sigterm_leaves_at_once_and_loses_nothing() -> anyhow::Result<()> {
+    const LINES: usize = 400;
+    let pipeline = Pipeline::new(Target::Embedded)?;
+    // Long enough that what is in flight takes seconds.
+    let song = "whales sing to each other in the deep ".repeat(30);
+    let lines: String = (0..LINES)
+        .map(|n| format!("{{\"_id\":\"{n}\",\"text\":\"Line {n}: {song}\"}}\n"))
+        .collect();
+    let corpus = pipeline.write("corpus.jsonl", lines)?;
+    let log = pipeline.path("up.log");
+    let mut up = pipeline.up_logging_to(File::create(&log)?)?;
+    let mut ingest = pipeline
+        .command(&["ingest", text(&corpus)?])
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()?;
+    eventually("all lines are published", LONG, || {
+        let peeked = pipeline.json(&["peek", "documents", "-n", "1000"])?;
+        let published = peeked["records"].as_array().map_or(0, Vec::len);
+        Ok((published == LINES).then_some(()))
+    })?;
+    up.signal("-TERM")?;
+    // Signals that come together are one.
+    eventually("the first signal is heeded", LONG, || {
+        let told = std::fs::read_to_string(&log)?;
+        Ok(told.contains("the vectorizer drains").then_some(()))
+    })?;
+    up.signal("-TERM")?;
+    let status = up.wait(LONG)?;
+    ensure!(
+        !ingest.wait()?.success(),
+        "what became of the lines is not known"
+    );
+    let told = std::fs::read_to_string(&log)?;
+    ensure!(
+        status.code() == Some(130) && told.contains("stopped at once"),
+        "{status}: {told}"
+    );
+
+    let _again = pipeline.up(&[])?;
+    eventually("all lines are found", LONG, || {
+        let found = pipeline.json(&["search", "line", "-k", "1000", "--mode", "text"])?;
+        let hits = found["hits"].as_array().map_or(0, Vec::len);
+        Ok((hits == LINES).then_some(()))
+    })
+}
+
+#[test]
 fn an_ingest_whose_up_is_killed_says_so() -> anyhow::Result<()> {
     let pipeline = Pipeline::new(Target::Embedded)?;
     let lines: String = (0..50_000)

@@ -216,12 +216,13 @@ impl VectorizerConfig {
         Ok(())
     }
 
-    pub(crate) fn extract_limits(&self) -> ExtractLimits {
+    pub(crate) fn extract_limits(&self, readers: usize) -> ExtractLimits {
         ExtractLimits {
             max_text_bytes: self.extract.max_text_bytes,
             memory_bytes: self.extract.memory_bytes,
             timeout: Duration::from_millis(self.extract.timeout_ms),
             workers: self.extract.workers,
+            readers,
         }
     }
 

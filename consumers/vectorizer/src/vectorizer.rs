@@ -161,7 +161,7 @@ impl Vectorizer {
             registry: deps.registry,
             stages: Stages {
                 objects: deps.objects,
-                extractor: Extractor::new(deps.extractor, config.extract_limits()),
+                extractor: Extractor::new(deps.extractor, config.extract_limits(cores)),
                 encoder: deps.encoder,
                 embedder,
                 writer: DocumentWriter::new(deps.index, deps.sink, patience.clone()),

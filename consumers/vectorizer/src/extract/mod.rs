@@ -193,6 +193,8 @@ pub struct ExtractLimits {
     pub timeout: Duration,
     /// Child processes at a time.
     pub workers: usize,
+    /// Documents read in this process at a time.
+    pub readers: usize,
 }
 
 /// Chooses the reader of a document and runs it where it belongs.
@@ -201,6 +203,8 @@ pub struct Extractor {
     limits: ExtractLimits,
     command: ExtractorCommand,
     workers: Arc<Semaphore>,
+    /// More threads than cores read nothing sooner, and each keeps memory of the allocator's for itself.
+    readers: Arc<Semaphore>,
 }
 
 impl Extractor {
@@ -210,6 +214,7 @@ impl Extractor {
             limits,
             command,
             workers: Arc::new(Semaphore::new(limits.workers.max(1))),
+            readers: Arc::new(Semaphore::new(limits.readers.max(1))),
         }
     }
 
@@ -231,6 +236,7 @@ impl Extractor {
                 worker::run(&self.command, &resolved, &bytes, &self.limits).await?
             }
             _ => {
+                let _permit = self.readers.acquire().await;
                 let limit = self.limits.max_text_bytes;
                 let reading = tokio::task::spawn_blocking(move || {
                     read_text(media_type, &bytes, resolved.charset.as_deref(), limit)

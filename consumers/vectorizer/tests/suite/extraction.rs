@@ -16,6 +16,7 @@ const LIMITS: ExtractLimits = ExtractLimits {
     memory_bytes: 512 << 20,
     timeout: Duration::from_secs(60),
     workers: 2,
+    readers: 2,
 };
 
 async fn read(

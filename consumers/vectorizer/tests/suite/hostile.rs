@@ -11,6 +11,7 @@ const LIMITS: ExtractLimits = ExtractLimits {
     memory_bytes: 256 << 20,
     timeout: Duration::from_secs(10),
     workers: 1,
+    readers: 1,
 };
 
 static RUNTIME: LazyLock<tokio::runtime::Runtime> = LazyLock::new(|| {
