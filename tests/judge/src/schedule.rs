@@ -116,6 +116,9 @@ pub enum Fault {
     /// `kill -9` of the embedded broker's process in the middle of an append to each partition: half a
     /// record batch stays behind the last one. Then it is started again.
     HalfAppend,
+    /// `kill -9` of the embedded index's process in the middle of a commit: files stay that its meta file
+    /// does not name, of any commit that may be next. Then it is started again.
+    HalfCommit,
     /// SIGTERM: it must drain and leave with 0; then it is started again.
     Terminate {
         /// Which.
@@ -256,7 +259,8 @@ fn embedded(rng: &mut fastrand::Rng) -> Fault {
     let role = Role::Up;
     match rng.u32(..100) {
         0..52 => Fault::Kill { role },
-        52..54 => Fault::HalfAppend,
+        52..53 => Fault::HalfAppend,
+        53..54 => Fault::HalfCommit,
         54..60 => Fault::Terminate { role },
         60..63 => Fault::Pause {
             role,

@@ -10,13 +10,13 @@ use futures::stream::{FuturesUnordered, StreamExt};
 use rustix::process::Signal;
 use tokio::time::Instant;
 
-use super::{half_append, stranger};
+use super::{half_append, half_commit, stranger};
 use crate::object_server::ObjectServer;
 use crate::report::{FaultCounts, Violation};
 use crate::schedule::{Fault, Role, Schedule, SearchFault, StorageFault};
-use crate::target::Target;
 use crate::target::kafka_server::KafkaServer;
 use crate::target::member::Left;
+use crate::target::{IndexPlace, Target};
 
 /// What a process may take to leave on SIGTERM: its drain of 10 s, and what goes before and after.
 const LEAVE_LIMIT: Duration = Duration::from_secs(15);
@@ -109,6 +109,16 @@ impl<'a> Injector<'a> {
                     .kill_and(move || half_append::leave(&topics))
                     .await?
                     .context("can't leave half an append")?;
+            }
+            Fault::HalfCommit => {
+                self.counts.add("kill -9 up in the middle of a commit");
+                let IndexPlace::Folder(index) = self.target.index.clone() else {
+                    anyhow::bail!("there is no embedded index");
+                };
+                self.member(Role::Up)?
+                    .kill_and(move || half_commit::leave(&index))
+                    .await?
+                    .context("can't leave half a commit")?;
             }
             Fault::Terminate { role } => {
                 self.counts.add(&format!("SIGTERM {}", role.name()));
@@ -246,9 +256,11 @@ impl<'a> Injector<'a> {
 fn is_short(fault: &Fault) -> bool {
     match fault {
         Fault::Pause { role, .. } | Fault::Terminate { role } => *role == Role::Up,
-        Fault::Kill { .. } | Fault::HalfAppend | Fault::Storage { .. } | Fault::Search { .. } => {
-            true
-        }
+        Fault::Kill { .. }
+        | Fault::HalfAppend
+        | Fault::HalfCommit
+        | Fault::Storage { .. }
+        | Fault::Search { .. } => true,
         Fault::Stranger { .. }
         | Fault::FullDisk { .. }
         | Fault::KillBroker { .. }

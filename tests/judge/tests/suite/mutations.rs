@@ -32,12 +32,20 @@ fn every_mutation_applies_and_is_listed() -> anyhow::Result<()> {
             "{name} is not listed in the README"
         );
         let text = std::fs::read_to_string(&path)?;
+        let tells = if text.contains("\nExpect: nothing\n") {
+            "No safeguard is removed: "
+        } else {
+            "Safeguard: "
+        };
         ensure!(
-            text.starts_with("Safeguard: ") && text.contains("\nJudge: "),
+            text.starts_with(tells) && text.contains("\nJudge: "),
             "{name} does not say which safeguard it removes, or how the judge is run"
         );
+        let beside = text.lines().find_map(|line| line.strip_prefix("Beside: "));
+        let beside = beside.map(|other| path.with_file_name(format!("{other}.patch")));
         let applied = Command::new("git")
             .args(["apply", "--check"])
+            .args(beside)
             .arg(&path)
             .current_dir(root)
             .output()
