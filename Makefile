@@ -138,7 +138,7 @@ bench-retrieval: model ## nDCG@10 on SciFact, embedded and on the real Kafka and
 	$(SERVERS) run -- python3 infra/bench/retrieval/run.py
 
 .PHONY: bench-pipeline
-bench-pipeline: model ## the embedded pipeline on SciFact: ready, ingest against the bare encoder, memory, search
+bench-pipeline: model ## the embedded pipeline on SciFact: ready, ingest against the bare encoder, memory, search, idle CPU
 	$(BUILD_EXAMPLE) --package millrace-models --example bench_encoder
 	python3 infra/bench/pipeline/run.py
 

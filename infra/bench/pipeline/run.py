@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""The whole embedded pipeline on SciFact: ready, ingest, memory, search.
+"""The whole embedded pipeline on SciFact: ready, ingest, memory, search, and what it costs when nothing happens.
 
 `ingest` is compared with the bare encoder on the same texts in the same run,
 in turns, because the machine's speed drifts. Ends with one line of JSON.
@@ -23,6 +23,7 @@ REPOSITORY = pathlib.Path(__file__).resolve().parents[3]
 BINARY = REPOSITORY / "target/release/millrace"
 ENCODER = REPOSITORY / "target/release/examples/bench_encoder"
 ROUNDS = int(os.environ.get("ROUNDS", "2"))
+IDLE_SECONDS = 20
 
 
 def bare_encoder(path: pathlib.Path) -> float:
@@ -41,6 +42,18 @@ def resident_mib(pid: int, field: str) -> float:
         if line.startswith(field):
             return int(line.split()[1]) / 1024
     raise LookupError(field)
+
+
+def cpu_seconds(pid: int) -> float:
+    """Of all its threads, user and system (proc(5): fields 14 and 15)."""
+    fields = pathlib.Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def idle_core_percent(pid: int) -> float:
+    before, begun = cpu_seconds(pid), time.perf_counter()
+    time.sleep(IDLE_SECONDS)
+    return (cpu_seconds(pid) - before) / (time.perf_counter() - begun) * 100
 
 
 def search_ms(api: str, queries: list[str]) -> list[float]:
@@ -74,6 +87,7 @@ def pipeline(data: str, queries: list[str]) -> dict:
             "peak_resident_mib": resident_mib(up.pid, "VmHWM"),
             "search_p50_ms": statistics.median(times),
             "search_p99_ms": statistics.quantiles(times, n=100)[98],
+            "idle_core_percent": idle_core_percent(up.pid),
         }
     finally:
         up.send_signal(signal.SIGTERM)

@@ -370,11 +370,10 @@ impl Shared {
     /// Asks the poll thread to drain and stop; the earliest deadline counts.
     pub(super) fn request_shutdown(&self, deadline: Duration) {
         let at = Instant::now() + deadline;
-        {
-            let mut state = self.lock();
-            state.shutdown = Some(state.shutdown.map_or(at, |earlier| earlier.min(at)));
-        }
+        // First: who sees that it drains must not be handed a record any more.
         self.close();
+        let mut state = self.lock();
+        state.shutdown = Some(state.shutdown.map_or(at, |earlier| earlier.min(at)));
     }
 
     pub(super) fn shutdown_deadline(&self) -> Option<Instant> {

@@ -1,5 +1,8 @@
 //! Sending records: a send returns once the brokers have acknowledged it.
 
+mod client;
+mod wakeups;
+
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -8,8 +11,10 @@ use bytes::Bytes;
 use millrace_schemas::{EventHeaders, Framing, Message, SchemaError, SchemaRegistry, encode};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{Header, OwnedHeaders};
-use rdkafka::producer::{DeliveryFuture, FutureProducer, FutureRecord, Producer as _};
+use rdkafka::producer::{BaseRecord, Producer as _};
+use tokio::sync::oneshot;
 
+use self::client::{Client, Delivered};
 use crate::{ConfigError, HttpSchemaRegistry, KafkaConfig, java_partition};
 
 /// How long a topic's number of partitions is believed, as long as librdkafka itself does.
@@ -125,7 +130,7 @@ impl ProduceError {
 #[must_use = "a record may still fail: wait for its acknowledgement"]
 pub struct Enqueued {
     topic: String,
-    delivery: DeliveryFuture,
+    delivered: oneshot::Receiver<Delivered>,
 }
 
 impl Enqueued {
@@ -134,15 +139,15 @@ impl Enqueued {
     /// # Errors
     /// [`ProduceError`]; ask it whether to try again.
     pub async fn acknowledged(self) -> Result<RecordPosition, ProduceError> {
-        let error = match self.delivery.await {
-            Ok(Ok(delivered)) => {
+        let error = match self.delivered.await {
+            Ok(Ok((partition, offset))) => {
                 return Ok(RecordPosition {
                     topic: self.topic,
-                    partition: delivered.partition,
-                    offset: delivered.offset,
+                    partition,
+                    offset,
                 });
             }
-            Ok(Err((error, _))) => error,
+            Ok(Err(error)) => error,
             // The producer was dropped before the brokers answered.
             Err(_) => KafkaError::Canceled,
         };
@@ -158,7 +163,7 @@ pub struct Producer {
 
 struct Inner {
     config: KafkaConfig,
-    client: FutureProducer,
+    client: Client,
     registry: Option<Arc<HttpSchemaRegistry>>,
     /// Ids of our schemas in the registry, by topic.
     schema_ids: tokio::sync::Mutex<HashMap<&'static str, i32>>,
@@ -172,7 +177,7 @@ impl Producer {
     /// # Errors
     /// The configuration cannot be used.
     pub fn connect(config: &KafkaConfig) -> Result<Self, ConfigError> {
-        let client = config.producer_client()?.create().map_err(|error| {
+        let client = Client::create(&config.producer_client()?).map_err(|error| {
             tracing::error!(error = %error, "librdkafka refuses the producer's settings");
             ConfigError::Invalid {
                 setting: "librdkafka_options",
@@ -307,27 +312,29 @@ impl Producer {
                 })
             },
         );
-        let mut to_send = FutureRecord {
+        let (waiting, delivered) = oneshot::channel();
+        let mut to_send = BaseRecord {
             topic: &record.topic,
             partition,
             payload: record.value.as_deref(),
             key: record.key.as_deref(),
             timestamp: record.timestamp_ms,
             headers: Some(headers),
+            delivery_opaque: Box::new(waiting),
         };
-        let delivery = loop {
-            to_send = match self.inner.client.send_result(to_send) {
-                Ok(delivery) => break delivery,
+        loop {
+            to_send = match self.inner.client.native().send(to_send) {
+                Ok(()) => break,
                 Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), to_send)) => {
                     to_send
                 }
                 Err((error, _)) => return Err(ProduceError::of(&record.topic, error)),
             };
             tokio::time::sleep(QUEUE_FULL_RETRY).await;
-        };
+        }
         Ok(Enqueued {
             topic: record.topic,
-            delivery,
+            delivered,
         })
     }
 
@@ -337,11 +344,11 @@ impl Producer {
     /// # Errors
     /// Something was still unacknowledged at the end.
     pub async fn flush(&self, timeout: Duration) -> Result<(), ProduceError> {
-        let client = self.inner.client.clone();
+        let client = Arc::clone(self.inner.client.native());
         let flushed = tokio::task::spawn_blocking(move || client.flush(timeout)).await;
         match flushed {
             Ok(flushed) => flushed.map_err(|error| ProduceError::of("", error)),
-            // The runtime is shutting down; librdkafka flushes when the producer is dropped.
+            // The runtime is shutting down: nobody waits for acknowledgements any more.
             Err(_) => Ok(()),
         }
     }
@@ -349,7 +356,7 @@ impl Producer {
     /// Records that are queued or in flight.
     #[must_use]
     pub fn in_flight(&self) -> usize {
-        usize::try_from(self.inner.client.in_flight_count()).unwrap_or(0)
+        usize::try_from(self.inner.client.native().in_flight_count()).unwrap_or(0)
     }
 
     async fn framing<M: Message>(&self) -> Result<Framing, SchemaError> {
@@ -383,7 +390,7 @@ impl Producer {
         if let Some(partitions) = known(&self.inner) {
             return Ok(partitions);
         }
-        let (client, name) = (self.inner.client.clone(), topic.to_owned());
+        let (client, name) = (Arc::clone(self.inner.client.native()), topic.to_owned());
         let fetched = tokio::task::spawn_blocking(move || {
             let metadata = client
                 .client()
