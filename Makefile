@@ -13,8 +13,8 @@ NEXTEST := cargo nextest run $(LOCKED) --workspace $(if $(CI),--profile ci)
 REAL := test(/(^|::)real::/)
 SERVERS := infra/servers/servers
 MODEL := all-MiniLM-L6-v2
-# Beside the binary's package, or the dependencies are compiled again with the features of one crate alone.
-BUILD_EXAMPLE := cargo build $(LOCKED) --release --package millrace
+# Beside the binary, or the dependencies are compiled again with the features of one crate alone.
+BUILD_EXAMPLE := cargo build $(LOCKED) --release --package millrace --bin millrace
 
 # Only the two cargo subcommands are put on the path, not the Python environment that brought them.
 TOOLS := .ci/tools
