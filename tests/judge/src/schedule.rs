@@ -406,7 +406,7 @@ mod tests {
             };
             schedule.steps.iter().map(kind).collect()
         };
-        assert_eq!(kinds(TargetKind::Embedded).len(), 7);
+        assert_eq!(kinds(TargetKind::Embedded).len(), 8);
         assert_eq!(kinds(TargetKind::Real).len(), 10);
     }
 }
